@@ -1,0 +1,26 @@
+"""The flow that puts the best of some versions to the promotion test."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from storage.references import ModelRef, TableRef
+from tasks import training
+from tasks.config import PromotionSettings
+from tasks.promotion import Decision
+
+
+@flow(name="promote", flow_run_name="promote {table.dataset}")
+def promote(
+    table: TableRef,
+    models: tuple[ModelRef, ...],
+    settings: PromotionSettings = PromotionSettings(),  # noqa: B008  (frozen)
+) -> Decision:
+    """Choose by validation, test against the champion, and move the alias only when every check passes.
+
+    Args:
+        table: Table whose test split decides.
+        models: Versions among which the best by validation is the candidate.
+        settings: When the champion changes.
+    """
+    return training.decide(models, table, settings)

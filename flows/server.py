@@ -1,0 +1,46 @@
+"""The Prefect server that a run talks to: the one that is named, or one of its own for as long as it lasts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from storage.layout import Store
+
+
+@contextmanager
+def prefect_server(store: Store) -> Iterator[str]:
+    """Give the address of a Prefect API; start a server on loopback when `PREFECT_API_URL` names none.
+
+    The server keeps its runs in the store, so a lasting server on the same store shows them later. Trainings run in
+    processes of their own and find it through the environment.
+    """
+    named = os.environ.get("PREFECT_API_URL")
+    if named:
+        yield named
+        return
+    if store.is_local:
+        os.environ.setdefault("PREFECT_HOME", str(store.prefect_folder))
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    server = SubprocessASGIServer()
+    server.start(timeout=120)
+    os.environ["PREFECT_API_URL"] = server.api_url
+    try:
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield server.api_url
+    finally:
+        _send_what_is_queued()
+        del os.environ["PREFECT_API_URL"]
+        server.stop()
+
+
+def _send_what_is_queued() -> None:
+    """Deliver logs and events before their server goes: at exit Prefect would try for a minute to reach it."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=20)
+    EventsWorker.drain_all(timeout=20)

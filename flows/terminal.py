@@ -1,0 +1,197 @@
+"""What a person sees at the terminal: steps as they happen, training bars, and tables of results."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from storage.layout import Store
+from storage.registry import ModelVersion
+
+POLL_S = 0.5
+NARROWEST_PIPE = 140
+
+
+def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> list[dict[str, Any]]:
+    """Run the retrain flow for each entry of a plan and print what came of it.
+
+    Returns:
+        The plain values of each run's report.
+    """
+    store = Store.from_environment()
+    console = _console(stderr=quiet)
+    # Prefect's own console lines would tear the bars; every one of them is in the run's log, for the UI.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+    started = time.monotonic()
+    console.print(f"Store {escape(str(store.root))}; starting Prefect ...", style="dim")
+    from flows.server import prefect_server
+
+    results = []
+    with prefect_server(store):
+        from flows.retrain import retrain
+
+        with _shown(console, store=store):
+            for parameters in plan:
+                console.print(f"[bold]{parameters['dataset']}[/bold]: {', '.join(parameters['variants'])}")
+                results.append(retrain(**parameters) | {"command": command})
+    if not quiet:
+        for result in results:
+            _print_result(result, console=console)
+        console.print(
+            f"Took {timedelta(seconds=round(time.monotonic() - started))}. More: `retrain models`, `retrain show MODEL`."
+        )
+    return results
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console; a file or a pipe gets lines wide enough for the tables."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=NARROWEST_PIPE)
+
+
+@contextmanager
+def _shown(console: Console, *, store: Store) -> Iterator[None]:
+    """Show the log lines of the steps and a bar for every training while the block runs."""
+    handler = _Lines(console)
+    logger = logging.getLogger("retrain")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    stop = threading.Event()
+    watch = threading.Thread(target=_watch, args=(console, store, stop), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watch.join()
+        logger.removeHandler(handler)
+
+
+class _Lines(logging.Handler):
+    """Print log records on a console that also draws bars."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        style = "bold yellow" if record.levelno >= logging.WARNING else ""
+        stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
+        self._console.print(f"  {stamp} {escape(record.getMessage())}", style=style, highlight=False)
+
+
+def _watch(console: Console, store: Store, stop: threading.Event) -> None:
+    """Follow the progress files that the training processes write: bars at a terminal, a line an epoch elsewhere."""
+    folder = store.progress("any").parent
+    began = time.time()
+    bars: dict[str, TaskID] = {}
+    last: dict[str, int] = {}
+    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        while not stop.wait(POLL_S):
+            seen = {path.stem: state for path in folder.glob("*.json") if (state := _state(path)) and state["at"] > began}
+            for key in bars.keys() - seen.keys():
+                progress.remove_task(bars.pop(key))
+            for key, state in seen.items():
+                text = _text(state)
+                if key not in bars:
+                    bars[key] = progress.add_task(state["title"], total=1.0, text=text)
+                progress.update(bars[key], completed=state["share"], text=text)
+                if not console.is_terminal and state["epoch"] > last.get(key, 0):
+                    last[key] = state["epoch"]
+                    console.print(f"  {time.strftime('%H:%M:%S')} {state['title']}: {text}", highlight=False)
+
+
+def _state(path: Any) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):  # removed in between
+        return None
+    return state
+
+
+def _text(state: Mapping[str, Any]) -> str:
+    left = "" if state["remaining_s"] is None else f", {timedelta(seconds=state['remaining_s'])} left"
+    figures = "".join(f", {name} {value:.4f}" for name, value in state["figures"].items() if name.startswith("val_"))
+    return f"epoch {state['epoch']} of {state['epochs']}{figures}{left}"
+
+
+def _print_result(result: Mapping[str, Any], *, console: Console) -> None:
+    title = f"{result['model']} on table {result['table']['version']}"
+    if result["simulated"]:
+        title += "  (SAMPLE: simulated, not real data)"
+    console.print(_table(result["rows"], title=title))
+    style = "green" if result["decision"]["outcome"] == "promoted" else "yellow"
+    console.print(result["decision"]["reason"], style=style, highlight=False)
+    for name, address in result["links"].items():
+        console.print(f"  {name}: {escape(address)}", style="dim", highlight=False, soft_wrap=True)
+
+
+def _table(rows: Sequence[Mapping[str, str]], *, title: str = "") -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    return table
+
+
+def print_models(versions: Sequence[ModelVersion]) -> None:
+    """Print one row a version."""
+    console = _console()
+    if not versions:
+        console.print("No model is registered yet: run `retrain run`.")
+        return
+    shown = ("mae_degc", "accuracy", "skill", "val_loss", "val_accuracy")
+    rows = [
+        {
+            "model": version.name,
+            "version": f"v{version.version}",
+            "aliases": ", ".join(version.aliases),
+            "variant": version.variant,
+            **{name: f"{version.metrics[name]:.4f}" if name in version.metrics else "" for name in shown},
+            "table": version.tags.get("table_version", ""),
+            "created": version.created.replace("+00:00", "Z"),
+        }
+        for version in versions
+    ]
+    console.print(_table(rows))
+
+
+def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]]) -> None:
+    """Print one version at length."""
+    console = _console()
+    console.print(f"[bold]{version.name}@{version.version}[/bold] {version.variant} {', '.join(version.aliases)}")
+    training, table = manifest["training"], manifest["table"]
+    rows = [
+        ("created", version.created),
+        ("table", f"{table['version']} from {table['source']}" + (" (SAMPLE, simulated)" if table["simulated"] else "")),
+        ("epochs", f"best {training['best_epoch']} of {training['epochs_run']}, {training['seconds_per_epoch']:.1f} s each"),
+        ("parameters", str(training["parameters"])),
+        ("validation", _figures(training["validation"])),
+        ("test", _figures(manifest["scores"])),
+        ("code", manifest["code"]),
+        ("libraries", ", ".join(f"{name} {number}" for name, number in manifest["libraries"].items())),
+        ("uri", version.uri),
+        *((f"decision {line['at'][:10]}", line["decision"]["reason"]) for line in decisions),
+    ]
+    for name, value in rows:
+        console.print(f"  {name:<20} {escape(value)}", highlight=False, soft_wrap=True)
+
+
+def _figures(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())

@@ -1,0 +1,213 @@
+"""The only place where a path is built: the tree under `RETRAIN_HOME`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from upath import UPath
+
+from storage.errors import SettingError
+
+HOME_VARIABLE = "RETRAIN_HOME"
+DEFAULT_HOME = "./var"
+MANIFEST = "manifest.json"
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Store:
+    """The tree of everything that is kept, on a local disk or behind an fsspec URL.
+
+    Attributes:
+        root: Absolute; for a local tree a path without a protocol.
+    """
+
+    root: UPath
+
+    @classmethod
+    def at(cls, home: str | os.PathLike[str]) -> Store:
+        """Open the tree at a folder or an fsspec URL, making the folder.
+
+        Raises:
+            SettingError: The address cannot be a store, or cannot be written.
+        """
+        address = os.fspath(home)
+        if "://" not in address:
+            return cls(root=_writable_folder(Path(address).expanduser().absolute()))
+        try:
+            root = UPath(address)
+            _ = root.fs
+        except (ValueError, ImportError, OSError) as fault:
+            raise SettingError(
+                f"{HOME_VARIABLE}={address!r} cannot be opened ({fault}): name a folder or an fsspec URL "
+                "such as s3://bucket/prefix, and install the file system's package"
+            ) from fault
+        if root.protocol in {"file", "local"}:
+            return cls(root=_writable_folder(Path(root.path)))
+        if root.protocol in {"http", "https"} or not root.path.strip("/"):
+            raise SettingError(
+                f"{HOME_VARIABLE}={address!r} cannot be a store: name a folder or an fsspec URL that can be written, such as s3://bucket/prefix"
+            )
+        return cls(root=root)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Store:
+        """Open the tree that `RETRAIN_HOME` names, or `./var`.
+
+        Raises:
+            SettingError: The address cannot be a store, or cannot be written.
+        """
+        variables = os.environ if environment is None else environment
+        return cls.at(variables.get(HOME_VARIABLE) or DEFAULT_HOME)
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the tree lies on a file system of this machine."""
+        return self.root.protocol == ""
+
+    @property
+    def scratch(self) -> Path:
+        """The local folder of unfinished work; beside the tree when that is local, else in the user's cache folder."""
+        if self.is_local:
+            return Path(str(self.root), ".scratch")
+        return cache_folder() / hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
+
+    def local_path(self, path: UPath, *, needed_by: str, remedy: str) -> Path:
+        """Return the path as a local one.
+
+        Raises:
+            SettingError: The tree is remote.
+        """
+        if path.protocol == "":
+            return Path(str(path))
+        raise SettingError(f"{needed_by} needs a local folder, but {HOME_VARIABLE} is {str(self.root)!r}: {remedy}")
+
+    def raw_folder(self, dataset: str) -> UPath:
+        """Return the folder of fetched files of one data set."""
+        return self.root / "raw" / _segment(dataset, kind="data set")
+
+    def raw_file(self, dataset: str, sha256: str, name: str) -> UPath:
+        """Return the place of a fetched file, under its own digest."""
+        return self.raw_folder(dataset) / _segment(sha256, kind="digest") / _segment(name, kind="file name")
+
+    def locks(self, dataset: str) -> UPath:
+        """Return the file of the digests that were locked on first use."""
+        return self.raw_folder(dataset) / "locks.json"
+
+    def partial(self, dataset: str, origin: str, name: str) -> Path:
+        """Return the local place of an unfinished download.
+
+        Each origin has its own, so that a mirror's bytes are never continued from upstream.
+        """
+        mark = hashlib.sha256(origin.encode()).hexdigest()[:12]
+        return self.scratch / "partial" / _segment(dataset, kind="data set") / mark / _segment(name, kind="file name")
+
+    def local_copy(self, sha256: str, name: str) -> Path:
+        """Return the local place of a copy of a remote raw file."""
+        return self.scratch / "copies" / _segment(sha256, kind="digest") / _segment(name, kind="file name")
+
+    def table_folder(self, dataset: str, version: str) -> UPath:
+        """Return the folder of one published table version."""
+        return self.root / "tables" / _segment(dataset, kind="data set") / _segment(version, kind="table version")
+
+    def manifest(self, dataset: str, version: str) -> UPath:
+        """Return the manifest of a table version; a version without it does not exist."""
+        return self.table_folder(dataset, version) / MANIFEST
+
+    def staging(self, dataset: str, key: str) -> Path:
+        """Return a local folder in which a version is built before it is published.
+
+        Two processes that build the same version have two folders, so neither sees the other's half-written files.
+        """
+        name = f"{_segment(key, kind='staging key')}-{os.getpid()}"
+        return self.scratch / "staging" / _segment(dataset, kind="data set") / name
+
+    def report_folder(self, dataset: str, version: str) -> UPath:
+        """Return the folder of the Data Docs of one table version."""
+        return self.root / "reports" / _segment(dataset, kind="data set") / _segment(version, kind="table version")
+
+    def checkpoint_folder(self, table_version: str, config_digest: str) -> UPath:
+        """Return the folder from which an interrupted training resumes."""
+        key = f"{_segment(table_version, kind='table version')}-{_segment(config_digest, kind='config digest')}"
+        return self.root / "checkpoints" / key
+
+    def evaluation(self, table_version: str, training_key: str) -> UPath:
+        """Return the predictions of one model on the test split of one table."""
+        version = _segment(table_version, kind="table version")
+        return self.root / "evaluations" / version / f"{_segment(training_key, kind='training key')}.parquet"
+
+    def progress(self, training_key: str) -> Path:
+        """Return the local file in which a running training says how far it is."""
+        return self.scratch / "progress" / f"{_segment(training_key, kind='training key')}.json"
+
+    def promotions(self, model_name: str) -> UPath:
+        """Return the append-only log of promotion decisions of one registered model."""
+        return self.root / "promotions" / f"{_segment(model_name, kind='model name')}.jsonl"
+
+    @property
+    def mlflow_folder(self) -> Path:
+        """The local folder of MLflow's database and artifacts.
+
+        Raises:
+            SettingError: The tree is remote.
+        """
+        return self.local_path(self.root / "mlflow", needed_by="MLflow's own database", remedy="set MLFLOW_TRACKING_URI")
+
+    @property
+    def prefect_folder(self) -> Path:
+        """The local folder of Prefect's database and results.
+
+        Raises:
+            SettingError: The tree is remote.
+        """
+        return self.local_path(self.root / "prefect", needed_by="Prefect's own database", remedy="set PREFECT_HOME")
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder of this project."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base:
+        return Path(base) / "retrain"
+    try:
+        return Path.home() / ".cache" / "retrain"
+    except RuntimeError:  # no home folder, as for a bare user id in a container
+        return Path(tempfile.gettempdir()) / f"retrain-{os.getuid()}"
+
+
+def lock_file(path: UPath | Path) -> Path:
+    """Return the local lock that guards a file or folder.
+
+    Beside a local path; in the user's cache folder for a remote one, so that it holds between processes of one machine only.
+    """
+    if isinstance(path, Path):
+        return Path(path.parent, f".{path.name}.lock")
+    return cache_folder() / "locks" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.lock"
+
+
+def _segment(value: str, *, kind: str) -> str:
+    if not _SEGMENT.fullmatch(value):
+        raise SettingError(
+            f"{kind} {value!r} cannot be a path segment: use letters, digits, '.', '_' and '-', and begin with a letter or digit"
+        )
+    return value
+
+
+def _writable_folder(folder: Path) -> UPath:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # os.access misleads for root and on read-only mounts: only a write tells.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as fault:
+        raise SettingError(
+            f"{HOME_VARIABLE} cannot be {str(folder)!r} ({fault.strerror or fault}): "
+            "name a folder that can be written, or an fsspec URL such as s3://bucket/prefix"
+        ) from fault
+    return UPath(folder)

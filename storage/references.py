@@ -1,0 +1,62 @@
+"""What travels between tasks: an address, a digest and counts, never a frame or a model."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Reference(BaseModel):
+    """A small frozen value that Prefect can store as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RawFile(Reference):
+    """One fetched file, placed under its own digest."""
+
+    name: str
+    uri: str
+    sha256: str
+    size_bytes: int
+
+
+class RawRef(Reference):
+    """The raw files of one data set from one source."""
+
+    dataset: str
+    source: str
+    simulated: bool
+    files: tuple[RawFile, ...]
+
+
+class TableRef(Reference):
+    """A published table: immutable, its version derived from content.
+
+    Attributes:
+        version: First 12 hexadecimal digits of the SHA-256 over raw digests, transform version and settings.
+        rows: Number of rows by split.
+        published: False when the version stood there already.
+    """
+
+    dataset: str
+    version: str
+    uri: str
+    simulated: bool
+    rows: dict[str, int]
+    published: bool = True
+
+
+class ModelRef(Reference):
+    """A registered model version.
+
+    Attributes:
+        name: Registered model, such as `jena` or `jena-sample`.
+        trained: False when an equal training stood in the registry already.
+    """
+
+    name: str
+    version: int
+    variant: str
+    run_id: str
+    uri: str
+    trained: bool = True

@@ -1,0 +1,439 @@
+"""MLflow behind a small interface: runs, model versions, aliases."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from storage.errors import RegistryError
+from storage.layout import Store
+from storage.mlflow_quirks import database_lock, mlflow_faults, pickles, quiet, save_model
+
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+CHAMPION = "champion"
+
+_CURVE_PREFIX = "epoch/"
+_COMPLETE = "complete"
+_PAGE = 1000
+_RUN_IDS_A_QUERY = 100
+_NAME = re.compile(r"[A-Za-z0-9._-]+")  # safe inside the quotes of a search filter
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One complete version of a registered model.
+
+    Attributes:
+        uri: `models:/<name>/<version>`.
+        metrics: The run's scores, without its learning curves.
+        created: ISO 8601, UTC.
+    """
+
+    name: str
+    version: int
+    variant: str
+    run_id: str
+    uri: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    created: str
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """A table that a run read.
+
+    Attributes:
+        digest: Full SHA-256; MLflow's own field holds its first 36 digits.
+        context: Such as `train` or `test`.
+    """
+
+    name: str
+    digest: str
+    uri: str
+    context: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that is recorded of one training.
+
+    Attributes:
+        training_key: Digest of all that the training follows from; equal trainings are found by it.
+        curves: One value an epoch, from epoch 1.
+        tags: Further tags of the run and of the version.
+        manifest: JSON-ready; kept as `manifest.json`.
+        files: Further artifacts by path.
+        input_example: A small batch as an array: the signature follows from it. None leaves the model without a signature.
+        output_example: What the model makes of it.
+        pip_requirements: What a process that loads the model must have installed.
+    """
+
+    run_name: str
+    variant: str
+    training_key: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    curves: Mapping[str, Sequence[float]]
+    tags: Mapping[str, str]
+    manifest: Mapping[str, Any]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    input_example: Any | None = None
+    output_example: Any | None = None
+    datasets: Sequence[DatasetRecord] = ()
+    pip_requirements: Sequence[str] = ()
+
+
+class Registry:
+    """The registered models of one MLflow database or server.
+
+    Open it with `Registry.open`. A version exists for every method here only when its tag `complete` is set, which registering
+    does last: what a crash left behind is ignored.
+    """
+
+    def __init__(self, client: Any, *, artifact_root: str | None) -> None:
+        """Wrap an MLflow client; a server (artifact root None) chooses the place of artifacts itself."""
+        self._client = client
+        self._artifact_root = artifact_root
+
+    @classmethod
+    def open(cls, store: Store) -> Registry:
+        """Open the registry that `MLFLOW_TRACKING_URI` names, or the one in the store.
+
+        Raises:
+            SettingError: The store is remote and no `MLFLOW_TRACKING_URI` is set.
+            RegistryError: The registry cannot be opened.
+        """
+        address = os.environ.get(TRACKING_VARIABLE)
+        if not address:
+            folder = store.mlflow_folder
+            folder.mkdir(parents=True, exist_ok=True)
+            address = f"sqlite:///{folder / 'mlflow.db'}"
+        is_server = address.startswith(("http://", "https://"))
+        artifact_root = None if is_server else _artifact_root(store)
+        with quiet(), mlflow_faults(f"cannot open the registry at {_without_password(address)}"):
+            from mlflow.tracking import MlflowClient
+
+            with database_lock(address):
+                client = MlflowClient(tracking_uri=address, registry_uri=address)
+                if not is_server:
+                    client.search_registered_models(max_results=1)
+                    client.search_experiments(max_results=1)
+        return cls(client, artifact_root=artifact_root)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the registered models, in alphabetical order."""
+        with mlflow_faults("cannot list the registered models"):
+            return tuple(sorted(model.name for model in _pages(self._client.search_registered_models)))
+
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        """Return every complete version, newest first; a model that is not there has none."""
+        return self._versions(name, f"name = '{_quotable(name)}'")
+
+    def version(self, name: str, number: int) -> ModelVersion:
+        """Return one complete version.
+
+        Raises:
+            RegistryError: The model or the version is not there; the message lists what is.
+        """
+        versions = self.versions(name)
+        for version in versions:
+            if version.version == number:
+                return version
+        raise self._absent(name, f"version {number}", versions)
+
+    def find(self, name: str, *, training_key: str) -> ModelVersion | None:
+        """Return the newest complete version that an equal training made."""
+        query = f"name = '{_quotable(name)}' AND tags.training_key = '{_quotable(training_key)}'"
+        return next(iter(self._versions(name, query)), None)
+
+    def by_alias(self, name: str, alias: str) -> ModelVersion | None:
+        """Return the complete version that an alias points to."""
+        return next((version for version in self.versions(name) if alias in version.aliases), None)
+
+    def resolve(self, reference: str) -> ModelVersion:
+        """Return the version that `model@3`, `model@alias` or `model` (its champion) names.
+
+        Raises:
+            RegistryError: It names nothing that is there; the message lists what is.
+        """
+        name, at, wanted = reference.partition("@")
+        if not name or (at and not wanted):
+            raise RegistryError(
+                f"{reference!r} names no model version: write MODEL, MODEL@VERSION or MODEL@ALIAS, such as jena@champion"
+            )
+        if wanted.isdecimal():
+            return self.version(name, int(wanted))
+        versions = self.versions(name)
+        alias = wanted or CHAMPION
+        for version in versions:
+            if alias in version.aliases:
+                return version
+        raise self._absent(name, f"alias {alias!r}", versions)
+
+    def register(self, name: str, *, model: Any, record: RunRecord) -> ModelVersion:
+        """Log a run with its Keras model and make a version of it, complete or not at all.
+
+        Raises:
+            RegistryError: MLflow refused something; the run is marked as failed and no version exists.
+        """
+        _quotable(name)
+        with mlflow_faults(f"cannot register {record.variant} as {name}"):
+            experiment_id = self._experiment_id(name)
+            tags = {**record.tags, "variant": record.variant, "training_key": record.training_key}
+            run = self._client.create_run(experiment_id, run_name=record.run_name, tags=tags)
+            run_id = run.info.run_id
+            try:
+                self._log(run_id, record)
+                model_id, location = self._log_model(experiment_id, run_id, model=model, record=record)
+            except BaseException:
+                self._client.set_terminated(run_id, status="FAILED")
+                raise
+            self._client.set_terminated(run_id, status="FINISHED")
+            self._make_model(name)
+            # Without a server MLflow looks a models:/ source up in the process's default registry, which need not be this one.
+            source = location if self._artifact_root else f"models:/{model_id}"
+            made = self._client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)
+            self._client.set_model_version_tag(name, str(made.version), _COMPLETE, "true")
+        return self.version(name, int(made.version))
+
+    def set_aliases(self, name: str, aliases: Mapping[str, int]) -> None:
+        """Point aliases to versions, in the given order, after all versions were found to be there.
+
+        Raises:
+            RegistryError: A version is not there, or MLflow keeps the alias for itself.
+        """
+        versions = self.versions(name)
+        standing = {version.version for version in versions}
+        for number in aliases.values():
+            if number not in standing:
+                raise self._absent(name, f"version {number}", versions)
+        for alias, number in aliases.items():
+            with mlflow_faults(f"cannot set alias {alias!r} of {name}"):
+                self._client.set_registered_model_alias(name, alias, str(number))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias, whether or not it is there."""
+        if self.by_alias(name, alias):
+            with mlflow_faults(f"cannot delete alias {alias!r} of {name}"):
+                self._client.delete_registered_model_alias(name, alias)
+
+    def set_tags(self, name: str, number: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version.
+
+        Raises:
+            RegistryError: The version is not there.
+        """
+        with mlflow_faults(f"cannot tag {name}@{number}"):
+            for key, value in tags.items():
+                self._client.set_model_version_tag(name, str(number), key, value)
+
+    def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Add artifacts to a run, by path; a path that stands already is written anew."""
+        with tempfile.TemporaryDirectory() as folder, mlflow_faults(f"cannot write files of run {run_id}"):
+            for name, data in files.items():
+                if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                    raise RegistryError(f"artifact path {name!r} leaves the run: use a relative path without '..'")
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            self._client.log_artifacts(run_id, folder)
+
+    def read_file(self, run_id: str, path: str) -> bytes:
+        """Return one artifact of a run.
+
+        Raises:
+            RegistryError: The run or the artifact is not there.
+        """
+        with tempfile.TemporaryDirectory() as folder, mlflow_faults(f"cannot read {path} of run {run_id}"):
+            return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
+
+    def model_folder(self, version: ModelVersion) -> Path:
+        """Return a local folder with the version's files: the stored one itself when it is local, else a download.
+
+        Raises:
+            RegistryError: The files are not there.
+        """
+        with quiet(), mlflow_faults(f"cannot read the files of {version.name}@{version.version}"):
+            from mlflow.artifacts import download_artifacts
+
+            source = self._client.get_model_version_download_uri(version.name, str(version.version))
+            if source.startswith("models:/"):
+                source = self._client.get_logged_model(source.removeprefix("models:/")).artifact_location
+            return Path(download_artifacts(artifact_uri=source, tracking_uri=self._client.tracking_uri))
+
+    def load_model(self, version: ModelVersion) -> Any:
+        """Load the Keras model of a version in Keras's safe mode, without its training state.
+
+        Layers of the project's own must have been imported before.
+
+        Raises:
+            RegistryError: The files are not there, or a pickle is among them: it would run what it names.
+        """
+        folder = self.model_folder(version)
+        _refuse_pickles(folder, version)
+        with quiet(), mlflow_faults(f"cannot load {version.name}@{version.version}"):
+            import mlflow.tensorflow
+
+            return mlflow.tensorflow.load_model(str(folder), keras_model_kwargs={"safe_mode": True, "compile": False})
+
+    def _versions(self, name: str, query: str) -> tuple[ModelVersion, ...]:
+        with mlflow_faults(f"cannot list the versions of {name}"):
+            found = [entry for entry in _pages(self._client.search_model_versions, query) if entry.tags.get(_COMPLETE) == "true"]
+            if not found:
+                return ()
+            aliases: dict[int, list[str]] = {}
+            for alias, number in self._client.get_registered_model(name).aliases.items():
+                aliases.setdefault(int(number), []).append(alias)
+            metrics = self._metrics(name, [entry.run_id for entry in found])
+        versions = (
+            ModelVersion(
+                name=name,
+                version=int(entry.version),
+                variant=entry.tags.get("variant", ""),
+                run_id=entry.run_id,
+                uri=f"models:/{name}/{entry.version}",
+                aliases=tuple(sorted(aliases.get(int(entry.version), ()))),
+                tags=dict(entry.tags),
+                metrics=metrics.get(entry.run_id, {}),
+                created=datetime.fromtimestamp(entry.creation_timestamp / 1000, tz=UTC).isoformat(timespec="seconds"),
+            )
+            for entry in found
+        )
+        return tuple(sorted(versions, key=lambda version: -version.version))
+
+    def _metrics(self, name: str, run_ids: Sequence[str]) -> dict[str, dict[str, float]]:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            return {}
+        metrics: dict[str, dict[str, float]] = {}
+        for start in range(0, len(run_ids), _RUN_IDS_A_QUERY):
+            listed = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + _RUN_IDS_A_QUERY])
+            for run in self._client.search_runs([experiment.experiment_id], f"attributes.run_id IN ({listed})"):
+                scores = {key: float(value) for key, value in run.data.metrics.items() if not key.startswith(_CURVE_PREFIX)}
+                metrics[run.info.run_id] = scores
+        return metrics
+
+    def _absent(self, name: str, wanted: str, versions: Sequence[ModelVersion]) -> RegistryError:
+        if not versions:
+            names = ", ".join(self.names()) or "none yet: run `retrain run` first"
+            return RegistryError(f"model {name!r} has no versions, so no {wanted}: registered models are {names}")
+        listed = ", ".join(f"{name}@{'|'.join([str(entry.version), *entry.aliases])}" for entry in versions)
+        return RegistryError(f"model {name!r} has no {wanted}: choose {listed}")
+
+    def _experiment_id(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            location = f"{self._artifact_root}/{name}" if self._artifact_root else None
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except MlflowException:  # another process was first
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+        return str(experiment.experiment_id)
+
+    def _make_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as fault:
+            if fault.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _log(self, run_id: str, record: RunRecord) -> None:
+        import json
+
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+
+        now_ms = int(datetime.now(tz=UTC).timestamp() * 1000)
+        metrics = [Metric(key, float(value), now_ms, 0) for key, value in record.metrics.items()]
+        for key, curve in record.curves.items():
+            metrics += [
+                Metric(f"{_CURVE_PREFIX}{key}", float(value), now_ms, epoch) for epoch, value in enumerate(curve, start=1)
+            ]
+        params = [Param(key, str(value)) for key, value in record.params.items()]
+        # MLflow takes 1,000 metrics and 100 parameters a call.
+        for start in range(0, max(len(metrics), 10 * len(params), 1), 1000):
+            self._client.log_batch(run_id, metrics=metrics[start : start + 1000], params=params[start // 10 : start // 10 + 100])
+        inputs = [
+            DatasetInput(
+                dataset=Dataset(
+                    name=table.name,
+                    digest=table.digest[:36],
+                    source_type="local",
+                    source=json.dumps({"uri": table.uri}),
+                    profile=json.dumps({"num_rows": table.rows}),
+                ),
+                tags=[InputTag("mlflow.data.context", table.context), InputTag("sha256", table.digest)],
+            )
+            for table in record.datasets
+        ]
+        if inputs:
+            self._client.log_inputs(run_id, inputs)
+        manifest = json.dumps(record.manifest, indent=2, ensure_ascii=False) + "\n"
+        self.log_files(run_id, {**record.files, "manifest.json": manifest.encode()})
+
+    def _log_model(self, experiment_id: str, run_id: str, *, model: Any, record: RunRecord) -> tuple[str, str]:
+        with quiet():
+            from mlflow.entities import LoggedModelOutput
+            from mlflow.models import Model, infer_signature
+
+            logged = self._client.create_logged_model(experiment_id, name=record.variant, source_run_id=run_id)
+            signature = None
+            if record.input_example is not None:
+                signature = infer_signature(record.input_example, record.output_example)
+            with tempfile.TemporaryDirectory() as folder:
+                described = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
+                save_model(model, Path(folder, "model"), described, signature=signature, requirements=record.pip_requirements)
+                self._client.log_model_artifacts(logged.model_id, str(Path(folder, "model")))
+            self._client.finalize_logged_model(logged.model_id, "READY")
+            self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        return str(logged.model_id), str(logged.artifact_location)
+
+
+def _refuse_pickles(folder: Path, version: ModelVersion) -> None:
+    for path in pickles(folder):
+        raise RegistryError(
+            f"{version.name}@{version.version} holds a pickle ({path.name}), which could run anything: register the model again"
+        )
+
+
+def _artifact_root(store: Store) -> str:
+    if store.is_local:
+        return (store.mlflow_folder / "artifacts").as_uri()
+    return str(store.root / "mlflow" / "artifacts")
+
+
+def _pages(search: Any, *arguments: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(*arguments, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _quotable(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise RegistryError(f"{name!r} cannot be a registered name: use letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _without_password(address: str) -> str:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(address)
+    return address.replace(f":{parts.password}@", ":***@") if parts.password else address

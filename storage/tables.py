@@ -1,0 +1,118 @@
+"""Parquet in and out, and the manifest that makes a folder of tables a version."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from storage.errors import DataError
+from storage.files import read_json, sha256_of, write_atomically, write_json
+from storage.layout import MANIFEST, Store
+
+
+def write_table(table: pa.Table, path: UPath | Path) -> None:
+    """Write a table as zstd Parquet in one row group, atomically.
+
+    The bytes follow from columns, types and values alone: float64 is narrowed to float32, chunks are joined and metadata of
+    other libraries is dropped, so that equal content has an equal digest.
+    """
+    fields = [field.with_type(pa.float32()) if pa.types.is_float64(field.type) else field for field in table.schema]
+    plain = table.cast(pa.schema([field.remove_metadata() for field in fields])).combine_chunks()
+    buffer = io.BytesIO()
+    pq.write_table(plain, buffer, compression="zstd", row_group_size=max(plain.num_rows, 1))
+    write_atomically(path, buffer.getvalue())
+
+
+def read_table(path: UPath | Path, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some of its columns in the given order.
+
+    Raises:
+        DataError: The file is not there, is damaged, or lacks a column.
+    """
+    try:
+        with path.open("rb") as stream:
+            file = pq.ParquetFile(stream)
+            missing = [name for name in columns or () if name not in file.schema_arrow.names]
+            if missing:
+                raise DataError(
+                    f"{path} has no column {', '.join(missing)}, it has {', '.join(file.schema_arrow.names)}: publish it again"
+                )
+            table = file.read(columns=list(columns) if columns is not None else None)
+            schema = _written_schema(file)
+    except FileNotFoundError as fault:
+        raise DataError(f"{path} is not there: run ingestion again") from fault
+    except pa.ArrowInvalid as fault:
+        raise DataError(f"{path} is not a readable Parquet file ({fault}): remove its folder and run ingestion again") from fault
+    names = list(columns) if columns is not None else table.column_names
+    table = table.select(names)
+    return table.cast(pa.schema([schema.field(name) for name in names])) if schema else table
+
+
+def write_manifest(folder: UPath | Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `manifest.json` last: the content, and under `files` digest, size and rows of every Parquet file in the folder.
+
+    Returns:
+        The manifest as written.
+    """
+    files = {path.name: _described(path) for path in sorted(UPath(folder).glob("*.parquet"), key=lambda path: path.name)}
+    manifest = {**content, "files": files}
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: UPath | Path) -> dict[str, Any]:
+    """Read the manifest of a published folder.
+
+    Raises:
+        DataError: There is none, or it is not one.
+    """
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise DataError(f"{folder / MANIFEST} does not list files: remove its folder and run ingestion again")
+    return manifest
+
+
+def verify_table(folder: UPath | Path) -> dict[str, Any]:
+    """Compare every file with the digest in the manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: A file is missing or was changed.
+    """
+    manifest = read_manifest(folder)
+    for name, described in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing, the manifest lists it: remove its folder and run ingestion again")
+        found = sha256_of(path)
+        if found != described["sha256"]:
+            raise DataError(
+                f"{path} has SHA-256 {found}, expected {described['sha256']}: remove its folder and run ingestion again"
+            )
+    return manifest
+
+
+def exists(store: Store, dataset: str, version: str) -> bool:
+    """Tell whether a table version was published."""
+    return store.manifest(dataset, version).is_file()
+
+
+def _written_schema(file: pq.ParquetFile) -> pa.Schema | None:
+    """Return the Arrow schema that was written: Parquet itself has no time stamps in seconds and gives milliseconds back."""
+    packed = (file.metadata.metadata or {}).get(b"ARROW:schema")
+    return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(packed))) if packed else None
+
+
+def _described(path: UPath | Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        rows = pq.ParquetFile(stream).metadata.num_rows
+    return {"sha256": sha256_of(path), "size_bytes": path.stat().st_size, "rows": rows}

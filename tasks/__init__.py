@@ -1,0 +1,1 @@
+"""What a run does: pure functions, and two files of thin Prefect tasks around them."""

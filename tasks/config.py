@@ -1,0 +1,80 @@
+"""What a person can set: these models become the form in the Prefect UI and the options of the command."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MIRROR_VARIABLE = "RETRAIN_MIRROR"
+
+DatasetName = Literal["jena", "imdb"]
+DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
+PromoteMode = Literal["auto", "manual", "never"]
+HalfYear = Annotated[str, Field(pattern=r"^\d{4}[ab]$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+DEFAULT_VARIANTS = ("gru_baseline", "gru_dropout")
+
+
+class Settings(BaseModel):
+    """A frozen group of settings; an unknown name is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Settings):
+    """Where the data comes from."""
+
+    data: DataOrigin = Field(
+        "auto",
+        description="upstream: the publisher's hosts. mirror: the folder or URL in RETRAIN_MIRROR. sample: a small simulation "
+        "of the project's own. auto: the mirror if one is named, else upstream, else the sample with a warning.",
+    )
+    source: str | None = Field(
+        None, description="Jena: keras-2009-2016 (default) or station. IMDB: keras. Empty means the default."
+    )
+    first_half_year: HalfYear | None = Field(None, description="First half-year of source station, such as 2009a.")
+    last_half_year: HalfYear | None = Field(None, description="Last half-year of source station, such as 2014a.")
+    accept_digests: tuple[Digest, ...] = Field(
+        (), description="SHA-256 digests of changed files that may replace the locked ones."
+    )
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the source, without those that were left empty."""
+        options = {"first_half_year": self.first_half_year, "last_half_year": self.last_half_year}
+        return {name: value for name, value in options.items() if value is not None}
+
+
+class TrainSettings(Settings):
+    """How the variants are trained. Empty fields take the variant's own value."""
+
+    epochs: int | None = Field(None, ge=1, le=1000, description="Upper bound on the epochs; empty: the variant's own.")
+    steps_per_epoch: int | None = Field(None, ge=1, le=100_000, description="Steps an epoch; empty: the variant's own.")
+    patience_epochs: int = Field(
+        10, ge=1, le=1000, description="Stop after this many epochs in a row without a better validation figure."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, dropout and the order of batches.")
+    threads: int = Field(
+        1, ge=1, le=256, description="Threads of one training on a CPU; two trainings with one each are fastest."
+    )
+    require_gpu: bool = Field(False, description="Refuse to train on a CPU.")  # noqa: FBT003  (pydantic's own signature)
+
+
+class PromotionSettings(Settings):
+    """When the champion changes."""
+
+    promote: PromoteMode = Field(
+        "auto",
+        description="auto: the best new version becomes champion if it passes every check. manual: a person decides. never.",
+    )
+    alpha: float = Field(0.05, gt=0, lt=1, description="Significance level of the paired test against the champion.")
+    margin: float | None = Field(
+        None, gt=0, lt=1, description="Relative gain over the champion that is enough without significance; empty: none is."
+    )
+
+
+def mirror_address() -> str | None:
+    """Return the mirror that `RETRAIN_MIRROR` names."""
+    return os.environ.get(MIRROR_VARIABLE) or None

@@ -1,0 +1,226 @@
+"""The Jena columns, the physics that ties them together, and the suite that rests on both.
+
+The station measures pressure, temperature, humidity and wind; its logger computes the other columns from these. A swapped
+column, a wrong unit or a shifted column therefore breaks a tie even where every value stays inside its range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tasks.datasets.spec import Expectation, Parsed
+
+ROW_SECONDS = 600
+TIMESTAMP = "timestamp"
+STAMP_HEADER = "Date Time"
+MIN_ROWS = 10_000
+
+Values = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One reading of the station.
+
+    Attributes:
+        name: Canonical name with its unit.
+        header: Name in the upstream files.
+        minimum: Smallest plausible value at Jena, wider than the records of 2009 to 2020.
+        maximum: Largest plausible value.
+    """
+
+    name: str
+    header: str
+    minimum: float
+    maximum: float
+
+
+LAYOUT = (
+    Column("pressure_mbar", "p (mbar)", 900, 1060),
+    Column("temperature_degc", "T (degC)", -40, 45),
+    Column("potential_temperature_k", "Tpot (K)", 225, 325),
+    Column("dew_point_degc", "Tdew (degC)", -45, 30),
+    Column("relative_humidity_percent", "rh (%)", 0, 100.1),
+    Column("saturation_vapor_pressure_mbar", "VPmax (mbar)", 0.1, 100),
+    Column("vapor_pressure_mbar", "VPact (mbar)", 0.05, 45),
+    Column("vapor_pressure_deficit_mbar", "VPdef (mbar)", -0.1, 90),
+    Column("specific_humidity_g_per_kg", "sh (g/kg)", 0.03, 30),
+    Column("water_vapor_concentration_mmol_per_mol", "H2OC (mmol/mol)", 0.05, 48),
+    Column("air_density_g_per_m3", "rho (g/m**3)", 950, 1550),
+    Column("wind_speed_m_per_s", "wv (m/s)", 0, 35),
+    Column("max_wind_speed_m_per_s", "max. wv (m/s)", 0, 50),
+    Column("wind_direction_deg", "wd (deg)", 0, 360),
+)
+COLUMNS: tuple[str, ...] = tuple(column.name for column in LAYOUT)
+
+
+def saturation_vapor_pressure_mbar(temperature_degc: Values) -> Values:
+    """Return the Magnus saturation pressure over water; the constants (6.1078, 17.08085, 234.175) reproduce the logger's."""
+    return 6.1078 * np.exp(17.08085 * temperature_degc / (234.175 + temperature_degc))
+
+
+def dew_point_degc(vapor_pressure_mbar: Values) -> Values:
+    """Return the temperature at which the vapour saturates: the inverse of `saturation_vapor_pressure_mbar`."""
+    # The smallest reading is 0.01 mbar: below it the logarithm has no meaning here.
+    logarithm = np.log(np.maximum(vapor_pressure_mbar, 0.01) / 6.1078)
+    return 234.175 * logarithm / (17.08085 - logarithm)
+
+
+def potential_temperature_k(temperature_degc: Values, *, pressure_mbar: Values) -> Values:
+    """Return the temperature of the air brought to 1000 mbar without exchange of heat (R/cp = 0.2857 for dry air)."""
+    return (temperature_degc + 273.15) * (1000 / pressure_mbar) ** 0.2857
+
+
+def specific_humidity_g_per_kg(vapor_pressure_mbar: Values, *, pressure_mbar: Values) -> Values:
+    """Return grams of vapour in a kilogram of moist air (0.622: molar mass of water over that of dry air)."""
+    return 622 * vapor_pressure_mbar / (pressure_mbar - 0.378 * vapor_pressure_mbar)
+
+
+def water_vapor_concentration_mmol_per_mol(vapor_pressure_mbar: Values, *, pressure_mbar: Values) -> Values:
+    """Return the mole fraction of vapour: its share of the pressure."""
+    return 1000 * vapor_pressure_mbar / pressure_mbar
+
+
+def air_density_g_per_m3(temperature_degc: Values, *, pressure_mbar: Values, vapor_pressure_mbar: Values) -> Values:
+    """Return the density of moist air as an ideal gas (287.05 J/kg/K for dry air, 100 Pa a mbar, 1000 g a kg)."""
+    dry_equivalent_mbar = pressure_mbar - 0.378 * vapor_pressure_mbar
+    return dry_equivalent_mbar * 1e5 / (287.05 * (temperature_degc + 273.15))
+
+
+def validation_frame(parsed: Parsed) -> pd.DataFrame:
+    """Return the table with the spacing of its rows and the residual of each physical tie (reading minus formula).
+
+    The spacing of the first row counts as regular. A residual is NaN where one of its readings is missing.
+    """
+    table = parsed.table
+    seconds = table[TIMESTAMP].to_numpy().astype("datetime64[s]")
+    data: dict[str, Any] = {TIMESTAMP: seconds}
+    data.update((name, table[name].to_numpy()) for name in COLUMNS)
+    spacing_s = np.full(len(seconds), ROW_SECONDS, dtype=np.int64)
+    spacing_s[1:] = np.diff(seconds.astype(np.int64))
+    data["spacing_s"] = spacing_s
+
+    pressure, temperature, vapor = data["pressure_mbar"], data["temperature_degc"], data["vapor_pressure_mbar"]
+    saturation = data["saturation_vapor_pressure_mbar"]
+    # Readings that cannot be (a pressure of 0) must reach the suite and be refused there, not end here in a warning.
+    with np.errstate(all="ignore"):
+        data["vapor_pressure_deficit_residual_mbar"] = data["vapor_pressure_deficit_mbar"] - (saturation - vapor)
+        data["vapor_pressure_residual_mbar"] = vapor - saturation * data["relative_humidity_percent"] / 100
+        data["saturation_vapor_pressure_residual_percent"] = 100 * (saturation / saturation_vapor_pressure_mbar(temperature) - 1)
+        data["dew_point_excess_degc"] = data["dew_point_degc"] - temperature
+        data["dew_point_residual_degc"] = data["dew_point_degc"] - dew_point_degc(vapor)
+        data["potential_temperature_residual_k"] = data["potential_temperature_k"] - potential_temperature_k(
+            temperature, pressure_mbar=pressure
+        )
+        data["specific_humidity_residual_g_per_kg"] = data["specific_humidity_g_per_kg"] - specific_humidity_g_per_kg(
+            vapor, pressure_mbar=pressure
+        )
+        data["water_vapor_concentration_residual_mmol_per_mol"] = data[
+            "water_vapor_concentration_mmol_per_mol"
+        ] - water_vapor_concentration_mmol_per_mol(vapor, pressure_mbar=pressure)
+        data["air_density_residual_g_per_m3"] = data["air_density_g_per_m3"] - air_density_g_per_m3(
+            temperature, pressure_mbar=pressure, vapor_pressure_mbar=vapor
+        )
+        data["gust_excess_m_per_s"] = data["max_wind_speed_m_per_s"] - data["wind_speed_m_per_s"]
+    return pd.DataFrame(data)
+
+
+@dataclass(frozen=True)
+class _Tie:
+    """A residual column of `validation_frame`, the interval it must lie in, and the law it stands for."""
+
+    column: str
+    minimum: float | None
+    maximum: float
+    law: str
+
+
+# Readings are rounded to 0.01 (humidity to 0.1 in some years): on the real year 2020 every residual stays below half of its
+# tolerance. Interpolated and averaged readings stray further, so one row in a hundred may (`mostly`).
+_TIES = (
+    _Tie("vapor_pressure_deficit_residual_mbar", -0.05, 0.05, "vapour pressure deficit = saturation - vapour pressure"),
+    _Tie("vapor_pressure_residual_mbar", -0.05, 0.05, "vapour pressure = saturation x relative humidity / 100"),
+    _Tie("saturation_vapor_pressure_residual_percent", -1.0, 1.0, "saturation vapour pressure follows temperature (Magnus)"),
+    _Tie("dew_point_excess_degc", None, 0.05, "the dew point is not above the temperature"),
+    _Tie("dew_point_residual_degc", -0.5, 0.5, "the dew point follows vapour pressure (Magnus)"),
+    _Tie("potential_temperature_residual_k", -0.05, 0.05, "potential temperature follows temperature and pressure"),
+    _Tie("specific_humidity_residual_g_per_kg", -0.03, 0.03, "specific humidity follows vapour pressure and pressure"),
+    _Tie("water_vapor_concentration_residual_mmol_per_mol", -0.03, 0.03, "vapour concentration = vapour pressure / pressure"),
+    _Tie("air_density_residual_g_per_m3", -0.5, 0.5, "air density follows pressure, temperature and vapour pressure"),
+    _Tie("gust_excess_m_per_s", 0.0, 50.0, "the strongest wind of ten minutes is not below their mean"),
+)
+DERIVED: tuple[str, ...] = ("spacing_s", *(tie.column for tie in _TIES))
+_MOSTLY = 0.99
+
+
+def _between(column: str, minimum: float | None, maximum: float | None, **more: Any) -> dict[str, Any]:
+    return {"column": column, "min_value": minimum, "max_value": maximum, **more}
+
+
+def expectations(source: str) -> tuple[Expectation, ...]:
+    """Return the suite for the frame of `validation_frame`; `source` does not change it (the full size is checked by parsing)."""
+    del source
+    ordered = [TIMESTAMP, *COLUMNS, *DERIVED]
+    # The wind direction has no partner among the other columns: only its range can be checked.
+    return (
+        Expectation(
+            "table_columns_to_match_ordered_list", {"column_list": ordered}, "critical", "the canonical columns, in their order"
+        ),
+        Expectation(
+            "table_row_count_to_be_between",
+            {"min_value": MIN_ROWS, "max_value": None},
+            "critical",
+            f"at least {MIN_ROWS} rows, so that every split holds windows of ten days and targets one day ahead",
+        ),
+        Expectation("column_values_to_not_be_null", {"column": TIMESTAMP}, "critical", "every row has a time stamp"),
+        Expectation("column_values_to_be_unique", {"column": TIMESTAMP}, "critical", "no time stamp occurs twice"),
+        Expectation("column_values_to_be_between", _between("spacing_s", 1, None), "critical", "time stamps increase"),
+        Expectation(
+            "column_values_to_be_between",
+            _between("spacing_s", ROW_SECONDS, ROW_SECONDS, mostly=_MOSTLY),
+            "critical",
+            "rows follow each other every 10 minutes, but for a few gaps",
+        ),
+        Expectation(
+            "column_max_to_be_between",
+            _between("spacing_s", ROW_SECONDS, 7 * 86_400),
+            "warning",
+            "no gap is longer than a week",
+        ),
+        *(
+            Expectation(
+                "column_values_to_be_of_type",
+                {"column": name, "type_": "float32"},
+                "critical",
+                f"{name} is a 32-bit float",
+            )
+            for name in COLUMNS
+        ),
+        *(
+            Expectation("column_values_to_not_be_null", {"column": name}, "critical", f"no reading of {name} is missing")
+            for name in COLUMNS
+        ),
+        *(
+            Expectation(
+                "column_values_to_be_between",
+                _between(column.name, column.minimum, column.maximum),
+                "critical",
+                f"{column.name} lies between {column.minimum:g} and {column.maximum:g}, what Jena can have",
+            )
+            for column in LAYOUT
+        ),
+        *(
+            Expectation(
+                "column_values_to_be_between",
+                _between(tie.column, tie.minimum, tie.maximum, mostly=_MOSTLY),
+                "critical",
+                f"{tie.law}: a swapped or shifted column or a wrong unit breaks this",
+            )
+            for tie in _TIES
+        ),
+    )

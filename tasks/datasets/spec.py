@@ -1,0 +1,142 @@
+"""What a data set is: sources, parsing, repairs, expectations and splits, in one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+Severity = Literal["critical", "warning", "info"]
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source.
+
+    Attributes:
+        name: File name, the same at every host and in every mirror.
+        urls: Upstream addresses in the order in which they are tried.
+        sha256: Pinned digest, or None to lock the first one seen.
+        size_bytes: Exact size where it is known.
+        max_bytes: Above this the download stops.
+        magic: First bytes that the file must have (an HTML page in its stead is found by them).
+        growing: True while the publisher still appends to the file: its digest may change.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    max_bytes: int
+    sha256: str | None = None
+    size_bytes: int | None = None
+    magic: bytes = b""
+    growing: bool = False
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A change to the data by a written rule, counted.
+
+    Attributes:
+        name: Identifier such as `repeated_stamps`.
+        rule: One sentence that says what was done.
+        count: Number of rows, or of values, that were changed.
+        share: `count` over the number of rows read.
+        limit: Largest share that is still a repair; above it parsing raises `DataError`.
+    """
+
+    name: str
+    rule: str
+    count: int
+    share: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A parsed and repaired data set.
+
+    Attributes:
+        table: Canonical columns in canonical order (schema: `DatasetSpec.schema`).
+        repairs: Every repair rule of the data set, those that found nothing too (count 0).
+        facts: JSON-ready counts for the report, such as `rows_read`, `gaps`, `first_stamp`.
+        extras: Further small tables that are published beside the splits, by file stem.
+    """
+
+    table: pa.Table
+    repairs: tuple[Repair, ...]
+    facts: Mapping[str, Any]
+    extras: Mapping[str, pa.Table] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One expectation, in words that need no Great Expectations to read.
+
+    Attributes:
+        kind: Great Expectations' snake-case name without `expect_`, such as `column_values_to_be_between`.
+        arguments: Keyword arguments of that expectation.
+        severity: `critical` stops the run before anything is published.
+        meaning: What a person reads when it fails.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+    severity: Severity
+    meaning: str
+
+
+@dataclass(frozen=True)
+class SplitTables:
+    """The three splits, normalised, with what is needed to undo it.
+
+    Attributes:
+        tables: One Arrow table a split, ready to be written.
+        normalisation: JSON-ready statistics, computed from train rows only.
+        bounds: JSON-ready description of each split, such as first and last stamp or row.
+    """
+
+    tables: Mapping[Split, pa.Table]
+    normalisation: Mapping[str, Any]
+    bounds: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set: everything that ingestion must know of it.
+
+    Attributes:
+        name: Registry name, `[a-z]+`.
+        title: Name for people.
+        licence: Licence and origin, one line.
+        default_source: Source taken when a person names none.
+        sources: Source name to a function of the source options (a mapping of plain values) that returns its files.
+            It raises `SettingError` for options that cannot be.
+        transform_version: Raised by hand whenever parse, repair, split or normalisation change what they return.
+        schema: Arrow schema of the parsed table.
+        parse: Files by name (local paths), and the source name, to the parsed table; raises `DataError`.
+        expectations: The suite, for a given source name.
+        validation_frame: The parsed table as the frame the suite runs on, with derived columns (residuals of the physical ties).
+        split: The parsed table to its splits.
+        simulate: Writes the deterministic sample into a folder as files of the upstream layout and returns their paths.
+        sample_source: Name of the source whose layout `simulate` writes.
+    """
+
+    name: str
+    title: str
+    licence: str
+    default_source: str
+    sources: Mapping[str, Callable[[Mapping[str, Any]], tuple[SourceFile, ...]]]
+    transform_version: int
+    schema: pa.Schema
+    parse: Callable[[Mapping[str, Path], str], Parsed]
+    expectations: Callable[[str], tuple[Expectation, ...]]
+    validation_frame: Callable[[Parsed], pd.DataFrame]
+    split: Callable[[Parsed], SplitTables]
+    simulate: Callable[[Path], tuple[Path, ...]]
+    sample_source: str

@@ -1,0 +1,266 @@
+"""Scores of one set of predictions, beside the naive reference that each data set names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from storage.errors import RetrainError
+
+Kind = Literal["forecast", "classification"]
+FloatVector = NDArray[np.float64]
+
+# float32 probabilities saturate at exactly 0 and 1, where the logarithm has no value.
+LOG_LOSS_CLIP = 1e-7
+CALIBRATION_BINS = 10
+
+
+class ScoreError(RetrainError):
+    """Predictions that cannot be scored: wrong shape, not finite, or outside their range."""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """How a metric is found, read and written.
+
+    Attributes:
+        key: Key in a dictionary of scores.
+        label: Name for people, without the unit.
+        unit: Unit, empty for shares.
+        decimals: Digits after the point that mean something.
+        naive_key: Key of the naive reference's value among the same scores, empty where there is none.
+        naive_label: What the naive reference answers.
+    """
+
+    key: str
+    label: str
+    unit: str
+    lower_is_better: bool
+    decimals: int
+    naive_key: str = ""
+    naive_label: str = ""
+
+    @property
+    def axis_label(self) -> str:
+        """Label with its unit in parentheses, for axes and column heads."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def text(self, value: float, *, decimals: int | None = None) -> str:
+        """Return the rounded value with its unit."""
+        number = f"{value:.{self.decimals if decimals is None else decimals}f}"
+        return f"{number} {self.unit}" if self.unit else number
+
+    def better(self, value: float, *, than: float) -> bool:
+        """Return whether a value is strictly better than another."""
+        return value < than if self.lower_is_better else value > than
+
+
+# The metric on the test split by which people read a model, promotion words its reasons and reports sort.
+PRIMARY_METRIC: Mapping[Kind, MetricSpec] = MappingProxyType(
+    {
+        "forecast": MetricSpec(
+            key="mae_degc",
+            label="MAE",
+            unit="°C",
+            lower_is_better=True,
+            decimals=2,
+            naive_key="naive_mae_degc",
+            naive_label="temperature 24 h before the target",
+        ),
+        "classification": MetricSpec(
+            key="accuracy",
+            label="accuracy",
+            unit="",
+            lower_is_better=False,
+            decimals=3,
+            naive_key="majority_accuracy",
+            naive_label="the more frequent label",
+        ),
+    }
+)
+
+# The metric on the validation split by which a candidate is chosen, and in which the tutorial states its figures.
+VALIDATION_METRIC: Mapping[Kind, MetricSpec] = MappingProxyType(
+    {
+        "forecast": MetricSpec(key="mae_normalised", label="normalised MAE", unit="", lower_is_better=True, decimals=4),
+        "classification": MetricSpec(key="accuracy", label="accuracy", unit="", lower_is_better=False, decimals=4),
+    }
+)
+
+
+def finite_vectors(**named: ArrayLike) -> list[FloatVector]:
+    """Return the arguments as float64 vectors of one length.
+
+    Raises:
+        ScoreError: An argument is not a vector, is empty, has another length than the first, or is not finite.
+    """
+    vectors: list[FloatVector] = []
+    first = next(iter(named))
+    for name, values in named.items():
+        vector = np.asarray(values, dtype=np.float64)
+        if vector.ndim != 1 or vector.size == 0:
+            raise ScoreError(
+                f"{name} has shape {vector.shape}, expected (rows,) with at least one row: flatten it before scoring"
+            )
+        if vectors and vector.size != vectors[0].size:
+            raise ScoreError(
+                f"{name} has {vector.size} rows, expected {vectors[0].size} as in {first}: score both on the same rows"
+            )
+        broken = np.flatnonzero(~np.isfinite(vector))
+        if broken.size:
+            raise ScoreError(
+                f"{name} holds {broken.size} values of {vector.size} that are not finite (first at row {broken[0]}), "
+                "expected numbers: such a model is not scored, look at its training loss"
+            )
+        vectors.append(vector)
+    return vectors
+
+
+def forecast_scores(
+    prediction_degc: ArrayLike, *, truth_degc: ArrayLike, naive_degc: ArrayLike, std_degc: float
+) -> dict[str, float]:
+    """Score a temperature forecast in °C and in units of the train rows' standard deviation.
+
+    All arrays have shape (rows,). `bias_degc` is the mean of prediction minus truth; `skill` is 1 - MAE / naive MAE.
+
+    Raises:
+        ScoreError: Shapes differ, a value is not finite, `std_degc` is not positive, or the naive reference has no error.
+    """
+    prediction, truth, naive = finite_vectors(prediction_degc=prediction_degc, truth_degc=truth_degc, naive_degc=naive_degc)
+    if not (math.isfinite(std_degc) and std_degc > 0):
+        raise ScoreError(f"std_degc is {std_degc}, expected a positive number of °C: take it from the table's normalisation")
+    error = prediction - truth
+    mae = float(np.mean(np.abs(error)))
+    rmse = float(np.sqrt(np.mean(error**2)))
+    naive_mae = float(np.mean(np.abs(naive - truth)))
+    if naive_mae == 0:
+        raise ScoreError(
+            "naive_degc equals truth_degc in every row, expected some error: skill is undefined, check the test split"
+        )
+    return {
+        "mae_degc": mae,
+        "rmse_degc": rmse,
+        "bias_degc": float(np.mean(error)),
+        "mae_normalised": mae / std_degc,
+        "rmse_normalised": rmse / std_degc,
+        "naive_mae_degc": naive_mae,
+        "skill": 1 - mae / naive_mae,
+        "rows": float(error.size),
+    }
+
+
+def classification_scores(probability: ArrayLike, *, label: ArrayLike, majority_share: float) -> dict[str, float]:
+    """Score probabilities of label 1 against labels 0 and 1.
+
+    The predicted label is 1 above 0.5, as in Keras' binary accuracy. `log_loss` is in nats, of probabilities clipped to
+    [1e-7, 1 - 1e-7]. `auc` is the rank statistic of Mann and Whitney (1947), ties at their mean rank. `calibration_error`
+    is the expected calibration error over 10 equal-width bins (Naeini et al. 2015), here of the probability of label 1.
+    `skill` is the share of the majority rule's errors that the model avoids.
+
+    Args:
+        probability: Shape (rows,), within [0, 1].
+        label: Shape (rows,).
+        majority_share: Share of the scored rows that carry the train rows' more frequent label.
+
+    Raises:
+        ScoreError: Shapes differ, a value is not finite or out of its range, or only one label is there.
+    """
+    p, y = _probabilities(probability, label)
+    if not 0 <= majority_share < 1:
+        raise ScoreError(f"majority_share is {majority_share}, expected a share in [0, 1): check the labels of the test split")
+    accuracy = float(np.mean((p > 0.5) == (y == 1)))
+    clipped = np.clip(p, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)
+    return {
+        "accuracy": accuracy,
+        "auc": _auc(p, label=y),
+        "log_loss": float(-np.mean(y * np.log(clipped) + (1 - y) * np.log1p(-clipped))),
+        "brier": float(np.mean((p - y) ** 2)),
+        "calibration_error": sum(
+            part.rows / p.size * abs(part.mean_probability - part.positive_share) for part in calibration_curve(p, label=y)
+        ),
+        "majority_accuracy": float(majority_share),
+        "skill": 1 - (1 - accuracy) / (1 - majority_share),
+        "rows": float(p.size),
+    }
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Rows whose probability lies in [low, high), the last bin with its upper end."""
+
+    low: float
+    high: float
+    rows: int
+    mean_probability: float
+    positive_share: float
+
+
+def calibration_curve(probability: ArrayLike, *, label: ArrayLike, bins: int = CALIBRATION_BINS) -> tuple[CalibrationBin, ...]:
+    """Return the occupied bins of equal width, in order of probability.
+
+    Raises:
+        ScoreError: As for `classification_scores`, one label alone excepted.
+    """
+    p, y = _probabilities(probability, label)
+    # Comparing with the edges keeps 0.3 in the bin that begins at 0.3, which multiplying by 10 does not promise.
+    edges = np.arange(bins + 1) / bins
+    position = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, bins - 1)
+    rows = np.bincount(position, minlength=bins)
+    sum_probability = np.bincount(position, weights=p, minlength=bins)
+    sum_label = np.bincount(position, weights=y, minlength=bins)
+    return tuple(
+        CalibrationBin(
+            low=float(edges[index]),
+            high=float(edges[index + 1]),
+            rows=int(rows[index]),
+            mean_probability=float(sum_probability[index] / rows[index]),
+            positive_share=float(sum_label[index] / rows[index]),
+        )
+        for index in np.flatnonzero(rows)
+    )
+
+
+def _probabilities(probability: ArrayLike, label: ArrayLike) -> tuple[FloatVector, FloatVector]:
+    """Return both as checked float64 vectors."""
+    p, y = finite_vectors(probability=probability, label=label)
+    outside = p[(p < 0) | (p > 1)]
+    if outside.size:
+        raise ScoreError(f"probability holds {outside[0]}, expected values in [0, 1]: score the sigmoid's output, not its logit")
+    other = y[(y != 0) & (y != 1)]
+    if other.size:
+        raise ScoreError(f"label holds {other[0]:g}, expected 0 or 1: check the parsed labels")
+    return p, y
+
+
+def _auc(probability: FloatVector, *, label: FloatVector) -> float:
+    """Return the share of (positive, negative) pairs in the right order, ties counted half."""
+    positives = int(np.sum(label))
+    negatives = label.size - positives
+    if positives == 0 or negatives == 0:
+        raise ScoreError(
+            f"label holds {positives} ones and {negatives} zeros, expected both: AUC is undefined, check the test split"
+        )
+    _, group, size = np.unique(probability, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(size) - (size - 1) / 2
+    rank_sum = float(np.sum(mean_rank[group][label == 1]))
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def row_losses(kind: Kind, *, prediction: ArrayLike, truth: ArrayLike) -> FloatVector:
+    """Return the loss of every row, for paired tests: |error| in °C, or 1 for a wrong label and 0 for a right one.
+
+    Raises:
+        ScoreError: As for the scores.
+    """
+    if kind == "forecast":
+        forecast, observed = finite_vectors(prediction=prediction, truth=truth)
+        return np.abs(forecast - observed)
+    p, y = _probabilities(prediction, truth)
+    losses: NDArray[Any] = (p > 0.5) != (y == 1)
+    return losses.astype(np.float64)

@@ -1,0 +1,60 @@
+"""The Prefect tasks of ingestion: each reads and writes through the store and wraps one function."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from storage.layout import Store
+from storage.references import RawRef, TableRef
+from tasks import preparation
+from tasks.config import DataSettings, mirror_address
+from tasks.preparation import ParsedRef, ValidationRef
+
+logger = logging.getLogger("retrain")
+
+
+@task(task_run_name="fetch {dataset}")
+def fetch(dataset: str, settings: DataSettings) -> RawRef:
+    """Fetch the raw files of a data set, or find them."""
+    raw = preparation.fetch_raw(dataset, settings=settings, store=Store.from_environment(), mirror=mirror_address())
+    if raw.simulated and settings.data == "auto":
+        logger.warning("%s: no mirror is named and upstream cannot be reached: THE SAMPLE, A SIMULATION, STANDS IN", dataset)
+    size = sum(file.size_bytes for file in raw.files) / 1e6
+    logger.info("%s: %d files of source %s, %.1f MB", dataset, len(raw.files), raw.source, size)
+    return raw
+
+
+@task(task_run_name="find table")
+def find_table(raw: RawRef) -> TableRef | None:
+    """Return the table of these raw files if it stands already."""
+    table = preparation.standing_table(raw, store=Store.from_environment())
+    if table:
+        logger.info("%s: nothing changed since table %s", raw.dataset, table.version)
+    return table
+
+
+@task(task_run_name="parse and repair")
+def parse(raw: RawRef) -> ParsedRef:
+    """Parse the raw files to canonical columns and repair them by rule."""
+    return preparation.parse_raw(raw, store=Store.from_environment())
+
+
+@task(task_run_name="validate")
+def validate(parsed: ParsedRef) -> ValidationRef:
+    """Run the suite of expectations; a critical failure ends the run."""
+    validation = preparation.validate_parsed(parsed, store=Store.from_environment())
+    summary = f"{validation.passed} expectations passed, {validation.failed} failed"
+    create_markdown_artifact(f"{summary}. Data Docs: `{validation.docs_uri}`", key=f"validation-{parsed.dataset}")
+    logger.info("%s: %s", parsed.dataset, summary)
+    return validation
+
+
+@task(task_run_name="publish")
+def publish(parsed: ParsedRef, validation: ValidationRef) -> TableRef:
+    """Split, normalise and publish the table."""
+    table = preparation.publish_parsed(parsed, validation=validation, store=Store.from_environment())
+    logger.info("%s: published table %s: %s rows", table.dataset, table.version, table.rows)
+    return table

@@ -1,0 +1,32 @@
+"""The networks: one file a data set's view of its tables and its variants, and this registry. No Prefect."""
+
+from __future__ import annotations
+
+from storage.errors import unknown
+from tasks.models import imdb, jena
+from tasks.models.spec import Variant, View
+
+VIEWS: dict[str, View] = {view.dataset: view for view in (jena.VIEW, imdb.VIEW)}
+
+
+def view_named(dataset: str) -> View:
+    """Return the view of a data set.
+
+    Raises:
+        SettingError: There is no such data set.
+    """
+    if dataset not in VIEWS:
+        raise unknown("data set", dataset, where="training", choices=VIEWS)
+    return VIEWS[dataset]
+
+
+def variant_named(name: str, *, dataset: str) -> Variant:
+    """Return one variant of a data set.
+
+    Raises:
+        SettingError: There is no such data set or variant.
+    """
+    variants = view_named(dataset).variants
+    if name not in variants:
+        raise unknown("variant", name, where=dataset, choices=variants)
+    return variants[name]

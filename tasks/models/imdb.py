@@ -1,0 +1,251 @@
+"""IMDB as the networks see it: the last 500 words of a review in, the probability that it is positive out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tasks.datasets.imdb import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
+from tasks.datasets.spec import SPLITS
+from tasks.models.portable import portable
+from tasks.models.prefix import padded_model, shared_prefix_model
+from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, TestView, Variant, View
+
+if TYPE_CHECKING:
+    import keras
+
+# Few, because XLA compiles a program for each; the steps between a review's length and the next width are padding.
+WIDTHS = (80, 130, 180, 260, 380, REVIEW_TOKENS)
+
+
+def gru_network(kernel: Kernel, *, dropout: float = 0.0) -> keras.Model:
+    """Return Embedding(10000, 32), GRU(32) and one sigmoid on padded reviews of int32 `(batch, 500)`."""
+    import keras
+
+    return _sequential(keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout, use_cudnn=kernel.use_cudnn))
+
+
+def _gru_dropout(kernel: Kernel) -> keras.Model:
+    return gru_network(kernel, dropout=0.2)
+
+
+def _sequential(recurrent: keras.layers.Layer) -> keras.Model:
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input((REVIEW_TOKENS,), dtype="int32"),
+            keras.layers.Embedding(VOCABULARY_SIZE, 32),
+            recurrent,
+            keras.layers.Dense(1, activation="sigmoid"),
+        ],
+        name="network",
+    )
+
+
+VARIANTS = (
+    Variant(name="gru_baseline", summary="Embedding(10000, 32), GRU(32), Dense(1)", network=gru_network, epochs=10),
+    Variant(
+        name="gru_dropout",
+        summary="Embedding(10000, 32), GRU(32, dropout 0.2, recurrent dropout 0.2), Dense(1)",
+        network=_gru_dropout,
+        epochs=10,
+        recurrent_dropout=True,
+    ),
+)
+
+
+def padded_tokens(tokens: pa.ChunkedArray, *, width: int = REVIEW_TOKENS) -> npt.NDArray[np.uint16]:
+    """Return the last `width` tokens of each review, uint16 `(reviews, width)`, padded in front with 0."""
+    lists = tokens.combine_chunks()
+    flat, offsets = lists.flatten().to_numpy(), lists.offsets.to_numpy() - lists.offsets[0].as_py()
+    lengths = np.diff(offsets)
+    padded = np.full((len(lengths), width), PADDING, dtype=np.uint16)
+    # Position of every token counted from the end of its review: 1 is the last one.
+    from_end = np.repeat(offsets[1:], lengths) - np.arange(len(flat))
+    kept = from_end <= width
+    padded[np.repeat(np.arange(len(lengths)), lengths)[kept], width - from_end[kept]] = flat[kept]
+    return padded
+
+
+def width_batches(
+    lengths: npt.NDArray[np.integer[Any]], *, order: Ids, batch_size: int, widths: tuple[int, ...]
+) -> list[tuple[int, Ids]]:
+    """Return (width, reviews) of batches in which every review fits the width.
+
+    Reviews keep their place in `order` within a width; what does not fill a batch goes up to the next width, so that at
+    most one batch is short. The batches come in the order in which their first review stands in `order`.
+    """
+    place = np.empty(len(lengths), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    batches: list[tuple[int, Ids]] = []
+    left: Ids = np.empty(0, dtype=np.int32)
+    fits = np.searchsorted(np.asarray(widths), np.minimum(lengths[order], widths[-1]))
+    for i, width in enumerate(widths):
+        here = np.concatenate([left, order[fits == i]])
+        here = here[np.argsort(place[here], kind="stable")]
+        whole = len(here) - len(here) % batch_size if i < len(widths) - 1 else len(here)
+        batches += [(width, here[k : k + batch_size]) for k in range(0, whole, batch_size)]
+        left = here[whole:]
+    return sorted(batches, key=lambda batch: int(place[batch[1]].min()))
+
+
+class ImdbLearner:
+    """A network beside the padded reviews of all three splits.
+
+    Attributes:
+        reviews: uint16 `(reviews, 500)` by split.
+        labels: float32 `(reviews,)` by split.
+        lengths: Tokens a review, at least 1, by split.
+    """
+
+    def __init__(
+        self, splits: Mapping[str, pa.Table], *, words: tuple[str, ...], network: keras.Model, variant: Variant, kernel: Kernel
+    ) -> None:
+        import keras
+
+        self.words = words
+        self.reviews: dict[str, npt.NDArray[np.uint16]] = {name: padded_tokens(splits[name]["tokens"]) for name in SPLITS}
+        self.labels: dict[str, Floats] = {name: splits[name]["label"].to_numpy().astype(np.float32) for name in SPLITS}
+        self.lengths: dict[str, npt.NDArray[np.int64]] = {
+            name: np.maximum((reviews != PADDING).sum(axis=1), 1) for name, reviews in self.reviews.items()
+        }
+        self.network = network
+        self.variant = variant
+        self.optimizer = keras.optimizers.RMSprop(variant.learning_rate)
+        self.optimizer.build(network.trainable_variables)
+        self._jit_compile = kernel.jit_compile
+        self._models: dict[tuple[int, bool], keras.Model] = {}
+
+    def _model(self, width: int, *, training: bool) -> keras.Model:
+        """Return the model that takes reviews of one width; all share their layers and the optimizer.
+
+        Dropout masks belong to one review and hold over all its steps, so a training with dropout cannot share the prefix.
+        """
+        key = (width, training and self.variant.recurrent_dropout)
+        if key not in self._models:
+            model = padded_model(self.network, width) if key[1] else shared_prefix_model(self.network, width)
+            model.compile(
+                optimizer=self.optimizer, loss="binary_crossentropy", metrics=["accuracy"], jit_compile=self._jit_compile
+            )
+            self._models[key] = model
+        return self._models[key]
+
+    def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
+        """Return one pass over the training split, or its first `steps`, reviews of like length together."""
+        lengths = self.lengths["train"]
+        order = np.random.default_rng((seed, epoch)).permutation(len(lengths)).astype(np.int32)
+        widths = (REVIEW_TOKENS,) if self.variant.recurrent_dropout else WIDTHS
+        batches = width_batches(lengths, order=order, batch_size=self.variant.batch_size, widths=widths)[:steps]
+        return len(batches), (self._batch(width, ids) for width, ids in batches)
+
+    def _batch(self, width: int, ids: Ids) -> Batch:
+        inputs = self.reviews["train"][ids, REVIEW_TOKENS - width :].astype(np.int32)
+        return Batch(self._model(width, training=True), inputs, self.labels["train"][ids][:, None])
+
+    def predict(self, split: str) -> Floats:
+        """Return the probability of a positive review, float32 `(reviews,)`."""
+        size = self.variant.batch_size
+        order = np.arange(len(self.labels[split]), dtype=np.int32)
+        result = np.empty(len(order), dtype=np.float32)
+        for width, ids in width_batches(self.lengths[split], order=order, batch_size=size, widths=WIDTHS):
+            # The short batch is filled up, so that no further shape is compiled.
+            inputs = self.reviews[split][np.resize(ids, size), REVIEW_TOKENS - width :].astype(np.int32)
+            model = self._model(width, training=False)
+            result[ids] = np.asarray(model.predict_on_batch(inputs))[: len(ids), 0]
+        return result
+
+    def targets(self, split: str) -> Floats:
+        """Return the labels, 1 for a positive review, float32 `(reviews,)`."""
+        return self.labels[split]
+
+    def validation(self) -> dict[str, float]:
+        """Return accuracy and cross-entropy of the validation split."""
+        probability = self.predict("val").astype(np.float64).clip(1e-7, 1 - 1e-7)
+        label = self.labels["val"]
+        loss = -np.mean(np.where(label == 1, np.log(probability), np.log1p(-probability)))
+        return {"val_loss": float(loss), "val_accuracy": float(np.mean((probability > 0.5) == (label == 1)))}
+
+    def export(self) -> keras.Model:
+        """Return the whole model: text, string `(batch, 1)`, in; probability `(batch, 1)` out."""
+        import keras
+
+        from tasks.models.text import review_encoder
+
+        text = keras.Input((1,), dtype="string", name="text")
+        return keras.Model(text, portable(self.network)(review_encoder(self.words)(text)), name="imdb")
+
+
+def _words(splits: Mapping[str, pa.Table]) -> tuple[str, ...]:
+    return tuple(splits["words"]["word"].to_pylist())
+
+
+def _learner(
+    splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], variant: Variant, kernel: Kernel, seed: int
+) -> ImdbLearner:
+    import keras
+
+    del normalisation
+    keras.utils.set_random_seed(seed)
+    return ImdbLearner(splits, words=_words(splits), network=variant.network(kernel), variant=variant, kernel=kernel)
+
+
+def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], exported: keras.Model) -> ImdbLearner:
+    """Translate today's tokens into the vocabulary that the exported model was trained on."""
+    del normalisation
+    theirs = {word: rank + RANK_OFFSET for rank, word in enumerate(exported.get_layer("encode").words, start=1)}
+    ours = _words(splits)
+    translated = dict(splits)
+    if tuple(theirs) != ours:
+        table = np.arange(VOCABULARY_SIZE, dtype=np.uint16)
+        table[RANK_OFFSET:] = UNKNOWN
+        for rank, word in enumerate(ours, start=1):
+            table[rank + RANK_OFFSET] = theirs.get(word, UNKNOWN)
+        for name in SPLITS:
+            lists = splits[name]["tokens"].combine_chunks()
+            tokens = pa.ListArray.from_arrays(lists.offsets, pa.array(table[lists.values.to_numpy()]))
+            translated[name] = splits[name].drop_columns(["tokens"]).append_column("tokens", tokens)
+    kernel = Kernel(use_cudnn="auto", jit_compile=True)
+    variant = Variant(name="restored", summary="", network=gru_network, epochs=0)
+    return ImdbLearner(translated, words=tuple(theirs), network=exported.get_layer("network"), variant=variant, kernel=kernel)
+
+
+def _test_view(learner: ImdbLearner) -> TestView:
+    """Return probabilities; the naive reference says the training split's more frequent label of every review."""
+    label = learner.labels["test"]
+    majority = np.float32(learner.labels["train"].mean() > 0.5)
+    return TestView(prediction=learner.predict("test"), truth=label, naive=np.full_like(label, majority), scale=1.0)
+
+
+def _examples(learner: ImdbLearner, count: int) -> tuple[npt.NDArray[Any], Floats]:
+    """Return reviews as text, string `(count, 1)`: known words only, so that encoding gives the very same tokens."""
+    known = [i for i, review in enumerate(learner.reviews["test"][: 50 * count]) if UNKNOWN not in review][:count]
+    chosen = known or list(range(count))
+    texts = [
+        " ".join(learner.words[token - RANK_OFFSET - 1] for token in learner.reviews["test"][i] if token > RANK_OFFSET)
+        for i in chosen
+    ]
+    return np.array(texts)[:, None], learner.predict("test")[chosen]
+
+
+def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
+    return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
+
+
+VIEW = View(
+    dataset="imdb",
+    kind="classification",
+    naive="majority",
+    variants={variant.name: variant for variant in VARIANTS},
+    learner=_learner,
+    restore=_restore,
+    test_view=_test_view,
+    examples=_examples,
+    sample_budget=Budget(epochs=5, steps_per_epoch=None, patience_epochs=5),
+    is_better=_is_better,
+    validation_metric="val_accuracy",
+)

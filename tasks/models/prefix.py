@@ -1,0 +1,63 @@
+"""Padding that every review shares is run once: the same loss, a fraction of the work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+
+def padded_model(network: keras.Model, width: int) -> keras.Model:
+    """Return the network on reviews int32 `(batch, width)`, which must be its full width."""
+    import keras
+
+    tokens = keras.Input((width,), dtype="int32")
+    return keras.Model(tokens, network(tokens))
+
+
+def shared_prefix_model(network: keras.Model, width: int) -> keras.Model:
+    """Return the same function of reviews of which only the last `width` tokens can be other than padding.
+
+    A review of 500 tokens that begins with `500 - width` zeros takes the recurrent layer through the same states
+    whatever follows. They are run once at batch size 1 and the last one is given to the whole batch; gradients flow
+    back through it, so loss and gradients are those of the plain run to rounding. The network keeps no mask: padding
+    is part of what it learns.
+
+    Args:
+        network: An embedding, one recurrent layer that runs forward and returns its last output, then anything.
+        width: Steps that are run for every review.
+    """
+    import keras
+
+    embedding, recurrent, *head = network.layers
+    padding = network.input_shape[1] - width
+    if padding == 0:
+        return padded_model(network, width)
+
+    class SharedPrefix(keras.layers.Layer):  # type: ignore[misc]
+        """Tokens int32 `(batch, width)` to the recurrent layer's last output `(batch, units)`."""
+
+        def __init__(self) -> None:
+            super().__init__(name="shared_prefix")
+            self.embedding, self.recurrent = embedding, recurrent
+
+        def call(self, tokens: Any, training: bool | None = None) -> Any:  # noqa: FBT001  (Keras's own signature)
+            zeros = keras.ops.zeros((1, padding), dtype="int32")
+            states = self._last_states(self.embedding(zeros), training=training)
+            batch = keras.ops.shape(tokens)[0]
+            spread = [keras.ops.broadcast_to(state, (batch, state.shape[-1])) for state in states]
+            return self.recurrent(self.embedding(tokens), initial_state=spread, training=training)
+
+        def _last_states(self, embedded: Any, *, training: bool | None) -> list[Any]:
+            # `inner_loop` is what the layer itself calls; unlike `call` it hands out the states of a layer that
+            # was built without `return_state`.
+            first = self.recurrent.get_initial_state(1)
+            _, _, states = self.recurrent.inner_loop(sequences=embedded, initial_state=first, mask=None, training=bool(training))
+            return list(states)
+
+    tokens = keras.Input((width,), dtype="int32")
+    output = SharedPrefix()(tokens)
+    for layer in head:
+        output = layer(output)
+    return keras.Model(tokens, output)

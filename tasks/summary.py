@@ -1,0 +1,157 @@
+"""Gather what one run did from the store and the registry, and word it: the report, the tables, the plain values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from storage.files import write_atomically
+from storage.layout import Store
+from storage.references import ModelRef, TableRef
+from storage.registry import ModelVersion, Registry
+from storage.tables import read_manifest
+from tasks.candidates import validation_scores
+from tasks.evaluation import classification_scores, forecast_scores
+from tasks.learning import evaluate_version, library_versions, model_name, read_predictions
+from tasks.models import view_named
+from tasks.models.spec import View
+from tasks.preparation import read_validation
+from tasks.promotion import Decision
+from tasks.reporting import (
+    RunReport,
+    VariantResult,
+    learning_curves_png,
+    metrics_rows,
+    report_markdown,
+    result_rows,
+    validation_markdown,
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The report of one run in each of its forms.
+
+    Attributes:
+        plain: JSON-ready: what the command prints as a table, or with `--json`.
+    """
+
+    markdown: str
+    validation: str
+    metrics: list[dict[str, str]]
+    plain: dict[str, Any]
+
+
+def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decision, registry: Registry, store: Store) -> Made:
+    """Word what a run did to a table's models."""
+    name, view = model_name(table), view_named(table.dataset)
+    folder = store.table_folder(table.dataset, table.version)
+    manifest = read_manifest(folder)
+    versions = {f"v{version.version}": version for version in registry.versions(name)}
+    trained = {model.version: model.trained for model in models}
+    results = tuple(
+        _result(versions[f"v{model.version}"], trained=trained[model.version], view=view, registry=registry) for model in models
+    )
+    docs = store.report_folder(table.dataset, table.version)
+    report = RunReport(
+        dataset=table.dataset,
+        title=manifest["title"],
+        kind=view.kind,
+        model_name=name,
+        simulated=table.simulated,
+        source=manifest["source"],
+        table_version=table.version,
+        table_published=table.published,
+        rows=table.rows,
+        repairs=manifest["repairs"],
+        facts=manifest["facts"],
+        validation=dict(read_validation(table, store=store)),
+        results=results,
+        champion=_champion(decision, versions=versions, table=table, view=view, registry=registry, store=store),
+        naive=_naive(versions[decision.candidate], table=table, view=view, registry=registry, store=store),
+        decision=decision,
+        links={
+            "report": str(docs / "report.md"),
+            "Data Docs": str(docs / "index.html"),
+            "table": str(folder),
+            "decisions": str(store.promotions(name)),
+        },
+        versions=", ".join(f"{library} {version}" for library, version in library_versions().items()),
+        date=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+    )
+    picture = learning_curves_png(results, metric_label="MAE (normalised)" if view.kind == "forecast" else "cross-entropy (nats)")
+    plain = {
+        "dataset": table.dataset,
+        "model": name,
+        "simulated": table.simulated,
+        "source": report.source,
+        "table": {"version": table.version, "published": table.published, "rows": table.rows},
+        "repairs": report.repairs,
+        "decision": {"outcome": decision.outcome, "reason": decision.reason},
+        "results": [
+            {"variant": r.variant, "version": r.version, "trained": r.trained, "validation": r.validation, "scores": r.scores}
+            for r in results
+        ],
+        "naive": report.naive,
+        "rows": result_rows(report),
+        "links": report.links,
+    }
+    return Made(
+        markdown=report_markdown(report, picture=picture),
+        validation=validation_markdown(report),
+        metrics=metrics_rows(report),
+        plain=json.loads(json.dumps(plain)),
+    )
+
+
+def keep(made: Made, *, table: TableRef, store: Store) -> None:
+    """Keep the report beside the Data Docs of its table."""
+    write_atomically(store.report_folder(table.dataset, table.version) / "report.md", made.markdown.encode())
+
+
+def _result(version: ModelVersion, *, trained: bool, view: View, registry: Registry) -> VariantResult:
+    described = json.loads(registry.read_file(version.run_id, "manifest.json"))
+    training = described["training"]
+    variant = view.variants.get(version.variant)
+    return VariantResult(
+        variant=version.variant,
+        version=version.version,
+        trained=trained,
+        validation=validation_scores(version, dataset=view.dataset),
+        scores=described["scores"],
+        curves=training["curves"],
+        epochs_run=training["epochs_run"],
+        best_epoch=training["best_epoch"],
+        seconds_per_epoch=training["seconds_per_epoch"],
+        parameters=training["parameters"],
+        tutorial_best=variant.tutorial_best if variant else None,
+        uri=version.uri,
+    )
+
+
+def _champion(
+    decision: Decision, *, versions: dict[str, ModelVersion], table: TableRef, view: View, registry: Registry, store: Store
+) -> VariantResult | None:
+    """Return the champion before the decision, with its scores on today's test split."""
+    version = versions.get(decision.champion or "")
+    if version is None:
+        return None
+
+    scores = evaluate_version(version, table=table, registry=registry, store=store).scores
+    return replace(_result(version, trained=False, view=view, registry=registry), scores=scores)
+
+
+def _naive(candidate: ModelVersion, *, table: TableRef, view: View, registry: Registry, store: Store) -> dict[str, float]:
+    """Return the scores of the naive reference, keyed as the models' are."""
+    evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
+    seen = read_predictions(evaluation, table=table, store=store)
+    truth, naive = seen["truth"].to_numpy(), seen["naive"].to_numpy()
+    if view.kind == "forecast":
+        scale = evaluation.scores["mae_degc"] / evaluation.scores["mae_normalised"]
+        return forecast_scores(naive, truth_degc=truth, naive_degc=naive, std_degc=scale)
+    scores = classification_scores(naive, label=truth, majority_share=float((naive == truth).mean()))
+    # A constant answer is no probability: only its accuracy means something.
+    return {name: scores[name] for name in ("accuracy", "majority_accuracy", "skill", "rows")}

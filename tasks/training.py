@@ -1,0 +1,116 @@
+"""The Prefect tasks of training: each reads and writes through the store and the registry and wraps one function."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.runtime import flow_run
+
+from storage.files import write_json
+from storage.layout import Store
+from storage.references import ModelRef, TableRef
+from storage.registry import Registry
+from tasks import candidates, learning, summary
+from tasks.config import PromotionSettings, TrainSettings
+from tasks.learning import EvaluationRef, FittedRef
+from tasks.promotion import Decision
+
+logger = logging.getLogger("retrain")
+
+
+@task(task_run_name="find trained {variant}")
+def find_trained(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef | None:
+    """Return the version that an equal training made before."""
+    registry = Registry.open(Store.from_environment())
+    found = learning.find_trained(table, variant=variant, settings=settings, registry=registry)
+    if found:
+        logger.info("%s %s: trained before, %s@%d", table.dataset, variant, found.name, found.version)
+    return found
+
+
+@task(task_run_name="fit {variant}")
+def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
+    """Train a variant; its progress shows in the run and in the terminal."""
+    store = Store.from_environment()
+    key = learning.training_key(table, variant=variant, settings=settings)
+    show = _ProgressShow(f"{table.dataset} {variant}", key=key, store=store)
+    fitted = learning.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=show)
+    show.close()
+    return fitted
+
+
+class _ProgressShow:
+    """Tell the Prefect run of every epoch, and a file in the store of every second."""
+
+    def __init__(self, title: str, *, key: str, store: Store) -> None:
+        self._title = title
+        self._file = store.progress(key)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._artifact = cast(
+            "UUID", create_progress_artifact(0.0, key=f"progress-{title.replace(' ', '-').replace('_', '-')}", description=title)
+        )
+        self._started = time.monotonic()
+
+    def __call__(self, progress: Any) -> None:
+        remaining = None if progress.remaining_s is None else round(progress.remaining_s)
+        plain = {"title": self._title, "epoch": progress.epoch, "epochs": progress.epochs, "share": progress.share}
+        write_json(self._file, plain | {"remaining_s": remaining, "figures": dict(progress.figures), "at": time.time()})
+        if progress.figures:
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in progress.figures.items())
+            left = "" if remaining is None else f", about {timedelta(seconds=remaining)} left"
+            text = f"{self._title}: epoch {progress.epoch} of {progress.epochs}: {figures}{left}"
+            logger.info(text)
+            update_progress_artifact(self._artifact, 100 * progress.share, description=text)
+
+    def close(self) -> None:
+        """Take the file away and set the artifact to its end, early stopping or not."""
+        update_progress_artifact(self._artifact, 100.0)
+        self._file.unlink(missing_ok=True)
+
+
+@task(task_run_name="evaluate {fitted.variant}")
+def evaluate(fitted: FittedRef) -> EvaluationRef:
+    """Score the exported model on the test split."""
+    return learning.evaluate_fitted(fitted, store=Store.from_environment())
+
+
+@task(task_run_name="register {fitted.variant}")
+def register(fitted: FittedRef, evaluation: EvaluationRef) -> ModelRef:
+    """Make a version of the model, with all that it came from."""
+    store = Store.from_environment()
+    run_id = str(flow_run.root_flow_run_id or "")
+    return learning.register_fitted(fitted, evaluation=evaluation, registry=Registry.open(store), store=store, flow_run_id=run_id)
+
+
+@task(task_run_name="promote")
+def decide(models: Sequence[ModelRef], table: TableRef, settings: PromotionSettings) -> Decision:
+    """Put the best new version to the test and move the aliases if it passes."""
+    store = Store.from_environment()
+    decision = candidates.decide_candidate(models, table=table, settings=settings, registry=Registry.open(store), store=store)
+    logger.info("%s: %s", learning.model_name(table), decision.reason)
+    return decision
+
+
+@task(task_run_name="report")
+def report(table: TableRef, models: Sequence[ModelRef], decision: Decision) -> dict[str, Any]:
+    """Show the run: one report, the scores, the validation; return the same as plain values."""
+    store = Store.from_environment()
+    made = summary.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
+    key = learning.model_name(table)
+    create_markdown_artifact(made.markdown, key=f"report-{key}", description=decision.reason)
+    create_table_artifact(made.metrics, key=f"metrics-{key}", description="Scores on the test split")
+    create_markdown_artifact(made.validation, key=f"expectations-{key}", description="Every expectation and its outcome")
+    summary.keep(made, table=table, store=store)
+    return made.plain
