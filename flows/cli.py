@@ -118,9 +118,7 @@ def _plan(
             settings = settings.model_copy(update={"source": None})
         source_files(dataset_named(name), settings)
         chosen_origin(settings, mirror=mirror_address(), url="", can_reach=lambda _: True)
-        plan.append(
-            {"dataset": name, "variants": chosen, "data": settings, "training_settings": parsed[1], "promotion": parsed[2]}
-        )
+        plan.append({"dataset": name, "variants": chosen, "data": settings, "training": parsed[1], "promotion": parsed[2]})
     return plan
 
 

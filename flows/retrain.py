@@ -12,7 +12,7 @@ from flows.ingest import ingest
 from flows.promote import promote
 from flows.train import train_in_process
 from storage.references import ModelRef, TableRef
-from tasks import training
+from tasks import training as steps
 from tasks.config import DEFAULT_VARIANTS, DatasetName, DataSettings, PromotionSettings, TrainSettings
 from tasks.models import variant_named
 
@@ -27,7 +27,7 @@ def retrain(
     dataset: DatasetName,
     variants: tuple[str, ...] = DEFAULT_VARIANTS,
     data: DataSettings = DataSettings(),  # noqa: B008  (frozen)
-    training_settings: TrainSettings = TrainSettings(),  # noqa: B008
+    training: TrainSettings = TrainSettings(),  # noqa: B008
     promotion: PromotionSettings = PromotionSettings(),  # noqa: B008
 ) -> dict[str, Any]:
     """Ingest a data set, train its variants, and promote the best one when it is really better.
@@ -36,20 +36,20 @@ def retrain(
         dataset: Data set to retrain on.
         variants: Networks to train.
         data: Where the data comes from.
-        training_settings: How the variants are trained.
+        training: How the variants are trained.
         promotion: When the champion changes.
     """
     for variant in variants:
         variant_named(variant, dataset=dataset)
     table = ingest(dataset, data)
-    models = train_side_by_side(table, variants=variants, settings=training_settings)
+    models = train_side_by_side(table, variants=variants, settings=training)
     decision = promote(table, models, promotion)
-    return training.report(table, models, decision)
+    return steps.report(table, models, decision)
 
 
 def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: TrainSettings) -> tuple[ModelRef, ...]:
     """Train what no equal training has made before, each variant in a process of its own."""
-    standing = {variant: training.find_trained(table, variant, settings) for variant in variants}
+    standing = {variant: steps.find_trained(table, variant, settings) for variant in variants}
     running = {variant: train_in_process.submit(table, variant, settings) for variant, model in standing.items() if model is None}
     return tuple(model or running[variant].result() for variant, model in standing.items())
 

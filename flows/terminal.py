@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -18,7 +17,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from storage.layout import Store
-from storage.registry import ModelVersion
+from storage.progress import read_notes
+from storage.records import ModelVersion
 
 POLL_S = 0.5
 NARROWEST_PIPE = 140
@@ -99,35 +99,20 @@ def _watch(console: Console, store: Store, stop: threading.Event) -> None:
     folder = store.progress("any").parent
     began = time.time()
     bars: dict[str, TaskID] = {}
-    last: dict[str, int] = {}
+    milestones: dict[str, int] = {}
     columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         while not stop.wait(POLL_S):
-            seen = {path.stem: state for path in folder.glob("*.json") if (state := _state(path)) and state["at"] > began}
-            for key in bars.keys() - seen.keys():
+            notes = read_notes(folder, since=began)
+            for key in bars.keys() - notes.keys():
                 progress.remove_task(bars.pop(key))
-            for key, state in seen.items():
-                text = _text(state)
+            for key, note in notes.items():
                 if key not in bars:
-                    bars[key] = progress.add_task(state["title"], total=1.0, text=text)
-                progress.update(bars[key], completed=state["share"], text=text)
-                if not console.is_terminal and state["epoch"] > last.get(key, 0):
-                    last[key] = state["epoch"]
-                    console.print(f"  {time.strftime('%H:%M:%S')} {state['title']}: {text}", highlight=False)
-
-
-def _state(path: Any) -> dict[str, Any] | None:
-    try:
-        state: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):  # removed in between
-        return None
-    return state
-
-
-def _text(state: Mapping[str, Any]) -> str:
-    left = "" if state["remaining_s"] is None else f", {timedelta(seconds=state['remaining_s'])} left"
-    figures = "".join(f", {name} {value:.4f}" for name, value in state["figures"].items() if name.startswith("val_"))
-    return f"epoch {state['epoch']} of {state['epochs']}{figures}{left}"
+                    bars[key] = progress.add_task(note.title, total=1.0, text=note.text)
+                progress.update(bars[key], completed=note.share, text=note.text)
+                if not console.is_terminal and note.milestone > milestones.get(key, 0):
+                    milestones[key] = note.milestone
+                    console.print(f"  {time.strftime('%H:%M:%S')} {note.title}: {note.text}", highlight=False)
 
 
 def _print_result(result: Mapping[str, Any], *, console: Console) -> None:
@@ -156,20 +141,28 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
     if not versions:
         console.print("No model is registered yet: run `retrain run`.")
         return
-    shown = ("mae_degc", "accuracy", "skill", "val_loss", "val_accuracy")
     rows = [
         {
-            "model": version.name,
-            "version": f"v{version.version}",
+            "model": f"{version.name}@{version.version}",
             "aliases": ", ".join(version.aliases),
             "variant": version.variant,
-            **{name: f"{version.metrics[name]:.4f}" if name in version.metrics else "" for name in shown},
+            "validation": _first(version.metrics, "val_accuracy", "val_loss"),
+            "test": _first(version.metrics, "accuracy", "mae_degc"),
+            "skill": _first(version.metrics, "skill"),
             "table": version.tags.get("table_version", ""),
-            "created": version.created.replace("+00:00", "Z"),
+            "created (UTC)": version.created[:16].replace("T", " "),
         }
         for version in versions
     ]
     console.print(_table(rows))
+
+
+_UNITS = {"val_accuracy": "accuracy", "accuracy": "accuracy", "val_loss": "MAE (normalised)", "mae_degc": "°C MAE", "skill": ""}
+
+
+def _first(metrics: Mapping[str, float], *names: str) -> str:
+    """Return the first of these figures that a version has, with what it is."""
+    return next((f"{metrics[name]:.4f} {_UNITS[name]}".strip() for name in names if name in metrics), "")
 
 
 def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]]) -> None:

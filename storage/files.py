@@ -17,8 +17,9 @@ from filelock import FileLock
 from upath import UPath
 
 from storage import transfer
+from storage.addresses import host_of, is_web_address, local_source
 from storage.errors import DataError, DigestChangedError, SettingError, SourceError
-from storage.layout import MANIFEST, Store, lock_file
+from storage.layout import Store, lock_file
 from storage.references import RawFile
 from storage.transfer import Patience, Progress, UnreachableError, Validators, Wanted, reachable
 
@@ -30,7 +31,6 @@ __all__ = [
     "fetch",
     "local_copy",
     "mirror_file",
-    "publish_folder",
     "reachable",
     "read_json",
     "read_lines",
@@ -103,7 +103,7 @@ def append_line(path: UPath | Path, value: Any) -> None:
     """Append one value to a JSON-lines file; lines of concurrent writers never mix."""
     line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with locked(path):
         if not isinstance(path, Path):
             path.write_bytes((path.read_bytes() if path.exists() else b"") + line)  # objects cannot be appended to
             return
@@ -129,58 +129,13 @@ def read_lines(path: UPath | Path) -> list[Any]:
         raise DataError(f"{path} has a line that is not JSON ({fault}): mend it by hand, the log is append-only") from fault
 
 
-def publish_folder(staging: Path, *, into: UPath | Path) -> bool:
-    """Move a finished folder to its place as a whole, unless that version stands there already.
-
-    The staging folder is gone afterwards in both cases. A remote folder is copied with its manifest last, because what has no
-    manifest does not exist.
-
-    Returns:
-        False when the version stood there already; it was not touched.
-
-    Raises:
-        DataError: The staging folder has no manifest.
-    """
-    if not (staging / MANIFEST).is_file():
-        raise DataError(f"{staging} has no {MANIFEST}: write it last, before publishing")
-    into.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(into):
-        is_new = not (into / MANIFEST).exists()
-        if is_new and isinstance(into, Path):
-            _move_folder(staging, Path(into))
-        elif is_new:
-            _copy_out(staging, into)
-    shutil.rmtree(staging, ignore_errors=True)
-    return is_new
-
-
-def _move_folder(staging: Path, into: Path) -> None:
-    if into.exists():
-        shutil.rmtree(into)  # without a manifest: a leftover that no reader may count on
-    if staging.stat().st_dev == into.parent.stat().st_dev:
-        staging.rename(into)
-        return
-    beside = into.with_name(f".{into.name}.{uuid.uuid4().hex}")
-    try:
-        shutil.copytree(staging, beside)
-        beside.rename(into)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _copy_out(staging: Path, into: UPath | Path) -> None:
-    files = sorted((path for path in staging.rglob("*") if path.is_file()), key=lambda path: path == staging / MANIFEST)
-    for path in files:
-        _copy(path, into / path.relative_to(staging).as_posix())
-
-
-def _copy(source: UPath | Path, target: UPath | Path) -> None:
+def copy_file(source: UPath | Path, target: UPath | Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, target.open("wb") as writer:
         shutil.copyfileobj(reader, writer, 1 << 20)
 
 
-def _locked(path: UPath | Path) -> FileLock:
+def locked(path: UPath | Path) -> FileLock:
     lock = lock_file(path)
     lock.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(lock)
@@ -198,10 +153,10 @@ def local_copy(raw: RawFile, *, store: Store) -> Path:
     if place.protocol == "":
         return Path(str(place))
     copy = store.local_copy(raw.sha256, raw.name)
-    with _locked(copy):
+    with locked(copy):
         if not copy.is_file():
             beside = copy.with_name(f".{copy.name}.partial")
-            _copy(place, beside)
+            copy_file(place, beside)
             found = sha256_of(beside)
             if found != raw.sha256:
                 beside.unlink()
@@ -255,7 +210,7 @@ def fetch(
     patience = patience or Patience()
     partial = store.partial(dataset, origin, name)
     pinned = sha256.lower() if sha256 else None
-    with _locked(partial):  # a second process waits here, then finds the file
+    with locked(partial):  # a second process waits here, then finds the file
         lock = _locks(store, dataset).get(f"{origin}:{name}")
         if pinned and lock and not growing:
             _refuse_change(name, found=pinned, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
@@ -309,7 +264,7 @@ def _obtain(
     contact_until = time.monotonic() + patience.contact_s
     for position, url in enumerate(urls):
         try:
-            if not transfer.is_web_address(url):
+            if not is_web_address(url):
                 transfer.copy_local(url, partial, wanted=wanted, on_progress=on_progress)
                 return None, False
             share_s = max(contact_until - time.monotonic(), 0.1) / (len(urls) - position)
@@ -332,7 +287,7 @@ def _obtain(
 
 
 def _hosts(urls: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(transfer.host_of(url) for url in urls))
+    return ", ".join(dict.fromkeys(host_of(url) for url in urls))
 
 
 def _place(partial: Path, *, store: Store, dataset: str, sha256: str) -> RawFile:
@@ -344,7 +299,7 @@ def _place(partial: Path, *, store: Store, dataset: str, sha256: str) -> RawFile
             os.fsync(stream.fileno())
         partial.replace(Path(str(target)))
     else:
-        _copy(partial, target)
+        copy_file(partial, target)
     transfer.discard(partial)
     return RawFile(name=partial.name, uri=str(target), sha256=sha256, size_bytes=size_bytes)
 
@@ -373,7 +328,7 @@ def _locks(store: Store, dataset: str) -> dict[str, Any]:
 def _set_lock(store: Store, dataset: str, *, origin: str, raw: RawFile, validators: Validators | None) -> None:
     path = store.locks(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with locked(path):
         locks = _locks(store, dataset)
         locks[f"{origin}:{raw.name}"] = {
             "sha256": raw.sha256,
@@ -403,10 +358,10 @@ def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
     Raises:
         SourceError: The mirror has no `SHA256SUMS`, or not this file.
     """
-    if transfer.is_web_address(mirror):
+    if is_web_address(mirror):
         base = mirror.rstrip("/")
         return f"{base}/{name}", _listed(_read_remote(f"{base}/{_SUMS}"), name, mirror=base)
-    folder = transfer.local_source(mirror).absolute()
+    folder = local_source(mirror).absolute()
     if not folder.is_dir():
         raise SourceError(f"mirror {mirror!r} is neither a folder nor an http address: correct RETRAIN_MIRROR")
     sums = folder / _SUMS

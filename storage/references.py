@@ -21,10 +21,15 @@ class RawFile(Reference):
 
 
 class RawRef(Reference):
-    """The raw files of one data set from one source."""
+    """The raw files of one data set from one source.
+
+    Attributes:
+        origin: Where they were fetched: `upstream`, `mirror` or `sample`.
+    """
 
     dataset: str
     source: str
+    origin: str
     simulated: bool
     files: tuple[RawFile, ...]
 

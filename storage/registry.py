@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from storage.errors import RegistryError
 from storage.layout import Store
 from storage.mlflow_quirks import database_lock, mlflow_faults, pickles, quiet, save_model
+from storage.records import ModelVersion, RunRecord
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 CHAMPION = "champion"
@@ -23,73 +23,6 @@ _COMPLETE = "complete"
 _PAGE = 1000
 _RUN_IDS_A_QUERY = 100
 _NAME = re.compile(r"[A-Za-z0-9._-]+")  # safe inside the quotes of a search filter
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """One complete version of a registered model.
-
-    Attributes:
-        uri: `models:/<name>/<version>`.
-        metrics: The run's scores, without its learning curves.
-        created: ISO 8601, UTC.
-    """
-
-    name: str
-    version: int
-    variant: str
-    run_id: str
-    uri: str
-    aliases: tuple[str, ...]
-    tags: dict[str, str]
-    metrics: dict[str, float]
-    created: str
-
-
-@dataclass(frozen=True)
-class DatasetRecord:
-    """A table that a run read.
-
-    Attributes:
-        digest: Full SHA-256; MLflow's own field holds its first 36 digits.
-        context: Such as `train` or `test`.
-    """
-
-    name: str
-    digest: str
-    uri: str
-    context: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """Everything that is recorded of one training.
-
-    Attributes:
-        training_key: Digest of all that the training follows from; equal trainings are found by it.
-        curves: One value an epoch, from epoch 1.
-        tags: Further tags of the run and of the version.
-        manifest: JSON-ready; kept as `manifest.json`.
-        files: Further artifacts by path.
-        input_example: A small batch as an array: the signature follows from it. None leaves the model without a signature.
-        output_example: What the model makes of it.
-        pip_requirements: What a process that loads the model must have installed.
-    """
-
-    run_name: str
-    variant: str
-    training_key: str
-    params: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    curves: Mapping[str, Sequence[float]]
-    tags: Mapping[str, str]
-    manifest: Mapping[str, Any]
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    input_example: Any | None = None
-    output_example: Any | None = None
-    datasets: Sequence[DatasetRecord] = ()
-    pip_requirements: Sequence[str] = ()
 
 
 class Registry:

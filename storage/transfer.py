@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import httpx
 import tenacity
 
+from storage.addresses import host_of, local_source
 from storage.errors import SourceError
 
 Progress = Callable[[int, int | None], None]
@@ -85,26 +85,6 @@ class _BrokenError(Exception):
     def __init__(self, message: str, *, wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.wait_s = wait_s
-
-
-def is_web_address(address: str) -> bool:
-    """Tell whether an address is fetched over HTTP."""
-    return address.lower().startswith(("http://", "https://"))
-
-
-def host_of(address: str) -> str:
-    """Return what to call an address in a message: its host, or the path; never its credentials or query."""
-    if not is_web_address(address):
-        return str(local_source(address))
-    parts = urlsplit(address)
-    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-
-
-def local_source(address: str) -> Path:
-    """Return the path that a `file://` URL or a plain path names."""
-    if address.lower().startswith("file://"):
-        return Path(unquote(urlsplit(address).path))
-    return Path(address).expanduser()
 
 
 def reachable(url: str, *, timeout_s: float = 5.0) -> bool:

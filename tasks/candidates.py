@@ -11,8 +11,9 @@ from typing import Any
 from storage.errors import RegistryError
 from storage.files import append_line, digest_of_json, read_lines
 from storage.layout import Store
+from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
-from storage.registry import ModelVersion, Registry
+from storage.registry import Registry
 from tasks.config import PromotionSettings
 from tasks.evaluation import VALIDATION_METRIC, row_losses
 from tasks.learning import evaluate_version, model_name, read_predictions

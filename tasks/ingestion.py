@@ -3,28 +3,57 @@
 from __future__ import annotations
 
 import logging
+import time
+from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from storage.layout import Store
+from storage.progress import write_note
 from storage.references import RawRef, TableRef
 from tasks import preparation
 from tasks.config import DataSettings, mirror_address
 from tasks.preparation import ParsedRef, ValidationRef
 
 logger = logging.getLogger("retrain")
+SHOW_EVERY_S = 0.3
 
 
 @task(task_run_name="fetch {dataset}")
 def fetch(dataset: str, settings: DataSettings) -> RawRef:
     """Fetch the raw files of a data set, or find them."""
-    raw = preparation.fetch_raw(dataset, settings=settings, store=Store.from_environment(), mirror=mirror_address())
+    store = Store.from_environment()
+    show = _FetchShow(dataset, file=store.progress(f"fetch-{dataset}"))
+    raw = preparation.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=show)
+    show.close()
     if raw.simulated and settings.data == "auto":
         logger.warning("%s: no mirror is named and upstream cannot be reached: THE SAMPLE, A SIMULATION, STANDS IN", dataset)
     size = sum(file.size_bytes for file in raw.files) / 1e6
     logger.info("%s: %d files of source %s, %.1f MB", dataset, len(raw.files), raw.source, size)
     return raw
+
+
+class _FetchShow:
+    """Tell a file in the store how far the downloads of a data set are."""
+
+    def __init__(self, dataset: str, *, file: Path) -> None:
+        self._title = f"fetch {dataset}"
+        self._file = file
+        self._written_s = 0.0
+
+    def __call__(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
+        if time.monotonic() - self._written_s < SHOW_EVERY_S:
+            return
+        self._written_s = time.monotonic()
+        total = "" if total_bytes is None else f" of {total_bytes / 1e6:.1f}"
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        share = done_bytes / total_bytes if total_bytes else 0.0
+        write_note(self._file, title=self._title, share=share, text=f"{name}: {done_bytes / 1e6:.1f}{total} MB")
+
+    def close(self) -> None:
+        """Take the file away."""
+        self._file.unlink(missing_ok=True)
 
 
 @task(task_run_name="find table")

@@ -17,8 +17,9 @@ import pyarrow as pa
 from storage.files import digest_of_json, read_json, sha256_of, write_atomically, write_json
 from storage.folders import remove_folder
 from storage.layout import Store
+from storage.records import DatasetRecord, ModelVersion, RunRecord
 from storage.references import ModelRef, Reference, TableRef
-from storage.registry import DatasetRecord, ModelVersion, Registry, RunRecord
+from storage.registry import Registry
 from storage.tables import read_table, write_table
 from tasks.config import TrainSettings
 from tasks.evaluation import classification_scores, forecast_scores

@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from storage.addresses import is_web_address, local_source
 from storage.errors import RejectedError, SettingError, unknown
-from storage.files import digest_of_json, fetch, local_copy, mirror_file, publish_folder, read_json, write_json
-from storage.folders import replace_folder
+from storage.files import digest_of_json, fetch, local_copy, mirror_file, read_json, write_json
+from storage.folders import publish_folder, replace_folder
 from storage.layout import Store
 from storage.references import RawFile, RawRef, Reference, TableRef
 from storage.tables import exists, read_manifest, read_table, write_manifest, write_table
@@ -85,7 +86,7 @@ def fetch_raw(
     source, files = source_files(spec, settings)
     origin = chosen_origin(settings, mirror=mirror, url=files[0].urls[0], can_reach=lambda url: reachable(url, timeout_s=9.0))
     if origin == SAMPLE:
-        return RawRef(dataset=dataset, source=SAMPLE, simulated=True, files=_sample(spec, store=store))
+        return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=_sample(spec, store=store))
     fetched = []
     for file in files:
         urls, sha256, place = file.urls, file.sha256, source
@@ -93,7 +94,7 @@ def fetch_raw(
         if origin == "mirror" and mirror:
             # A mirror stands in for the hosts: its own SHA256SUMS says what its files are.
             url, sha256 = mirror_file(mirror, file.name)
-            urls, place, size_bytes = (url,), f"mirror {mirror}", None
+            urls, place, size_bytes = (url,), f"mirror {_whole_address(mirror)}", None
         fetched.append(
             fetch(
                 file.name,
@@ -110,7 +111,12 @@ def fetch_raw(
                 on_progress=None if on_progress is None else _named(on_progress, file.name),
             )
         )
-    return RawRef(dataset=dataset, source=source, simulated=False, files=tuple(fetched))
+    return RawRef(dataset=dataset, source=source, origin=origin, simulated=False, files=tuple(fetched))
+
+
+def _whole_address(mirror: str) -> str:
+    """Return a mirror's address as it reads from any working folder, for what is locked under it."""
+    return mirror.rstrip("/") if is_web_address(mirror) else str(local_source(mirror).resolve())
 
 
 def _named(on_progress: OnProgress, name: str) -> Callable[[int, int | None], None]:
@@ -242,6 +248,7 @@ def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store
             "licence": spec.licence,
             "simulated": parsed.raw.simulated,
             "source": parsed.raw.source,
+            "origin": parsed.raw.origin,
             "raw": [file.model_dump(exclude={"uri"}) for file in parsed.raw.files],
             "transform_version": spec.transform_version,
             "normalisation": dict(splits.normalisation),

@@ -10,20 +10,21 @@ from typing import Any
 
 from storage.files import write_atomically
 from storage.layout import Store
+from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
-from storage.registry import ModelVersion, Registry
+from storage.registry import Registry
 from storage.tables import read_manifest
 from tasks.candidates import validation_scores
 from tasks.evaluation import classification_scores, forecast_scores
 from tasks.learning import evaluate_version, library_versions, model_name, read_predictions
 from tasks.models import view_named
 from tasks.models.spec import View
+from tasks.pictures import learning_curves_png
 from tasks.preparation import read_validation
 from tasks.promotion import Decision
 from tasks.reporting import (
     RunReport,
     VariantResult,
-    learning_curves_png,
     metrics_rows,
     report_markdown,
     result_rows,
@@ -62,7 +63,7 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
         kind=view.kind,
         model_name=name,
         simulated=table.simulated,
-        source=manifest["source"],
+        source=manifest["source"] if table.simulated else f"{manifest['source']} ({manifest['origin']})",
         table_version=table.version,
         table_published=table.published,
         rows=table.rows,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -18,13 +17,14 @@ from prefect.artifacts import (
 )
 from prefect.runtime import flow_run
 
-from storage.files import write_json
 from storage.layout import Store
+from storage.progress import write_note
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks import candidates, learning, summary
 from tasks.config import PromotionSettings, TrainSettings
 from tasks.learning import EvaluationRef, FittedRef
+from tasks.models.fit import Progress
 from tasks.promotion import Decision
 
 logger = logging.getLogger("retrain")
@@ -61,18 +61,17 @@ class _ProgressShow:
         self._artifact = cast(
             "UUID", create_progress_artifact(0.0, key=f"progress-{title.replace(' ', '-').replace('_', '-')}", description=title)
         )
-        self._started = time.monotonic()
+        self._figures: Mapping[str, float] = {}
 
-    def __call__(self, progress: Any) -> None:
-        remaining = None if progress.remaining_s is None else round(progress.remaining_s)
-        plain = {"title": self._title, "epoch": progress.epoch, "epochs": progress.epochs, "share": progress.share}
-        write_json(self._file, plain | {"remaining_s": remaining, "figures": dict(progress.figures), "at": time.time()})
+    def __call__(self, progress: Progress) -> None:
+        left = "" if progress.remaining_s is None else f", {timedelta(seconds=round(progress.remaining_s))} left"
+        self._figures = progress.figures or self._figures
+        figures = "".join(f", {name} {value:.4f}" for name, value in self._figures.items())
+        text = f"epoch {progress.epoch} of {progress.epochs}{figures}{left}"
+        write_note(self._file, title=self._title, share=progress.share, text=text, milestone=progress.epoch)
         if progress.figures:
-            figures = ", ".join(f"{name} {value:.4f}" for name, value in progress.figures.items())
-            left = "" if remaining is None else f", about {timedelta(seconds=remaining)} left"
-            text = f"{self._title}: epoch {progress.epoch} of {progress.epochs}: {figures}{left}"
-            logger.info(text)
-            update_progress_artifact(self._artifact, 100 * progress.share, description=text)
+            logger.info("%s: %s", self._title, text)
+            update_progress_artifact(self._artifact, 100 * progress.share, description=f"{self._title}: {text}")
 
     def close(self) -> None:
         """Take the file away and set the artifact to its end, early stopping or not."""

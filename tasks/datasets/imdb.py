@@ -19,15 +19,9 @@ import pyarrow as pa
 
 from storage.errors import DataError, SettingError, unknown
 from storage.pickles import load_npz_arrays
+from tasks.datasets.imdb_text import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.simulate_imdb import simulate
 from tasks.datasets.spec import DatasetSpec, Expectation, Parsed, Repair, Severity, SourceFile, Split, SplitTables
-
-VOCABULARY_SIZE = 10_000
-REVIEW_TOKENS = 500
-PADDING = 0
-START = 1
-UNKNOWN = 2
-RANK_OFFSET = 3
 
 SCHEMA = pa.schema(
     [
@@ -59,27 +53,6 @@ _PARTS: tuple[Literal["train", "test"], ...] = ("train", "test")
 # `keras.datasets.imdb.load_data` shuffles each part with this seed. Its order is taken, because the file's own need not be
 # mixed: in the order of the original folders the last fifth of train has one sentiment only and could validate nothing.
 _ORDER_SEED = 113
-
-# What the Keras tokenizer turns into spaces: punctuation without the apostrophe, tab and newline.
-_FILTERED = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
-_CLEANED = str.maketrans(
-    {**dict.fromkeys(_FILTERED, " "), **{chr(upper): chr(upper + 32) for upper in range(ord("A"), ord("Z") + 1)}}
-)
-
-
-def encode_text(text: str, *, words: Mapping[str, int]) -> list[int]:
-    """Return the tokens of a review in plain text: the reference that the exported model must agree with.
-
-    Args:
-        text: Any text. Only the letters A to Z are made small, as in the original data.
-        words: Rank by word, 1 the most frequent.
-
-    Returns:
-        At most `REVIEW_TOKENS` tokens, the last ones; the start token is lost with what comes off in front. No padding.
-    """
-    ranks = [words.get(word) for word in text.translate(_CLEANED).split(" ") if word]
-    tokens = [UNKNOWN if rank is None or rank + RANK_OFFSET >= VOCABULARY_SIZE else rank + RANK_OFFSET for rank in ranks]
-    return [START, *tokens][-REVIEW_TOKENS:]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.datasets.imdb import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
+from tasks.datasets.imdb_text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.spec import SPLITS
 from tasks.models.portable import portable
 from tasks.models.prefix import padded_model, shared_prefix_model

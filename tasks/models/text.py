@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tasks.datasets.imdb import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN
+from tasks.datasets.imdb_text import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN
 
 if TYPE_CHECKING:
     import keras

@@ -19,7 +19,8 @@ import pytest
 
 from storage import files
 from storage.errors import DataError, DigestChangedError, SettingError, SourceError
-from storage.files import Patience, append_line, digest_of_json, fetch, mirror_file, publish_folder, read_lines
+from storage.files import Patience, append_line, digest_of_json, fetch, mirror_file, read_lines
+from storage.folders import publish_folder
 from storage.layout import Store
 from storage.references import RawFile
 

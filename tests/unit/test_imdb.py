@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from storage.errors import DataError, SettingError
 from tasks.datasets import imdb
-from tasks.datasets.imdb import SPEC, encode_text
+from tasks.datasets.imdb import SPEC
+from tasks.datasets.imdb_text import encode_text
 from tasks.datasets.spec import Parsed
 from tasks.expectations import rejected_message, run_suite
 

@@ -14,7 +14,8 @@ import pytest
 
 from storage.errors import RegistryError, SettingError
 from storage.layout import Store
-from storage.registry import DatasetRecord, Registry, RunRecord
+from storage.records import DatasetRecord, RunRecord
+from storage.registry import Registry
 
 DIGEST = "0123456789abcdef" * 4
 WINDOWS = np.linspace(-1.0, 1.0, 2 * 6 * 3, dtype=np.float32).reshape(2, 6, 3)

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tasks.pictures import learning_curves_png
 from tasks.promotion import Check, Decision
 from tasks.reporting import (
     RunReport,
     VariantResult,
-    learning_curves_png,
     markdown_cell,
     markdown_table,
     metrics_rows,

@@ -1,0 +1,1 @@
+"""Measurements that a person runs on a quiet machine; no test is timed."""

@@ -1,0 +1,46 @@
+"""Small files in which long work says how far it is, for whoever watches from another process."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from storage.files import write_json
+
+
+@dataclass(frozen=True)
+class ProgressNote:
+    """How far one piece of work is.
+
+    Attributes:
+        share: Part that is done, 0 to 1.
+        text: The same in words.
+        milestone: Rises with each step worth a line where no bar can be drawn.
+        at: Seconds since the epoch.
+    """
+
+    title: str
+    share: float
+    text: str
+    milestone: int
+    at: float
+
+
+def write_note(path: Path, *, title: str, share: float, text: str, milestone: int = 0) -> None:
+    """Write, or replace, the note of one piece of work."""
+    write_json(path, asdict(ProgressNote(title=title, share=share, text=text, milestone=milestone, at=time.time())))
+
+
+def read_notes(folder: Path, *, since: float) -> dict[str, ProgressNote]:
+    """Return the notes in a folder by file stem, without those that an earlier run left behind."""
+    notes = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            note = ProgressNote(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):  # removed in between, or of another version
+            continue
+        if note.at >= since:
+            notes[path.stem] = note
+    return notes

@@ -1,0 +1,74 @@
+"""What the registry is given of a training, and what it tells of a version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One complete version of a registered model.
+
+    Attributes:
+        uri: `models:/<name>/<version>`.
+        metrics: The run's scores, without its learning curves.
+        created: ISO 8601, UTC.
+    """
+
+    name: str
+    version: int
+    variant: str
+    run_id: str
+    uri: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    created: str
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """A table that a run read.
+
+    Attributes:
+        digest: Full SHA-256; MLflow's own field holds its first 36 digits.
+        context: Such as `train` or `test`.
+    """
+
+    name: str
+    digest: str
+    uri: str
+    context: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that is recorded of one training.
+
+    Attributes:
+        training_key: Digest of all that the training follows from; equal trainings are found by it.
+        curves: One value an epoch, from epoch 1.
+        tags: Further tags of the run and of the version.
+        manifest: JSON-ready; kept as `manifest.json`.
+        files: Further artifacts by path.
+        input_example: A small batch as an array: the signature follows from it. None leaves the model without a signature.
+        output_example: What the model makes of it.
+        pip_requirements: What a process that loads the model must have installed.
+    """
+
+    run_name: str
+    variant: str
+    training_key: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    curves: Mapping[str, Sequence[float]]
+    tags: Mapping[str, str]
+    manifest: Mapping[str, Any]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    input_example: Any | None = None
+    output_example: Any | None = None
+    datasets: Sequence[DatasetRecord] = ()
+    pip_requirements: Sequence[str] = ()

@@ -1,0 +1,115 @@
+"""`prefect.yaml` loads and deploys on a real server, and its cron schedules make runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFECT = [sys.executable, "-m", "prefect"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(url: str, *, body: Mapping[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server of its own, with both pools and every deployment of prefect.yaml."""
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+    }
+    log = (home / "server.log").open("w")
+    command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        for _ in range(120):
+            try:
+                ask(f"{url}/health")
+                break
+            except OSError:
+                assert server.poll() is None, (home / "server.log").read_text()[-2000:]
+                time.sleep(0.5)
+        for pool in ("cpu", "gpu"):
+            create = [*PREFECT, "work-pool", "create", pool, "--type", "process"]
+            subprocess.run(create, env=environment, check=True, capture_output=True)
+        deploy = [*PREFECT, "--no-prompt", "deploy", "--all"]
+        done = subprocess.run(deploy, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+
+
+def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
+    found = {entry["name"]: entry for entry in ask(f"{api}/deployments/filter", body={})}
+    assert {name: entry["work_pool_name"] for name, entry in found.items()} == {
+        "retrain-jena": "cpu",
+        "retrain-imdb": "cpu",
+        "train": "gpu",
+    }
+    crons = {name: [schedule["schedule"]["cron"] for schedule in entry["schedules"]] for name, entry in found.items()}
+    assert crons == {"retrain-jena": ["0 3 * * 1"], "retrain-imdb": ["0 4 1 * *"], "train": []}
+
+
+def test_the_parameters_become_a_form_with_descriptions(api: str) -> None:
+    found = {entry["name"]: entry for entry in ask(f"{api}/deployments/filter", body={})}
+    schema = found["retrain-jena"]["parameter_openapi_schema"]
+    assert set(schema["properties"]) == {"dataset", "variants", "data", "training", "promotion"}
+    assert all(field.get("description") for field in schema["properties"].values())
+    settings = schema["definitions"]["TrainSettings"]["properties"]
+    assert all(field.get("description") for field in settings.values())
+
+
+def test_a_cron_schedule_makes_scheduled_runs(api: str) -> None:
+    # The scheduler loop is what an unsuitable SQLAlchemy breaks without a word: only a run that appears proves it.
+    deadline = time.monotonic() + 60
+    states: set[str] = set()
+    flows: set[str] = set()
+    while time.monotonic() < deadline and len(flows) < 2:
+        runs = ask(f"{api}/flow_runs/filter", body={})
+        flows = {run["deployment_id"] for run in runs}
+        states = {run["state_type"] for run in runs}
+        time.sleep(1)
+    assert len(flows) == 2
+    assert states == {"SCHEDULED"}
+
+
+def test_a_wrong_parameter_is_refused_before_a_run_exists(api: str) -> None:
+    found = {entry["name"]: entry for entry in ask(f"{api}/deployments/filter", body={})}
+    url = f"{api}/deployments/{found['retrain-jena']['id']}/create_flow_run"
+    before = ask(f"{api}/flow_runs/count", body={"deployments": {"name": {"any_": ["retrain-jena"]}}})
+    bad = {"parameters": {"dataset": "jena", "training": {"epochs": 0}}, "enforce_parameter_schema": True}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(url, body=bad)
+    assert refused.value.code in {409, 422}
+    assert "epochs" in refused.value.read().decode()
+    assert ask(f"{api}/flow_runs/count", body={"deployments": {"name": {"any_": ["retrain-jena"]}}}) == before
