@@ -1,15 +1,15 @@
 """The flow that turns a source into a published table."""
 
-from __future__ import annotations
-
 from prefect import flow
 
+from flows.outcomes import told_plainly
 from storage.references import TableRef
 from tasks import ingestion
 from tasks.config import DatasetName, DataSettings
 
 
 @flow(name="ingest", flow_run_name="ingest {dataset}")
+@told_plainly
 def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRef:  # noqa: B008  (frozen)
     """Fetch, repair, validate and publish one data set; unchanged input publishes nothing.
 

@@ -1,9 +1,8 @@
 """The flow that puts the best of some versions to the promotion test."""
 
-from __future__ import annotations
-
 from prefect import flow
 
+from flows.outcomes import told_plainly
 from storage.references import ModelRef, TableRef
 from tasks import training
 from tasks.config import PromotionSettings
@@ -11,6 +10,7 @@ from tasks.promotion import Decision
 
 
 @flow(name="promote", flow_run_name="promote {table.dataset}")
+@told_plainly
 def promote(
     table: TableRef,
     models: tuple[ModelRef, ...],

@@ -1,16 +1,15 @@
 """The main flow: data in, a better model out, every step on record."""
 
-from __future__ import annotations
-
 import os
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from flows.ingest import ingest
+from flows.outcomes import outcome, run_name, told_plainly
 from flows.promote import promote
-from flows.train import train_in_process
+from flows.train import train_somewhere
 from storage.references import ModelRef, TableRef
 from tasks import training as steps
 from tasks.config import DEFAULT_VARIANTS, DatasetName, DataSettings, PromotionSettings, TrainSettings
@@ -22,7 +21,8 @@ _POOL: Any = ProcessPoolTaskRunner
 SIDE_BY_SIDE = max(1, min(4, os.cpu_count() or 1))
 
 
-@flow(name="retrain", flow_run_name="retrain {dataset}", task_runner=_POOL(max_workers=SIDE_BY_SIDE))
+@flow(name="retrain", flow_run_name=run_name, task_runner=_POOL(max_workers=SIDE_BY_SIDE))
+@told_plainly
 def retrain(
     dataset: DatasetName,
     variants: tuple[str, ...] = DEFAULT_VARIANTS,
@@ -34,9 +34,9 @@ def retrain(
 
     Args:
         dataset: Data set to retrain on.
-        variants: Networks to train.
+        variants: Networks to train, such as gru_baseline.
         data: Where the data comes from.
-        training: How the variants are trained.
+        training: How and where the variants are trained.
         promotion: When the champion changes.
     """
     for variant in variants:
@@ -44,13 +44,15 @@ def retrain(
     table = ingest(dataset, data)
     models = train_side_by_side(table, variants=variants, settings=training)
     decision = promote(table, models, promotion)
-    return steps.report(table, models, decision)
+    result = steps.report(table, models, decision)
+    # Prefect takes a returned state for the end of the run, and hands its data to the caller.
+    return cast("dict[str, Any]", outcome(decision, table=table, models=models, result=result))
 
 
 def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: TrainSettings) -> tuple[ModelRef, ...]:
-    """Train what no equal training has made before, each variant in a process of its own."""
+    """Train what no equal training has made before, each variant in a process or on a worker of its own."""
     standing = {variant: steps.find_trained(table, variant, settings) for variant in variants}
-    running = {variant: train_in_process.submit(table, variant, settings) for variant, model in standing.items() if model is None}
+    running = {variant: train_somewhere.submit(table, variant, settings) for variant, model in standing.items() if model is None}
     return tuple(model or running[variant].result() for variant, model in standing.items())
 
 

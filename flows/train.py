@@ -4,14 +4,23 @@ Annotations are evaluated here (no `from __future__ import annotations`): a proc
 without the names that only a text annotation mentions.
 """
 
-from prefect import flow, task
+from typing import cast
 
+from prefect import flow, task
+from prefect.client.schemas import FlowRun
+from prefect.deployments import run_deployment
+
+from flows.outcomes import told_plainly
+from storage.errors import RetrainError
 from storage.references import ModelRef, TableRef
 from tasks import training
 from tasks.config import TrainSettings
 
+DEPLOYMENT = "train/train"
+
 
 @flow(name="train", flow_run_name="train {table.dataset} {variant}")
+@told_plainly
 def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings()) -> ModelRef:  # noqa: B008  (frozen)
     """Train, score and register one variant.
 
@@ -26,6 +35,15 @@ def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings
 
 
 @task(name="train", task_run_name="train {variant}")
-def train_in_process(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef:
-    """Run the flow `train` in the process that a task runner gave to this task."""
-    return train(table, variant, settings)
+def train_somewhere(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef:
+    """Train in the process that a task runner gave to this task, or on a worker of the gpu pool."""
+    if settings.place == "here":
+        return train(table, variant, settings)
+    parameters = {"table": table.model_dump(), "variant": variant, "settings": settings.model_dump()}
+    run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, as_subflow=True))
+    model = training.find_trained.fn(table, variant, settings)
+    if run.state is None or not run.state.is_completed() or model is None:
+        state = run.state.name if run.state else "no state"
+        message = run.state.message if run.state else ""
+        raise RetrainError(f"training of {variant} ended as {state} in run {run.name!r}: {message}")
+    return model.model_copy(update={"trained": True})

@@ -11,6 +11,7 @@ MIRROR_VARIABLE = "RETRAIN_MIRROR"
 
 DatasetName = Literal["jena", "imdb"]
 DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
+Place = Literal["here", "pool"]
 PromoteMode = Literal["auto", "manual", "never"]
 HalfYear = Annotated[str, Field(pattern=r"^\d{4}[ab]$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -58,6 +59,11 @@ class TrainSettings(Settings):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, dropout and the order of batches.")
     threads: int = Field(
         1, ge=1, le=256, description="Threads of one training on a CPU; two trainings with one each are fastest."
+    )
+    place: Place = Field(
+        "here",
+        description="here: in processes of the host that runs the flow. pool: as runs of the deployment train/train, "
+        "on whatever worker serves the gpu pool.",
     )
     require_gpu: bool = Field(False, description="Refuse to train on a CPU.")  # noqa: FBT003  (pydantic's own signature)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas import State
+from prefect.runtime import deployment
 
+from storage.errors import DigestChangedError, SourceError
 from storage.layout import Store
 from storage.progress import write_note
 from storage.references import RawRef, TableRef
@@ -20,7 +24,20 @@ logger = logging.getLogger("retrain")
 SHOW_EVERY_S = 0.3
 
 
-@task(task_run_name="fetch {dataset}")
+def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
+    """Tell whether waiting may help: a host that is down, and nobody at a terminal who would rather know at once."""
+    del task, run
+    fault = state.result(raise_on_failure=False)
+    return isinstance(fault, SourceError) and not isinstance(fault, DigestChangedError) and deployment.id is not None
+
+
+@task(
+    task_run_name="fetch {dataset}",
+    retries=3,
+    retry_delay_seconds=[60, 300, 1800],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_may_pass,
+)
 def fetch(dataset: str, settings: DataSettings) -> RawRef:
     """Fetch the raw files of a data set, or find them."""
     store = Store.from_environment()

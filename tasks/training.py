@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -15,8 +19,12 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import State
+from prefect.concurrency.sync import concurrency
 from prefect.runtime import flow_run
 
+from storage.errors import RetrainError
 from storage.layout import Store
 from storage.progress import write_note
 from storage.references import ModelRef, TableRef
@@ -24,6 +32,7 @@ from storage.registry import Registry
 from tasks import candidates, learning, summary
 from tasks.config import PromotionSettings, TrainSettings
 from tasks.learning import EvaluationRef, FittedRef
+from tasks.models.device import Device, prepare_device
 from tasks.models.fit import Progress
 from tasks.promotion import Decision
 
@@ -40,15 +49,44 @@ def find_trained(table: TableRef, variant: str, settings: TrainSettings) -> Mode
     return found
 
 
-@task(task_run_name="fit {variant}")
+def _is_no_fault_of_input(task: Any, run: Any, state: State[Any]) -> bool:
+    """Tell whether a failure may pass when the training is taken up again from its checkpoint."""
+    del task, run
+    return not isinstance(state.result(raise_on_failure=False), RetrainError)
+
+
+@task(
+    task_run_name="fit {variant}",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_is_no_fault_of_input,
+)
 def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
-    """Train a variant; its progress shows in the run and in the terminal."""
+    """Train a variant on a device of this host; its progress shows in the run and in the terminal."""
     store = Store.from_environment()
+    device = prepare_device(settings.threads, require_gpu=settings.require_gpu)
     key = learning.training_key(table, variant=variant, settings=settings)
-    show = _ProgressShow(f"{table.dataset} {variant}", key=key, store=store)
-    fitted = learning.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=show)
-    show.close()
+    with _lease(device, threads=settings.threads):
+        show = _ProgressShow(f"{table.dataset} {variant}", key=key, store=store)
+        fitted = learning.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=show)
+        show.close()
     return fitted
+
+
+@contextmanager
+def _lease(device: Device, *, threads: int) -> Iterator[None]:
+    """Hold the device for one training: one at a time on a GPU, as many as there are cores for on a CPU.
+
+    The lease is the server's and runs out by itself when its holder dies, so no device stays taken.
+    """
+    cores = max(1, (os.cpu_count() or 1) // threads)
+    which = os.environ.get("CUDA_VISIBLE_DEVICES", "all") if device.kind == "gpu" else "cpu"
+    name = re.sub(r"[^a-z0-9]+", "-", f"device {socket.gethostname()} {which}".lower())
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(name, limit=1 if device.kind == "gpu" else cores)
+    with concurrency(name, strict=True):
+        yield
 
 
 class _ProgressShow:
