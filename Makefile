@@ -10,7 +10,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check format lock clean
+POOL ?= cpu
+COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --generate-hashes --no-emit-index-url --no-header
+# A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
+LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
+
+.PHONY: help run up down worker test check format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,6 +25,16 @@ run: $(READY) ## Set up once, then retrain both models: make run, make run DATA=
 
 test: $(READY) ## Set up once, then run the tests
 	@$(BIN)/python -m pytest
+
+up: $(READY) ## Start the service: Prefect and its UI, MLflow, reports, workers
+	@$(BIN)/retrain up
+
+down: $(READY) ## End the service; it loses nothing
+	@$(BIN)/retrain down
+
+worker: $(READY) ## Serve one pool of another host: make worker POOL=gpu, with PREFECT_API_URL and RETRAIN_HOME set
+	@: "$${PREFECT_API_URL:?name the server, such as http://host:4200/api}"
+	@mkdir -p "$${RETRAIN_HOME:-var}"; RETRAIN_HOME="$${RETRAIN_HOME:-$(CURDIR)/var}" $(BIN)/prefect worker start --pool $(POOL) --type process --name "$(POOL)-$$(hostname)-$$$$"
 
 check: $(READY) ## Format, lint, types and import laws
 	@echo "== format"; $(BIN)/ruff format --check .
@@ -32,9 +47,10 @@ format: $(READY) ## Format the code and sort its imports
 
 lock: ## Renew requirements.lock from pyproject.toml
 	@$(PYTHON) -m venv .lock && .lock/bin/pip install --quiet uv
-	@.lock/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
-	  --no-header --upgrade --output-file .lock/requirements pyproject.toml
-	@{ echo "# Made by \`make lock\` from pyproject.toml: every file with its hashes, and no index address."; cat .lock/requirements; } > requirements.lock
+	@.lock/bin/uv pip compile --quiet $(COMPILE) --upgrade --output-file .lock/cpu pyproject.toml
+	@.lock/bin/uv pip compile --quiet $(COMPILE) --extra gpu --constraint .lock/cpu --output-file .lock/gpu pyproject.toml
+	@for kind in cpu gpu; do { echo "# Made by \`make lock\` from pyproject.toml: every file with its hashes, and no index address."; cat .lock/$$kind; } > .lock/$$kind.lock; done
+	@mv .lock/cpu.lock requirements.lock; mv .lock/gpu.lock requirements-gpu.lock
 	@rm -rf .lock; echo "requirements.lock is new: run make test"
 
 clean: ## Remove the environment and every cache; the store stays
@@ -43,12 +59,12 @@ clean: ## Remove the environment and every cache; the store stays
 
 # Hashes are checked for every file. --no-deps, because the lock is complete, and because pip 23 takes a pin without its
 # extra (sqlalchemy for sqlalchemy[asyncio]) for none.
-$(READY): requirements.lock pyproject.toml
+$(READY): $(LOCK) pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "retrain needs Python 3.11, 3.12 or 3.13: install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; fi
 	@echo "[1/3] making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV) || { echo "this Python has no venv: install it (Debian: apt install python3-venv)" >&2; rm -rf $(VENV); exit 2; }
-	@echo "[2/3] installing $$(grep -c '^[a-z0-9].*==' requirements.lock) locked packages, hashes checked (about 2 minutes, once)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements.lock
+	@echo "[2/3] installing $$(grep -c '^[a-z0-9].*==' $(LOCK)) locked packages, hashes checked (about 2 minutes, once)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $(LOCK)
 	@echo "[3/3] installing retrain itself"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)

@@ -24,6 +24,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# What a person typed where a setting has another name.
+_OPTIONS = {
+    "first_half_year": "--from",
+    "last_half_year": "--to",
+    "accept_digests": "--accept-digest",
+    "epochs": "--epochs",
+    "steps_per_epoch": "--steps",
+    "patience_epochs": "--patience",
+    "seed": "--seed",
+    "margin": "--margin",
+}
+_HALF_YEAR_SOURCE = "station"
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -106,6 +119,8 @@ def _plan(
         parsed = DataSettings(**data), TrainSettings(**training), PromotionSettings(**promotion)
     except ValidationError as error:
         raise SettingError(_first_fault(error)) from None
+    if parsed[0].options() and parsed[0].source != _HALF_YEAR_SOURCE:
+        raise SettingError(f"--from and --to are half-years of one source: add --source {_HALF_YEAR_SOURCE}, or leave them out")
     names = tuple(DATASETS) if dataset == "all" else (dataset_named(dataset).name,)
     plan = []
     for name in names:
@@ -115,7 +130,7 @@ def _plan(
         settings = parsed[0]
         if dataset == "all" and name != "jena" and settings.source not in dataset_named(name).sources:
             # A source of one data set says nothing about the others.
-            settings = settings.model_copy(update={"source": None})
+            settings = settings.model_copy(update={"source": None, "first_half_year": None, "last_half_year": None})
         source_files(dataset_named(name), settings)
         chosen_origin(settings, mirror=mirror_address(), url="", can_reach=lambda _: True)
         plan.append({"dataset": name, "variants": chosen, "data": settings, "training": parsed[1], "promotion": parsed[2]})
@@ -125,8 +140,8 @@ def _plan(
 def _first_fault(error: ValidationError) -> str:
     """Word the first refused field like every other error."""
     fault = error.errors()[0]
-    field = ".".join(str(part) for part in fault["loc"])
-    return f"{field} is {fault['input']!r}: {fault['msg']}; see `retrain run --help`"
+    field = str(fault["loc"][0])
+    return f"{_OPTIONS.get(field, field)} is {fault['input']!r}: {fault['msg']}; see `retrain run --help`"
 
 
 @app.command()
@@ -190,6 +205,24 @@ def promote(
     store = Store.from_environment()
     decision = promote_by_hand(model, registry=Registry.open(store), store=store)
     typer.echo(json.dumps({"outcome": decision.outcome, "reason": decision.reason}) if as_json else decision.reason)
+
+
+@app.command()
+def up() -> None:
+    """Start the service: Prefect and its UI, MLflow, the reports, and a worker for each pool; then print where they are."""
+    from flows.service import Service
+    from flows.service import up as start
+
+    start(Service.from_environment(), say=typer.echo)
+
+
+@app.command()
+def down() -> None:
+    """End the service; nothing that it knew is lost."""
+    from flows.service import Service
+    from flows.service import down as stop
+
+    stop(Service.from_environment(), say=typer.echo)
 
 
 def _plain(version: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRe
 
     Args:
         dataset: Data set to ingest.
-        data: Where the data comes from.
+        data: Source and origin of the data.
     """
     raw = ingestion.fetch(dataset, data)
     standing = ingestion.find_table(raw)

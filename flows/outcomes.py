@@ -15,6 +15,7 @@ from tasks.promotion import Decision
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MOST_STARTS = 4
 CADENCES = ("hourly", "daily", "weekly", "monthly")
 
 
@@ -42,6 +43,17 @@ def told_plainly(function: Callable[P, R]) -> Callable[P, R]:
             return Failed(message=str(error), data=error)
 
     return guarded
+
+
+def refuse_endless_crashes() -> None:
+    """End a run that has crashed again and again, which the server would otherwise schedule for ever.
+
+    Raises:
+        RetrainError: This is one start too many.
+    """
+    starts = int(flow_run.run_count or 0)
+    if starts > MOST_STARTS:
+        raise RetrainError(f"this run was started {starts} times, {MOST_STARTS} are allowed: see why it crashed, run it anew")
 
 
 def outcome(decision: Decision, *, table: TableRef, models: Sequence[ModelRef], result: dict[str, Any]) -> State[Any]:

@@ -21,6 +21,6 @@ def promote(
     Args:
         table: Table whose test split decides.
         models: Versions among which the best by validation is the candidate.
-        settings: When the champion changes.
+        settings: Rule by which a new champion is made.
     """
     return training.decide(models, table, settings)

@@ -1,13 +1,14 @@
 """The main flow: data in, a better model out, every step on record."""
 
 import os
+import sys
 from typing import Any, cast
 
 from prefect import flow
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from flows.ingest import ingest
-from flows.outcomes import outcome, run_name, told_plainly
+from flows.outcomes import outcome, refuse_endless_crashes, run_name, told_plainly
 from flows.promote import promote
 from flows.train import train_somewhere
 from storage.references import ModelRef, TableRef
@@ -35,10 +36,11 @@ def retrain(
     Args:
         dataset: Data set to retrain on.
         variants: Networks to train, such as gru_baseline.
-        data: Where the data comes from.
+        data: Source and origin of the data.
         training: How and where the variants are trained.
-        promotion: When the champion changes.
+        promotion: Rule by which a new champion is made.
     """
+    refuse_endless_crashes()
     for variant in variants:
         variant_named(variant, dataset=dataset)
     table = ingest(dataset, data)
@@ -57,13 +59,20 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
 
 
 def main() -> None:
-    """Retrain both data sets with the defaults."""
+    """Retrain both data sets with the defaults; a fault of input or environment is one line, and exit code 2."""
     from flows.server import prefect_server
+    from storage.errors import RetrainError, SettingError
     from storage.layout import Store
 
-    with prefect_server(Store.from_environment()):
-        for dataset in ("jena", "imdb"):
-            retrain(dataset)
+    try:
+        if sys.argv[1:]:
+            raise SettingError("python -m flows.retrain takes no arguments: see `retrain run --help` for what can be set")
+        with prefect_server(Store.from_environment()):
+            for dataset in ("jena", "imdb"):
+                retrain(dataset)
+    except RetrainError as error:
+        sys.stderr.write(f"retrain: {error}\n")
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

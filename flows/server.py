@@ -6,18 +6,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flows.service import running_api
 from storage.layout import Store
 
 
 @contextmanager
 def prefect_server(store: Store) -> Iterator[str]:
-    """Give the address of a Prefect API; start a server on loopback when `PREFECT_API_URL` names none.
+    """Give the address of a Prefect API; start a server on loopback when neither `PREFECT_API_URL` nor `make up` has one.
 
     The server keeps its runs in the store, so a lasting server on the same store shows them later. Trainings run in
     processes of their own and find it through the environment.
     """
-    named = os.environ.get("PREFECT_API_URL")
+    named = os.environ.get("PREFECT_API_URL") or running_api(store)
     if named:
+        os.environ["PREFECT_API_URL"] = named
         yield named
         return
     if store.is_local:

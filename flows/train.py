@@ -17,6 +17,7 @@ from tasks import training
 from tasks.config import TrainSettings
 
 DEPLOYMENT = "train/train"
+ATTEMPTS = 3
 
 
 @flow(name="train", flow_run_name="train {table.dataset} {variant}")
@@ -27,7 +28,7 @@ def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings
     Args:
         table: Published table to train on.
         variant: Network to train, such as gru_baseline.
-        settings: How it is trained.
+        settings: Budget, seed and device.
     """
     fitted = training.fit(table, variant, settings)
     evaluation = training.evaluate(fitted)
@@ -40,10 +41,13 @@ def train_somewhere(table: TableRef, variant: str, settings: TrainSettings) -> M
     if settings.place == "here":
         return train(table, variant, settings)
     parameters = {"table": table.model_dump(), "variant": variant, "settings": settings.model_dump()}
-    run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, as_subflow=True))
+    for _ in range(ATTEMPTS):
+        run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, as_subflow=True))
+        # A crash says nothing about the training: another worker takes it up from its last epoch.
+        if run.state is None or not run.state.is_crashed():
+            break
     model = training.find_trained.fn(table, variant, settings)
     if run.state is None or not run.state.is_completed() or model is None:
-        state = run.state.name if run.state else "no state"
-        message = run.state.message if run.state else ""
+        state, message = (run.state.name, run.state.message) if run.state else ("no state", "")
         raise RetrainError(f"training of {variant} ended as {state} in run {run.name!r}: {message}")
     return model.model_copy(update={"trained": True})

@@ -189,6 +189,11 @@ class Registry:
         with tempfile.TemporaryDirectory() as folder, mlflow_faults(f"cannot read {path} of run {run_id}"):
             return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
 
+    def run_page(self, version: ModelVersion) -> str:
+        """Return the path of a version's run in MLflow's UI."""
+        with mlflow_faults(f"cannot find the run of {version.name}@{version.version}"):
+            return f"/experiments/{self._client.get_run(version.run_id).info.experiment_id}/runs/{version.run_id}"
+
     def model_folder(self, version: ModelVersion) -> Path:
         """Return a local folder with the version's files: the stored one itself when it is local, else a download.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 MIRROR_VARIABLE = "RETRAIN_MIRROR"
+REQUIRE_GPU_VARIABLE = "RETRAIN_REQUIRE_GPU"
 
 DatasetName = Literal["jena", "imdb"]
 DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
@@ -65,7 +66,9 @@ class TrainSettings(Settings):
         description="here: in processes of the host that runs the flow. pool: as runs of the deployment train/train, "
         "on whatever worker serves the gpu pool.",
     )
-    require_gpu: bool = Field(False, description="Refuse to train on a CPU.")  # noqa: FBT003  (pydantic's own signature)
+    require_gpu: bool = Field(
+        default=False, description="Refuse to train on a CPU; on every training of a worker with RETRAIN_REQUIRE_GPU=true."
+    )
 
 
 class PromotionSettings(Settings):
@@ -79,6 +82,11 @@ class PromotionSettings(Settings):
     margin: float | None = Field(
         None, gt=0, lt=1, description="Relative gain over the champion that is enough without significance; empty: none is."
     )
+
+
+def site_requires_gpu() -> bool:
+    """Tell whether `RETRAIN_REQUIRE_GPU` refuses CPUs on this host."""
+    return os.environ.get(REQUIRE_GPU_VARIABLE, "").lower() in {"1", "true", "yes"}
 
 
 def mirror_address() -> str | None:

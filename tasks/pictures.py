@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.reporting import VariantResult, result_name
 
+Floats = npt.NDArray[np.floating[Any]]
+ROWS_A_DAY = 144
+WEEK_ROWS = 7 * ROWS_A_DAY
 # Okabe and Ito (2008): told apart by people with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
@@ -25,7 +29,6 @@ def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) 
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
-    from PIL import Image
 
     drawn = [(result, COLOURS[index % len(COLOURS)]) for index, result in enumerate(r for r in results if any(r.curves.values()))]
     panels = [("loss", metric_label)]
@@ -63,7 +66,43 @@ def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) 
         columns = 3 if len(panels) == 1 else 4
         figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     canvas.draw()
+    return _small_png(canvas)
+
+
+def forecast_png(prediction_degc: Floats, *, truth_degc: Floats, naive_degc: Floats, model: str) -> bytes:
+    """Draw one week of the test split: truth, forecast, and the naive reference, °C over days.
+
+    Args:
+        prediction_degc: One forecast every 10 minutes, in order of time; the first week of it is drawn.
+        truth_degc: What came, at the same stamps.
+        naive_degc: What the naive reference said.
+        model: Name for the legend.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.6), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    days = np.arange(min(WEEK_ROWS, len(truth_degc))) / ROWS_A_DAY
+    for values, name, colour, width in (
+        (truth_degc, "measured", "#333333", 1.8),
+        (naive_degc, "naive: 24 h before", "#999999", 1.0),
+        (prediction_degc, f"{model}, 24 h ahead", COLOURS[0], 1.6),
+    ):
+        axes.plot(days, values[: len(days)], color=colour, linewidth=width, label=name)
+    axes.set(xlabel="days from the first forecast of the test split", ylabel="temperature (°C)", xlim=(0, 7), axisbelow=True)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    canvas.draw()
+    return _small_png(canvas)
+
+
+def _small_png(canvas: Any) -> bytes:
+    """Return a drawn canvas with a palette of 64 colours: a third of the bytes, which every page with the report carries."""
+    from PIL import Image
+
     picture = io.BytesIO()
-    # A palette of 64 colours takes a third of the bytes, which every page that shows the report carries along.
     Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64).save(picture, format="PNG", optimize=True)
     return picture.getvalue()

@@ -305,8 +305,8 @@ def _decision(decision: Decision | None) -> list[str]:
     return [markdown_table(["check", "passed", "detail"], rows=cells)]
 
 
-def report_markdown(report: RunReport, *, picture: bytes | None) -> str:
-    """Return the whole report of a run; `picture` is the PNG of the learning curves, embedded in the text."""
+def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
+    """Return the whole report of a run, with its pictures, PNGs by title, embedded in the text."""
     scores = metrics_rows(report)
     verdict = "nothing newly trained" if report.decision is None else report.decision.reason
     tutorial = (
@@ -321,7 +321,7 @@ def report_markdown(report: RunReport, *, picture: bytes | None) -> str:
         ["## Scores"],
         [markdown_table(list(scores[0]), rows=[list(row.values()) for row in scores])],
         [tutorial] if any(result.tutorial_best is not None for result, _ in _models(report)) else [],
-        [f"![learning curves](data:image/png;base64,{base64.b64encode(picture).decode('ascii')})"] if picture else [],
+        *([f"![{name}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"] for name, png in pictures.items()),
         ["## Data and repairs"],
         _data(report),
         ["## Validation"],

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+
+import pyarrow as pa
 
 from storage.files import write_atomically
 from storage.layout import Store
@@ -19,7 +22,7 @@ from tasks.evaluation import classification_scores, forecast_scores
 from tasks.learning import evaluate_version, library_versions, model_name, read_predictions
 from tasks.models import view_named
 from tasks.models.spec import View
-from tasks.pictures import learning_curves_png
+from tasks.pictures import forecast_png, learning_curves_png
 from tasks.preparation import read_validation
 from tasks.promotion import Decision
 from tasks.reporting import (
@@ -56,7 +59,6 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
     results = tuple(
         _result(versions[f"v{model.version}"], trained=trained[model.version], view=view, registry=registry) for model in models
     )
-    docs = store.report_folder(table.dataset, table.version)
     report = RunReport(
         dataset=table.dataset,
         title=manifest["title"],
@@ -74,16 +76,18 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
         champion=_champion(decision, versions=versions, table=table, view=view, registry=registry, store=store),
         naive=_naive(versions[decision.candidate], table=table, view=view, registry=registry, store=store),
         decision=decision,
-        links={
-            "report": str(docs / "report.md"),
-            "Data Docs": str(docs / "index.html"),
-            "table": str(folder),
-            "decisions": str(store.promotions(name)),
-        },
+        links=_links(table, candidate=versions[decision.candidate], registry=registry, store=store),
         versions=", ".join(f"{library} {version}" for library, version in library_versions().items()),
         date=datetime.now(tz=UTC).isoformat(timespec="seconds"),
     )
-    picture = learning_curves_png(results, metric_label="MAE (normalised)" if view.kind == "forecast" else "cross-entropy (nats)")
+    label = "MAE (normalised)" if view.kind == "forecast" else "cross-entropy (nats)"
+    pictures = {"learning curves": learning_curves_png(results, metric_label=label)}
+    if view.kind == "forecast":
+        seen = _predictions(versions[decision.candidate], table=table, registry=registry, store=store)
+        title = f"{versions[decision.candidate].variant} {decision.candidate}"
+        pictures["forecast of a test week"] = forecast_png(
+            seen["prediction"].to_numpy(), truth_degc=seen["truth"].to_numpy(), naive_degc=seen["naive"].to_numpy(), model=title
+        )
     plain = {
         "dataset": table.dataset,
         "model": name,
@@ -101,7 +105,7 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
         "links": report.links,
     }
     return Made(
-        markdown=report_markdown(report, picture=picture),
+        markdown=report_markdown(report, pictures=pictures),
         validation=validation_markdown(report),
         metrics=metrics_rows(report),
         plain=json.loads(json.dumps(plain)),
@@ -143,6 +147,27 @@ def _champion(
 
     scores = evaluate_version(version, table=table, registry=registry, store=store).scores
     return replace(_result(version, trained=False, view=view, registry=registry), scores=scores)
+
+
+def _links(table: TableRef, *, candidate: ModelVersion, registry: Registry, store: Store) -> dict[str, str]:
+    """Return where to look further: addresses that open where the service runs, else paths."""
+    folder = store.report_folder(table.dataset, table.version)
+    docs_address, mlflow_address = os.environ.get("RETRAIN_DOCS_ADDRESS"), os.environ.get("RETRAIN_MLFLOW_ADDRESS")
+    docs = f"{docs_address}/{table.dataset}/{table.version}" if docs_address else str(folder)
+    links = {
+        "report": f"{docs}/report.md",
+        "Data Docs": f"{docs}/index.html",
+        "table": str(store.table_folder(table.dataset, table.version)),
+        "decisions": str(store.promotions(candidate.name)),
+    }
+    if mlflow_address:
+        links["MLflow run"] = f"{mlflow_address}/#{registry.run_page(candidate)}"
+    return links
+
+
+def _predictions(candidate: ModelVersion, *, table: TableRef, registry: Registry, store: Store) -> pa.Table:
+    evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
+    return read_predictions(evaluation, table=table, store=store)
 
 
 def _naive(candidate: ModelVersion, *, table: TableRef, view: View, registry: Registry, store: Store) -> dict[str, float]:

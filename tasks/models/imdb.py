@@ -118,6 +118,7 @@ class ImdbLearner:
         self.variant = variant
         self.optimizer = keras.optimizers.RMSprop(variant.learning_rate)
         self.optimizer.build(network.trainable_variables)
+        self._drops = any(getattr(layer, "dropout", 0) or getattr(layer, "recurrent_dropout", 0) for layer in network.layers)
         self._jit_compile = kernel.jit_compile
         self._models: dict[tuple[int, bool], keras.Model] = {}
 
@@ -126,7 +127,7 @@ class ImdbLearner:
 
         Dropout masks belong to one review and hold over all its steps, so a training with dropout cannot share the prefix.
         """
-        key = (width, training and self.variant.recurrent_dropout)
+        key = (width, training and self._drops)
         if key not in self._models:
             model = padded_model(self.network, width) if key[1] else shared_prefix_model(self.network, width)
             model.compile(
@@ -139,7 +140,7 @@ class ImdbLearner:
         """Return one pass over the training split, or its first `steps`, reviews of like length together."""
         lengths = self.lengths["train"]
         order = np.random.default_rng((seed, epoch)).permutation(len(lengths)).astype(np.int32)
-        widths = (REVIEW_TOKENS,) if self.variant.recurrent_dropout else WIDTHS
+        widths = (REVIEW_TOKENS,) if self._drops else WIDTHS
         batches = width_batches(lengths, order=order, batch_size=self.variant.batch_size, widths=widths)[:steps]
         return len(batches), (self._batch(width, ids) for width, ids in batches)
 
@@ -222,14 +223,11 @@ def _test_view(learner: ImdbLearner) -> TestView:
 
 
 def _examples(learner: ImdbLearner, count: int) -> tuple[npt.NDArray[Any], Floats]:
-    """Return reviews as text, string `(count, 1)`: known words only, so that encoding gives the very same tokens."""
-    known = [i for i, review in enumerate(learner.reviews["test"][: 50 * count]) if UNKNOWN not in review][:count]
-    chosen = known or list(range(count))
-    texts = [
-        " ".join(learner.words[token - RANK_OFFSET - 1] for token in learner.reviews["test"][i] if token > RANK_OFFSET)
-        for i in chosen
-    ]
-    return np.array(texts)[:, None], learner.predict("test")[chosen]
+    """Return reviews as text, string `(count, 1)`, that encodes to the very tokens that were predicted."""
+    unknown = "x" * (1 + max(map(len, learner.words)))  # longer than every word of the vocabulary
+    spelt = dict(enumerate(learner.words, start=RANK_OFFSET + 1)) | {UNKNOWN: unknown}
+    texts = [" ".join(spelt[token] for token in review if token in spelt) for review in learner.reviews["test"][:count].tolist()]
+    return np.array(texts)[:, None], learner.predict("test")[:count]
 
 
 def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:

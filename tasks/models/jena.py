@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from storage.errors import DataError
 from tasks.datasets.jena import COLUMNS
 from tasks.datasets.spec import SPLITS
 from tasks.models.portable import portable
@@ -104,6 +105,9 @@ class JenaLearner:
         table: float32 `(rows, 14)`: train, validation and test one after the other, as the network wants them.
         rows: Window rows by split, counted in `table`.
         mean, std: float64 `(14,)`: what undoes the normalisation.
+
+    Raises:
+        DataError: A split has no row with a whole window before it and a target after it.
     """
 
     def __init__(
@@ -113,7 +117,8 @@ class JenaLearner:
         *,
         network: keras.Model,
         kernel: Kernel,
-        rate: float,
+        rate: float = 1e-3,
+        batch_size: int = 128,
     ) -> None:
         import keras
 
@@ -124,6 +129,11 @@ class JenaLearner:
         first = 0
         for name in SPLITS:
             self.rows[name] = (window_rows(splits[name]["segment"].to_numpy()) + first).astype(np.int32)
+            if not len(self.rows[name]):
+                raise DataError(
+                    f"split {name} of jena has {splits[name].num_rows} rows and no window: expected at least "
+                    f"{LOOKBACK_ROWS + HORIZON_ROWS + 1} rows without a gap, give a longer span"
+                )
             first += splits[name].num_rows
         self.network = network
         row = keras.Input((), dtype="int32")
@@ -133,15 +143,17 @@ class JenaLearner:
         self.optimizer = keras.optimizers.RMSprop(rate)
         self.optimizer.build(network.trainable_variables)
         self.model.compile(optimizer=self.optimizer, loss="mae", jit_compile=kernel.jit_compile)
-        self._batch_size = 128
+        self._batch_size = batch_size
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
-        """Return windows drawn without replacement while there are enough of them."""
+        """Return windows drawn without replacement; where there are too few, all of them come before one comes again."""
         train = self.rows["train"]
         count = (steps or -(-len(train) // self._batch_size)) * self._batch_size
-        # `choice` with this many draws permutes; (seed, epoch) seeds are independent streams of numpy's SeedSequence.
-        drawn = np.random.default_rng((seed, epoch)).choice(train, size=count, replace=count > len(train))
-        groups = drawn.reshape(-1, self._batch_size)
+        # (seed, epoch) seeds are independent streams of numpy's SeedSequence.
+        rng = np.random.default_rng((seed, epoch))
+        passes, rest = divmod(count, len(train))
+        drawn = [rng.permutation(train) for _ in range(passes)]
+        groups = np.concatenate([*drawn, rng.choice(train, size=rest, replace=False)]).reshape(-1, self._batch_size)
         return len(groups), (Batch(self.model, ids, self._target(ids)) for ids in groups)
 
     def _target(self, ids: Ids) -> Floats:
@@ -196,7 +208,9 @@ def _learner(
     import keras
 
     keras.utils.set_random_seed(seed)
-    return JenaLearner(splits, normalisation, network=variant.network(kernel), kernel=kernel, rate=variant.learning_rate)
+    network = variant.network(kernel)
+    rate, batch_size = variant.learning_rate, variant.batch_size
+    return JenaLearner(splits, normalisation, network=network, kernel=kernel, rate=rate, batch_size=batch_size)
 
 
 def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], exported: keras.Model) -> JenaLearner:
@@ -213,7 +227,7 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
         rescaled[name] = pa.table(columns | {"segment": splits[name]["segment"]})
     theirs = {"mean": dict(zip(COLUMNS, theirs_mean, strict=True)), "std": dict(zip(COLUMNS, theirs_std, strict=True))}
     kernel = Kernel(use_cudnn="auto", jit_compile=True)
-    return JenaLearner(rescaled, theirs, network=exported.get_layer("network"), kernel=kernel, rate=1e-3)
+    return JenaLearner(rescaled, theirs, network=exported.get_layer("network"), kernel=kernel)
 
 
 def _test_view(learner: JenaLearner) -> TestView:

@@ -74,10 +74,12 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
     assert {name: entry["work_pool_name"] for name, entry in found.items()} == {
         "retrain-jena": "cpu",
         "retrain-imdb": "cpu",
+        "ingest": "cpu",
         "train": "gpu",
+        "promote": "cpu",
     }
     crons = {name: [schedule["schedule"]["cron"] for schedule in entry["schedules"]] for name, entry in found.items()}
-    assert crons == {"retrain-jena": ["0 3 * * 1"], "retrain-imdb": ["0 4 1 * *"], "train": []}
+    assert crons == {"retrain-jena": ["0 3 * * 1"], "retrain-imdb": ["0 4 1 * *"], "ingest": [], "train": [], "promote": []}
 
 
 def test_the_parameters_become_a_form_with_descriptions(api: str) -> None:
@@ -113,3 +115,8 @@ def test_a_wrong_parameter_is_refused_before_a_run_exists(api: str) -> None:
     assert refused.value.code in {409, 422}
     assert "epochs" in refused.value.read().decode()
     assert ask(f"{api}/flow_runs/count", body={"deployments": {"name": {"any_": ["retrain-jena"]}}}) == before
+
+
+def test_nothing_is_tied_to_the_folder_that_was_deployed_from(api: str) -> None:
+    for entry in ask(f"{api}/deployments/filter", body={}):
+        assert str(ROOT) not in json.dumps(entry)

@@ -114,7 +114,7 @@ def tables_of(markdown: str) -> list[list[list[str]]]:
 
 
 def test_every_table_of_the_report_has_one_width() -> None:
-    tables = tables_of(report_markdown(REPORT, picture=None))
+    tables = tables_of(report_markdown(REPORT, pictures={}))
     assert len(tables) == 6
     for table in tables:
         assert {len(line) for line in table} == {len(table[0])}
@@ -135,7 +135,7 @@ def test_cells_escape_bars_lines_and_tags() -> None:
 
 
 def test_the_report_tells_what_changed_and_why() -> None:
-    text = report_markdown(REPORT, picture=None)
+    text = report_markdown(REPORT, pictures={})
     assert text.startswith("# Jena air temperature, 24 h ahead: jena\n")
     for sentence in (
         "**Decision:** Promoted v5: MAE 2.35 °C beats champion v4 by 0.06 °C (p = 0.003)\n",
@@ -158,7 +158,7 @@ def test_the_report_tells_what_changed_and_why() -> None:
 
 
 def test_a_sample_says_so_before_anything_else() -> None:
-    text = report_markdown(replace(REPORT, simulated=True, model_name="jena-sample"), picture=None)
+    text = report_markdown(replace(REPORT, simulated=True, model_name="jena-sample"), pictures={})
     warning = text.splitlines()[2]
     assert warning.startswith("> **SAMPLE: simulated, not real data.**")
     assert "can never become champion of the real model `jena`" in warning
@@ -166,7 +166,7 @@ def test_a_sample_says_so_before_anything_else() -> None:
 
 def test_a_run_that_made_nothing_says_so() -> None:
     old = replace(REPORT, table_published=False, results=(DROPOUT,), champion=None, decision=None, links={}, facts={}, repairs=[])
-    text = report_markdown(old, picture=None)
+    text = report_markdown(old, pictures={})
     assert "unchanged, nothing published" in text
     assert "**Decision:** nothing newly trained\n" in text
     assert "- Champion before this run: none." in text
@@ -177,7 +177,7 @@ def test_a_run_that_made_nothing_says_so() -> None:
 def test_the_picture_is_embedded() -> None:
     picture = learning_curves_png(REPORT.results, metric_label="MAE (normalised)")
     (encoded,) = re.findall(
-        r"^!\[learning curves\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)$", report_markdown(REPORT, picture=picture), re.M
+        r"^!\[learning curves\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)$", report_markdown(REPORT, pictures={"learning curves": picture}), re.M
     )
     assert base64.b64decode(encoded) == picture
 
