@@ -1,0 +1,296 @@
+"""The documents say what the code does, and every file keeps the rules that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from flows.cli import app
+from storage.layout import Store
+from tasks.datasets import DATASETS
+from tasks.models import VIEWS
+from tasks.models.spec import Variant
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+CODE = sorted(path for folder in ("flows", "tasks", "storage") for path in (ROOT / folder).rglob("*.py"))
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+MOST_LINES = 400
+
+
+def section(title: str) -> str:
+    """Return what stands under a heading of the README, with its subsections."""
+    level, text = title.split(" ", 1)
+    found = re.search(rf"^{level} {re.escape(text)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert found, f"the README has no section {title!r}"
+    return found[1]
+
+
+def table_rows(text: str, *, columns: int) -> list[list[str]]:
+    """Return the cells of every table row of that many columns, without heads and rules."""
+    rows = []
+    for line in text.splitlines():
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) == columns and not set(cells[0]) <= {"-"}:
+            rows.append(cells)
+    return rows
+
+
+def blocks(document: Path, *, language: str) -> list[str]:
+    """Return the fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def prose(document: Path) -> str:
+    """Return a document without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def tracked_files() -> list[Path]:
+    """Return the files that are or would be under version control."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no git checkout")
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+# Tables of data sets and variants.
+
+
+@pytest.mark.parametrize("dataset", VIEWS)
+def test_the_variants_table_says_what_the_variants_are(dataset: str) -> None:
+    def row(variant: Variant) -> list[str]:
+        unit = {"forecast": "normalised MAE", "classification": "accuracy"}[VIEWS[dataset].kind]
+        return [
+            f"`{dataset}`",
+            f"`{variant.name}`",
+            variant.summary,
+            str(variant.epochs),
+            str(variant.steps_per_epoch or "one pass"),
+            str(variant.batch_size),
+            "-" if variant.tutorial_best is None else f"{variant.tutorial_best} ({unit})",
+        ]
+
+    written = [cells for cells in table_rows(section("## Variants"), columns=7) if cells[0] == f"`{dataset}`"]
+    assert written == [row(variant) for variant in VIEWS[dataset].variants.values()]
+    assert f"`{VIEWS[dataset].naive}`" in section("## Variants")
+
+
+def test_the_data_sets_table_names_every_source_and_its_files() -> None:
+    rows = table_rows(section("## Data sets"), columns=4)
+    written = {(cells[0].strip("`"), *re.findall(r"`([^`]+)`", cells[1]), "(default)" in cells[1]) for cells in rows}
+    expected = {(spec.name, source, source == spec.default_source) for spec in DATASETS.values() for source in spec.sources}
+    assert expected <= written
+    for spec in DATASETS.values():
+        for file in spec.sources[spec.default_source]({}):
+            assert file.name in section("## Data sets")
+            if file.size_bytes is not None:
+                assert f"{file.size_bytes:,} bytes" in section("## Data sets")
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_repairs_table_has_every_rule_and_its_limit(dataset: str, tmp_path: Path) -> None:
+    spec = DATASETS[dataset]
+    parsed = spec.parse({path.name: path for path in spec.simulate(tmp_path)}, "sample")
+    rows = [
+        cells for cells in table_rows(section("## Data sets"), columns=4) if cells[0] == f"`{dataset}`" and "% of" in cells[3]
+    ]
+    written = {cells[1].strip("`"): cells[3].split(" of ")[0] for cells in rows}
+    assert written == {repair.name: f"{100 * repair.limit:g} %" for repair in parsed.repairs}
+
+
+# The command.
+
+
+def options(command: Any) -> set[str]:
+    """Return the long options of a command, without `--help`."""
+    return {name for parameter in command.params for name in parameter.opts if name.startswith("--")} - {"--help"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_in_the_readme(name: str) -> None:
+    text = section("## Commands")
+    assert f"`retrain {name}" in text
+    missing = {option for option in options(COMMANDS[name]) if f"`{option}`" not in text}
+    assert not missing, f"the README does not tell of {missing}"
+
+
+def test_the_readme_tells_of_no_option_that_is_not_there() -> None:
+    cells = [row[0] for row in table_rows(section("## Commands"), columns=2)]
+    written = set(re.findall(r"`(--[a-z-]+)`", " ".join(cells)))
+    assert written == options(COMMANDS["run"])
+
+
+def retrain_lines() -> Iterator[str]:
+    """Yield every `retrain` command line of the documents: in shell blocks, and between backticks."""
+    for document in DOCUMENTS:
+        for line in "\n".join(blocks(document, language="sh")).splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                words = words[1:]
+            if words[:1] == ["retrain"]:
+                yield shlex.join(words)
+        for span in re.findall(r"`(?:\.venv/bin/)?(retrain [^`]+)`", prose(document)):
+            if "[" not in span:
+                yield span
+
+
+@pytest.mark.parametrize("line", sorted(set(retrain_lines())))
+def test_every_command_line_parses(line: str) -> None:
+    name, *arguments = shlex.split(line)[1:]
+    if name == "--help":
+        return
+    assert name in COMMANDS, f"{line!r}: there is no command {name!r}"
+    if not arguments:  # the command's name in a sentence
+        return
+    context = COMMANDS[name].make_context(name, [word for word in arguments if word != "--help"])
+    assert context.params.get("dataset", "all") in {*DATASETS, "all"}
+    variants = context.params.get("variants", "all")
+    known = {variant for view in VIEWS.values() for variant in view.variants}
+    assert set(variants.split(",")) <= known | {"all", "my_variant"}
+
+
+def test_there_are_command_lines_to_parse() -> None:
+    assert sum(line.startswith("retrain run") for line in retrain_lines()) >= 3
+
+
+# Configuration, the store, the Makefile.
+
+
+def test_the_configuration_table_has_every_variable_of_the_code() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in CODE)
+    read = set(re.findall(r"environ(?:\.get|\.setdefault)\(\s*\"([A-Z_]+)\"", code))
+    read |= set(re.findall(r"^[A-Z_]*VARIABLE = \"([A-Z_]+)\"", code, re.MULTILINE))
+    read |= set(re.findall(r"\(\"(RETRAIN_[A-Z_]+)\", \d", code))
+    read |= set(re.findall(r"\"([A-Z_]+)\": ", (ROOT / "flows/__init__.py").read_text(encoding="utf-8")))
+    assert {"RETRAIN_HOME", "RETRAIN_MIRROR", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "DO_NOT_TRACK"} <= read
+    written = set(re.findall(r"`([A-Z_]+)`", " ".join(row[0] for row in table_rows(section("## Configuration"), columns=3))))
+    assert read <= written, f"the configuration table lacks {read - written}"
+    # Other programs' variables may be in the table for what they do there; our own must be read by the code.
+    named = set(re.findall(r"\bRETRAIN_[A-Z_]+\b", code))
+    assert {name for name in written if name.startswith("RETRAIN_")} == named
+
+
+def test_the_tree_of_the_store_is_the_one_that_is_built(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    built = {
+        "service",
+        *(path.relative_to(tmp_path).parts[0] for path in (store.scratch, store.mlflow_folder, store.prefect_folder)),
+        *(
+            Path(str(path)).relative_to(tmp_path).parts[0]
+            for path in (
+                store.raw_folder("jena"),
+                store.table_folder("jena", "0f"),
+                store.report_folder("jena", "0f"),
+                store.checkpoint_folder("0f", "9c"),
+                store.evaluation("0f", "9c"),
+                store.promotions("jena"),
+            )
+        ),
+    }
+    tree = re.search(r"^```\n(.*?)^```", section("## Where things are"), re.MULTILINE | re.DOTALL)
+    assert tree
+    assert {line.split("/")[0] for line in tree[1].splitlines()} == built
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_make_target_exists(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"run", "test", "check", "lock", "clean"} <= targets
+    lines = [line for block in blocks(document, language="sh") for line in block.splitlines()]
+    named = {found[1] for line in lines if (found := re.match(r"make ([a-z]+)", line))}
+    named |= set(re.findall(r"`make ([a-z]+)[^`]*`", prose(document)))
+    assert named <= targets, f"{document.name} names {named - targets}, which the Makefile does not have"
+
+
+# Links and snippets.
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        place = (document.parent / name).resolve() if name else document
+        assert place.exists(), f"{document.name} links to {target}, which is not there"
+        if anchor:
+            assert anchor in anchors(place), f"{document.name} links to {target}, and there is no such heading"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_snippets_import_names_that_exist(document: Path) -> None:
+    for snippet in blocks(document, language="python"):
+        for node in ast.walk(ast.parse(snippet)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                absent = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                assert not absent, f"{document.name}: {node.module} has no {absent}"
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    assert importlib.util.find_spec(alias.name), f"{document.name}: no module {alias.name}"
+
+
+def test_the_readme_shows_how_to_use_a_model() -> None:
+    assert len(blocks(ROOT / "README.md", language="python")) == 2
+
+
+@pytest.mark.parametrize("decision", sorted(ROOT.glob("docs/decisions/*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_context_choice_and_cost(decision: Path) -> None:
+    text = decision.read_text(encoding="utf-8")
+    assert text.startswith(f"# {decision.name[:4]}: ")
+    places = [text.find(f"**{part}.**") for part in ("Context", "Choice", "What it costs")]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+# Rules for every file.
+
+# Put together here, so that this file itself does not hold them.
+FORBIDDEN = tuple(
+    "".join(parts)
+    for parts in (
+        ("/", "work/"),
+        ("/", "root/"),
+        ("/", "tmp/"),
+        ("pypi", ".org"),
+        ("python", "hosted.org"),
+        ("anaconda", ".org"),
+        ("test", ".pypi"),
+    )
+)
+
+
+def test_no_file_names_a_path_of_one_machine_or_the_host_of_a_package_registry() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in tracked_files()
+        for text in FORBIDDEN
+        if text.encode() in path.read_bytes()
+    }
+    assert not found
+
+
+def test_no_file_of_the_code_is_too_long() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in CODE}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
