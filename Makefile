@@ -15,16 +15,19 @@ COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --generate-h
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
 LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
 
-.PHONY: help run up down worker test check format lock clean
+.PHONY: help run up down worker test servicetest check format lock clean
 
 help: ## Show what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 run: $(READY) ## Set up once, then retrain both models: make run, make run DATA=sample
 	@$(BIN)/retrain run $(DATASET) --data $(DATA)
 
-test: $(READY) ## Set up once, then run the tests
-	@$(BIN)/python -m pytest
+test: $(READY) ## Set up once, then run the tests, but for those of a whole service
+	@$(BIN)/python -m pytest -m "not service and not ui"
+
+servicetest: $(READY) ## Test the service with real workers, and its pages in a real browser
+	@$(BIN)/python -m pytest -m "service or ui"
 
 up: $(READY) ## Start the service: Prefect and its UI, MLflow, reports, workers
 	@$(BIN)/retrain up
@@ -33,8 +36,7 @@ down: $(READY) ## End the service; it loses nothing
 	@$(BIN)/retrain down
 
 worker: $(READY) ## Serve one pool of another host: make worker POOL=gpu, with PREFECT_API_URL and RETRAIN_HOME set
-	@: "$${PREFECT_API_URL:?name the server, such as http://host:4200/api}"
-	@mkdir -p "$${RETRAIN_HOME:-var}"; RETRAIN_HOME="$${RETRAIN_HOME:-$(CURDIR)/var}" $(BIN)/prefect worker start --pool $(POOL) --type process --name "$(POOL)-$$(hostname)-$$$$"
+	@$(BIN)/retrain worker $(POOL)
 
 check: $(READY) ## Format, lint, types and import laws
 	@echo "== format"; $(BIN)/ruff format --check .

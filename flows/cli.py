@@ -225,6 +225,14 @@ def down() -> None:
     stop(Service.from_environment(), say=typer.echo)
 
 
+@app.command()
+def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu.")]) -> None:
+    """Serve one pool of the server that PREFECT_API_URL names, on this host, until it is stopped."""
+    from flows.service import serve
+
+    serve(pool)
+
+
 def _plain(version: Any) -> dict[str, Any]:
     from dataclasses import asdict
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.errors import RetrainError, SettingError
+from storage.errors import RetrainError, SettingError, unknown
 from storage.files import read_json, write_json
 from storage.layout import Store
 
@@ -55,8 +55,7 @@ class Service:
             SettingError: The store is remote, or a port is no port.
         """
         store = Store.from_environment()
-        remedy = "name a local folder; workers on other hosts share a remote store through `make worker`"
-        folder = store.local_path(store.root / "service", needed_by="make up", remedy=remedy)
+        folder = store.service_folder
         mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
         ports = {name: _port(*setting) for name, setting in PORTS.items()}
         control = Path(tempfile.gettempdir(), f"retrain-{os.getuid()}-{mark}.sock")
@@ -160,9 +159,28 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def serve(pool: str) -> None:
+    """Become a worker of a pool of the server that `PREFECT_API_URL` names; a GPU host refuses CPUs for its trainings.
+
+    Raises:
+        SettingError: There is no such pool, or no server is named.
+    """
+    if pool not in POOLS:
+        raise unknown("pool", pool, where="worker", choices=POOLS)
+    if not os.environ.get("PREFECT_API_URL"):
+        raise SettingError("PREFECT_API_URL is not set: name the server that hands out the runs, such as http://host:4200/api")
+    # A worker runs flows in folders of their own, so the store needs its whole address.
+    os.environ["RETRAIN_HOME"] = str(Store.from_environment().root)
+    os.environ.setdefault("RETRAIN_REQUIRE_GPU", "true" if pool == "gpu" and shutil.which("nvidia-smi") else "false")
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_S))
+    name = f"{pool}-{socket.gethostname()}-{os.getpid()}"
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
+    os.execv(sys.executable, command)  # noqa: S606  (no shell is wanted)
+
+
 def running_api(store: Store) -> str | None:
     """Return the Prefect API of the service that runs on a store, if one does: two servers on one database would fight."""
-    addresses = Path(str(store.root), "service", "addresses.json") if store.is_local else None
+    addresses = store.service_folder / "addresses.json" if store.is_local else None
     if addresses is None or not addresses.is_file():
         return None
     base = str(read_json(addresses)["prefect"])

@@ -169,6 +169,16 @@ class Store:
         """
         return self.local_path(self.root / "prefect", needed_by="Prefect's own database", remedy="set PREFECT_HOME")
 
+    @property
+    def service_folder(self) -> Path:
+        """The local folder of a lasting service's logs and addresses.
+
+        Raises:
+            SettingError: The tree is remote.
+        """
+        remedy = "name a local folder; hosts that share a remote store serve it with `make worker`"
+        return self.local_path(self.root / "service", needed_by="make up", remedy=remedy)
+
 
 def cache_folder() -> Path:
     """Return the user's cache folder of this project."""

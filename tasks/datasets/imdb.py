@@ -119,6 +119,7 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
     names = [f"{letter}_{part}" for part in _PARTS for letter in "xy"]
     arrays = load_npz_arrays(files[_ARCHIVE], names=names)
     tables, rows_read, empty = [], {}, 0
+    mixer = np.random.RandomState(_ORDER_SEED)  # one for both parts, as in Keras: the test part takes what it left
     for part in _PARTS:
         reviews, labels = _check_part(arrays[f"x_{part}"], arrays[f"y_{part}"], part=part, highest_rank=max(words.values()))
         if source == "keras" and len(labels) != _OFFICIAL_REVIEWS:
@@ -128,7 +129,7 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
             )
         rows_read[part] = len(labels)
         empty += int((reviews.lengths == 0).sum())
-        tables.append(_part_table(reviews, labels, part=part))
+        tables.append(_part_table(reviews, labels, part=part, mixer=mixer))
     rows = sum(rows_read.values())
     repair = Repair(
         name="empty_reviews",
@@ -206,9 +207,9 @@ def _check_part(reviews: np.ndarray, labels: np.ndarray, *, part: str, highest_r
     return _Ragged(flat, lengths), labels.astype(np.int8)
 
 
-def _part_table(reviews: _Ragged, labels: np.ndarray, *, part: str) -> pa.Table:
+def _part_table(reviews: _Ragged, labels: np.ndarray, *, part: str, mixer: np.random.RandomState) -> pa.Table:
     order = np.arange(len(labels), dtype=np.int32)
-    np.random.RandomState(_ORDER_SEED).shuffle(order)
+    mixer.shuffle(order)
     order = order[reviews.lengths[order] > 0]
     columns = [pa.array([part] * len(labels), type=pa.string()), np.arange(len(labels)), reviews.arrow(pa.int32()), labels]
     return pa.table(columns, schema=SCHEMA).take(pa.array(order))

@@ -76,11 +76,15 @@ def test_reviews_come_in_the_order_of_load_data(tmp_path: Path) -> None:
     train = [[1], [2], [3], [4], [5]]
     table = parse(tmp_path, train=train, train_labels=[0, 1, 1, 0, 1]).table
     expected = np.arange(5)
-    np.random.RandomState(113).shuffle(expected)  # the generator and the seed of keras.datasets.imdb.load_data
+    mixer = np.random.RandomState(113)  # the generator and the seed of keras.datasets.imdb.load_data
+    mixer.shuffle(expected)
+    expected_test = np.arange(2)
+    mixer.shuffle(expected_test)  # load_data goes on with the same generator
     rows = table.slice(0, 5).to_pylist()
     assert [row["review"] for row in rows] == expected.tolist()
     assert [row["tokens"] for row in rows] == [train[place] for place in expected]
     assert [row["label"] for row in rows] == [[0, 1, 1, 0, 1][place] for place in expected]
+    assert [row["review"] for row in table.slice(5).to_pylist()] == expected_test.tolist()
     assert table["split"].to_pylist() == ["train"] * 5 + ["test"] * 2
     assert table.schema.equals(SPEC.schema)
 
