@@ -11,6 +11,8 @@ _DEFAULTS = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # In memory, as by default, a server that is killed forgets the leases and keeps their devices taken for ever.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "retrain",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",

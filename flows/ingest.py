@@ -15,7 +15,7 @@ def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRe
 
     Args:
         dataset: Data set to ingest.
-        data: Source and origin of the data.
+        data: Source of the data, and where it is fetched.
     """
     raw = ingestion.fetch(dataset, data)
     standing = ingestion.find_table(raw)

@@ -35,8 +35,8 @@ def retrain(
 
     Args:
         dataset: Data set to retrain on.
-        variants: Networks to train, such as gru_baseline.
-        data: Source and origin of the data.
+        variants: Networks to train, such as gru_baseline and gru_dropout.
+        data: Source of the data, and where it is fetched.
         training: How and where the variants are trained.
         promotion: Rule by which a new champion is made.
     """

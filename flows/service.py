@@ -68,6 +68,7 @@ class Service:
     def environment(self) -> dict[str, str]:
         """Return the environment of its processes."""
         api = f"{self.address('prefect')}/api"
+        tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
         return {
             **os.environ,
             "RETRAIN_HOME": str(self.store.root),
@@ -77,7 +78,7 @@ class Service:
             "RETRAIN_HOST": self.host,
             "RETRAIN_MLFLOW_STORE": f"sqlite:///{self.store.mlflow_folder / 'mlflow.db'}",
             "RETRAIN_REPORTS": str(self.store.root / "reports"),
-            "RETRAIN_MLFLOW_ADDRESS": self.address("mlflow"),
+            "RETRAIN_MLFLOW_ADDRESS": tracking if tracking.startswith("http") else self.address("mlflow"),
             "RETRAIN_DOCS_ADDRESS": self.address("docs"),
             **{PORTS[name][0]: str(port) for name, port in self.ports.items()},
             "PREFECT_HOME": str(self.store.prefect_folder),
@@ -86,6 +87,8 @@ class Service:
             "PREFECT_SERVER_UI_API_URL": api,
             "RETRAIN_REQUIRE_GPU": os.environ.get("RETRAIN_REQUIRE_GPU") or ("true" if shutil.which("nvidia-smi") else "false"),
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+            # Eight more processes, for features of MLflow that nothing here uses.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
 
 
@@ -260,12 +263,26 @@ def _has_worker(service: Service, pool: str) -> bool:
 
 
 def _deploy_automations(service: Service) -> None:
-    """Make the automations that are not there yet; one that a person changed or turned off stays as it is."""
+    """Make the automations that are not there yet; one that a person changed or turned off stays as it is.
+
+    An action with a `block` waits for that block: until a person has made it, the automation is not made either.
+    """
     import yaml
 
     with (ROOT / "service" / "automations.yaml").open(encoding="utf-8") as stream:
         wanted = yaml.safe_load(stream)["automations"]
     standing = {entry["name"] for entry in _ask(service, "/automations/filter", {})}
     for automation in wanted:
-        if automation["name"] not in standing:
+        if automation["name"] in standing:
+            continue
+        for action in automation["actions"]:
+            if "block" in action:
+                action["block_document_id"] = _webhook(service, action.pop("block"))
+        if all(action.get("block_document_id", True) for action in automation["actions"]):
             _ask(service, "/automations/", automation)
+
+
+def _webhook(service: Service, name: str) -> str | None:
+    """Return the id of a Webhook block, if there is one of that name."""
+    found = _ask(service, "/block_documents/filter", {"include_secrets": False})
+    return next((block["id"] for block in found if block["name"] == name and block["block_type"]["slug"] == "webhook"), None)

@@ -4,11 +4,14 @@ Annotations are evaluated here (no `from __future__ import annotations`): a proc
 without the names that only a text annotation mentions.
 """
 
-from typing import cast
+import time
+from typing import Any, cast
 
 from prefect import flow, task
-from prefect.client.schemas import FlowRun
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import FlowRun, State
 from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
 
 from flows.outcomes import told_plainly
 from storage.errors import RetrainError
@@ -18,6 +21,8 @@ from tasks.config import TrainSettings
 
 DEPLOYMENT = "train/train"
 ATTEMPTS = 3
+MOST_RUNS = 20
+POLL_S = 2
 
 
 @flow(name="train", flow_run_name="train {table.dataset} {variant}")
@@ -40,14 +45,38 @@ def train_somewhere(table: TableRef, variant: str, settings: TrainSettings) -> M
     """Train in the process that a task runner gave to this task, or on a worker of the gpu pool."""
     if settings.place == "here":
         return train(table, variant, settings)
-    parameters = {"table": table.model_dump(), "variant": variant, "settings": settings.model_dump()}
-    for _ in range(ATTEMPTS):
-        run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, as_subflow=True))
-        # A crash says nothing about the training: another worker takes it up from its last epoch.
-        if run.state is None or not run.state.is_crashed():
-            break
+    state = _train_on_a_worker(table, variant, settings)
     model = training.find_trained.fn(table, variant, settings)
-    if run.state is None or not run.state.is_completed() or model is None:
-        state, message = (run.state.name, run.state.message) if run.state else ("no state", "")
-        raise RetrainError(f"training of {variant} ended as {state} in run {run.name!r}: {message}")
+    if model is None:
+        raise RetrainError(f"training of {variant} ended as {state.name}: {state.message}")
     return model.model_copy(update={"trained": True})
+
+
+def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings) -> State[Any]:
+    """Run the deployment on a worker of the gpu pool, anew after a crash, and return the state that it ended in.
+
+    The runs of a parent are numbered: a parent that is started again takes up the training that still runs for it, in place
+    of sending a second one to the same checkpoint.
+    """
+    parameters = {"table": table.model_dump(), "variant": variant, "settings": settings.model_dump()}
+    name = f"{flow_run.root_flow_run_id} {variant}"
+    attempts = 0
+    for number in range(1, MOST_RUNS + 1):
+        run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, idempotency_key=f"{name} {number}", timeout=0))
+        if run.state and run.state.is_final():
+            continue  # an earlier start of this parent saw its end
+        state = _end_of(run)
+        attempts += 1
+        # A crash says nothing about the training: another worker takes it up from its last epoch.
+        if not state.is_crashed() or attempts == ATTEMPTS:
+            return state
+    raise RetrainError(f"training of {variant} was sent {MOST_RUNS} times: see how its runs ended, then start a new retrain")
+
+
+def _end_of(run: FlowRun) -> State[Any]:
+    with get_client(sync_client=True) as client:
+        while True:
+            state = client.read_flow_run(run.id).state
+            if state and state.is_final():
+                return state
+            time.sleep(POLL_S)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from upath import UPath
+
 from storage.errors import RegistryError
 from storage.files import append_line, digest_of_json, read_lines
 from storage.layout import Store
@@ -63,15 +65,16 @@ def decide_candidate(
     if chosen is None:
         raise RegistryError(f"no version of {name} was trained on table {table.version}: train a variant first")
     candidate = versions[chosen.version]
+    log = store.promotions(name)
+    logged = [line for line in read_lines(log) if line.get("candidate") == candidate.version]
     champion = next((version for version in versions.values() if CHAMPION in version.aliases), None)
     if champion and champion.version == candidate.version:
+        _close(logged, log=log, candidate=candidate)
         reason = f"Kept champion v{champion.version}: still the best by validation on table {table.version}"
         return Decision(
             outcome="kept", reason=reason, candidate=f"v{candidate.version}", champion=f"v{champion.version}", checks=()
         )
     key = _decision_key(candidate, champion=champion, table=table, settings=settings)
-    log = store.promotions(name)
-    logged = [line for line in read_lines(log) if line.get("candidate") == candidate.version]
     standing = next((line for line in reversed(logged) if line["key"] == key and "decision" in line), None)
     taken_back = _taken_back(logged, candidate=candidate, champion=champion)
     if taken_back:
@@ -85,8 +88,20 @@ def decide_candidate(
     applied = any(line.get("applied") == key for line in logged)
     if not applied:
         registry.set_aliases(name, _aliases(decision, candidate=candidate, champion=champion))
-        append_line(log, {"at": _now(), "key": key, "candidate": candidate.version, "applied": key})
+        append_line(log, _applied(key, candidate=candidate))
     return decision
+
+
+def _applied(key: str, *, candidate: ModelVersion) -> dict[str, Any]:
+    return {"at": _now(), "key": key, "candidate": candidate.version, "applied": key}
+
+
+def _close(logged: Sequence[Mapping[str, Any]], *, log: UPath, candidate: ModelVersion) -> None:
+    """Mark a promotion as applied whose run died right after the alias moved, so that it is not carried out a second time."""
+    applied = {line["applied"] for line in logged if "applied" in line}
+    promoted = [line["key"] for line in logged if line.get("decision", {}).get("outcome") == "promoted"]
+    if promoted and promoted[-1] not in applied:
+        append_line(log, _applied(promoted[-1], candidate=candidate))
 
 
 def promote_by_hand(reference: str, *, registry: Registry, store: Store) -> Decision:
@@ -113,7 +128,7 @@ def promote_by_hand(reference: str, *, registry: Registry, store: Store) -> Deci
     entry = {"at": _now(), "key": key, "candidate": version.version, "by": "person", "decision": asdict(decision)}
     append_line(store.promotions(version.name), entry)
     registry.set_aliases(version.name, _aliases(decision, candidate=version, champion=champion))
-    append_line(store.promotions(version.name), {"at": _now(), "key": key, "candidate": version.version, "applied": key})
+    append_line(store.promotions(version.name), _applied(key, candidate=version))
     return decision
 
 

@@ -34,11 +34,13 @@ class DataSettings(Settings):
         description="upstream: the publisher's hosts. mirror: the folder or URL in RETRAIN_MIRROR. sample: a small simulation "
         "of the project's own. auto: the mirror if one is named, else upstream, else the sample with a warning.",
     )
-    source: str | None = Field(
-        None, description="Jena: keras-2009-2016 (default) or station. IMDB: keras. Empty means the default."
+    source: str | None = Field(None, description="Jena: keras-2009-2016 or station. IMDB: keras. None: the first of them.")
+    first_half_year: HalfYear | None = Field(
+        None, description="First half-year of source station, such as 2009a. None for other sources."
     )
-    first_half_year: HalfYear | None = Field(None, description="First half-year of source station, such as 2009a.")
-    last_half_year: HalfYear | None = Field(None, description="Last half-year of source station, such as 2014a.")
+    last_half_year: HalfYear | None = Field(
+        None, description="Last half-year of source station, such as 2014a. None for other sources."
+    )
     accept_digests: tuple[Digest, ...] = Field(
         (), description="SHA-256 digests of changed files that may replace the locked ones."
     )
@@ -50,10 +52,10 @@ class DataSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """How the variants are trained. Empty fields take the variant's own value."""
+    """How the variants are trained. Fields that are None take the variant's own value."""
 
-    epochs: int | None = Field(None, ge=1, le=1000, description="Upper bound on the epochs; empty: the variant's own.")
-    steps_per_epoch: int | None = Field(None, ge=1, le=100_000, description="Steps an epoch; empty: the variant's own.")
+    epochs: int | None = Field(None, ge=1, le=1000, description="Upper bound on the epochs. None: the variant's own.")
+    steps_per_epoch: int | None = Field(None, ge=1, le=100_000, description="Steps an epoch. None: the variant's own.")
     patience_epochs: int = Field(
         10, ge=1, le=1000, description="Stop after this many epochs in a row without a better validation figure."
     )
@@ -67,7 +69,7 @@ class TrainSettings(Settings):
         "on whatever worker serves the gpu pool.",
     )
     require_gpu: bool = Field(
-        default=False, description="Refuse to train on a CPU; on every training of a worker with RETRAIN_REQUIRE_GPU=true."
+        default=False, description="Refuse to train on a CPU. A worker with RETRAIN_REQUIRE_GPU=true refuses in any case."
     )
 
 
@@ -76,11 +78,12 @@ class PromotionSettings(Settings):
 
     promote: PromoteMode = Field(
         "auto",
-        description="auto: the best new version becomes champion if it passes every check. manual: a person decides. never.",
+        description="auto: the best new version becomes champion if it passes every check. manual: a person decides. "
+        "never: the champion stays.",
     )
     alpha: float = Field(0.05, gt=0, lt=1, description="Significance level of the paired test against the champion.")
     margin: float | None = Field(
-        None, gt=0, lt=1, description="Relative gain over the champion that is enough without significance; empty: none is."
+        None, gt=0, lt=1, description="Relative gain over the champion that is enough without significance. None: no gain is."
     )
 
 

@@ -14,12 +14,14 @@ from tasks.reporting import VariantResult, result_name
 Floats = npt.NDArray[np.floating[Any]]
 ROWS_A_DAY = 144
 WEEK_ROWS = 7 * ROWS_A_DAY
+# The text column of a report in the Prefect UI is about 600 pixels wide: a wider picture is shrunk there, its text with it.
+WIDTH_INCHES, DOTS_PER_INCH = 7.0, 100
 # Okabe and Ito (2008): told apart by people with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) -> bytes:
-    """Draw loss by epoch, and accuracy beside it where it was recorded: train as dots, validation as a line, best epoch ringed.
+    """Draw loss by epoch, and accuracy below it where it was recorded: train as dots, validation as a line, best epoch ringed.
 
     Args:
         results: Those without curves are left out.
@@ -40,9 +42,9 @@ def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) 
     line: dict[str, Any] = {"marker": ".", "markersize": 3, "linewidth": 1.8}
     ring = dots | {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6, "alpha": 1.0}
 
-    figure = Figure(figsize=(3.4 + 3.6 * len(panels), 3.9), dpi=100, layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 1.1 + 2.8 * len(panels)), dpi=DOTS_PER_INCH, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    for axes, (key, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, (key, label) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         for result, colour in drawn:
             for curve, style in ((key, dots), (f"val_{key}", line)):
                 values = result.curves.get(curve, [])
@@ -63,8 +65,7 @@ def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) 
         entries = [Line2D([], [], color=colour, linewidth=4, label=result_name(result)) for result, colour in drawn]
         styles = (("train", dots), ("validation", line), ("epoch that was kept", ring))
         entries += [Line2D([], [], color="#555555", label=label, **style) for label, style in styles]
-        columns = 3 if len(panels) == 1 else 4
-        figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
+        figure.legend(handles=entries, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     canvas.draw()
     return _small_png(canvas)
 
@@ -81,7 +82,7 @@ def forecast_png(prediction_degc: Floats, *, truth_degc: Floats, naive_degc: Flo
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 3.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 3.6), dpi=DOTS_PER_INCH, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     days = np.arange(min(WEEK_ROWS, len(truth_degc))) / ROWS_A_DAY

@@ -104,7 +104,8 @@ class RunReport:
 def markdown_cell(value: object) -> str:
     """Return a value as the text of one table cell: one line, with nothing in it that ends a cell or begins a tag."""
     text = " ".join(str(value).split())
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    # A narrow column must not part a number from its sign of per cent.
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def markdown_table(header: Sequence[str], *, rows: Iterable[Sequence[object]]) -> str:
@@ -264,6 +265,8 @@ def _fact(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_fact(count)}" for name, count in value.items())
     return ", ".join(_fact(item) for item in value) if isinstance(value, list | tuple) else str(value)
 
 
@@ -329,8 +332,10 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
         ["## Checks before promotion"],
         _decision(report.decision),
     ]
-    if report.links:
-        parts += [["## Where to look"], [f"- {name}: {_link(address)}" for name, address in report.links.items()]]
+    # The report itself is what is being read.
+    links = {name: address for name, address in report.links.items() if name != "report"}
+    if links:
+        parts += [["## Where to look"], [_link(name, address=address) for name, address in links.items()]]
     origin = [
         (name, text) for name, text in (("command", report.command), ("date", report.date), ("versions", report.versions)) if text
     ]
@@ -342,9 +347,9 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def _link(address: str) -> str:
-    """Return a web address as a link, and any other as code: a browser does not follow it from a page."""
-    return f"<{address}>" if address.startswith(("http://", "https://")) else _code(address)
+def _link(name: str, *, address: str) -> str:
+    """Return a list item: a web address as a link, any other as code, because a browser does not follow it from a page."""
+    return f"- [{name}](<{address}>)" if address.startswith(("http://", "https://")) else f"- {name}: {_code(address)}"
 
 
 def _code(text: str) -> str:

@@ -38,6 +38,9 @@ from tasks.promotion import Decision
 
 logger = logging.getLogger("retrain")
 
+# No longer than a silent run is waited for, so that the training that follows a crash finds its device free.
+LEASE_S = 90
+
 
 @task(task_run_name="find trained {variant}")
 def find_trained(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef | None:
@@ -85,7 +88,7 @@ def _lease(device: Device, *, threads: int) -> Iterator[None]:
     name = re.sub(r"[^a-z0-9]+", "-", f"device {socket.gethostname()} {which}".lower())
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, limit=1 if device.kind == "gpu" else cores)
-    with concurrency(name, strict=True):
+    with concurrency(name, lease_duration=LEASE_S, strict=True):
         yield
 
 

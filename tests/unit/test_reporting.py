@@ -131,6 +131,7 @@ def test_no_text_breaks_a_table(rows: list[tuple[str, str]]) -> None:
 def test_cells_escape_bars_lines_and_tags() -> None:
     assert markdown_cell("a|b\n c\\") == "a\\|b c\\\\"
     assert markdown_cell("<script>") == "&lt;script>"
+    assert markdown_cell("+4.6 %") == "+4.6\N{NO-BREAK SPACE}%"
     assert markdown_table(["head"], rows=[[""]]) == "| head |\n| --- |\n| - |"
 
 
@@ -145,9 +146,9 @@ def test_the_report_tells_what_changed_and_why() -> None:
         "- Champion before this run: gru_baseline v4, scored again on today's test split.",
         "Rows: train 200,000, val 100,000, test 120,551.",
         "| rows read | 420,551 |",
-        "| repeated_stamps | the later row is dropped | 327 | 0.078 % | 1 % |",
+        "| repeated_stamps | the later row is dropped | 327 | 0.078\N{NO-BREAK SPACE}% | 1\N{NO-BREAK SPACE}% |",
         "| beats champion v4 | yes | p \\| q |",
-        "- MLflow run: <https://mlflow.example/run/1>",
+        "- [MLflow run](<https://mlflow.example/run/1>)",
         "- model: `var/mlflow`",
         "- command: `retrain run jena`",
         "best *validation* figures",
@@ -174,10 +175,24 @@ def test_a_run_that_made_nothing_says_so() -> None:
     assert "## Where to look" not in text
 
 
+def test_counts_by_column_read_as_text() -> None:
+    text = report_markdown(replace(REPORT, facts={"sentinels": {"rain_mm": 1200, "wind": 2}, "null values": {}}), pictures={})
+    assert "| sentinels | rain_mm: 1,200, wind: 2 |" in text
+    assert "| null values | - |" in text
+
+
+def test_a_report_does_not_point_to_itself() -> None:
+    text = report_markdown(replace(REPORT, links={"report": "https://here.example/report.md"}), pictures={})
+    assert "here.example" not in text
+    assert "## Where to look" not in text
+
+
 def test_the_picture_is_embedded() -> None:
     picture = learning_curves_png(REPORT.results, metric_label="MAE (normalised)")
     (encoded,) = re.findall(
-        r"^!\[learning curves\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)$", report_markdown(REPORT, pictures={"learning curves": picture}), re.M
+        r"^!\[learning curves\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)$",
+        report_markdown(REPORT, pictures={"learning curves": picture}),
+        re.M,
     )
     assert base64.b64decode(encoded) == picture
 
@@ -328,7 +343,8 @@ def test_accuracy_has_a_panel_of_its_own() -> None:
     alone = _pixels(learning_curves_png([BASELINE], metric_label="loss"))
     curves = BASELINE.curves | {"accuracy": [0.7, 0.8, 0.9], "val_accuracy": [0.7, 0.75, 0.8]}
     both = _pixels(learning_curves_png([replace(BASELINE, curves=curves)], metric_label="loss"))
-    assert both.shape[1] > 1.4 * alone.shape[1]
+    assert both.shape[0] > 1.4 * alone.shape[0]
+    assert both.shape[1] == alone.shape[1]
 
 
 def test_the_epoch_that_was_kept_is_ringed() -> None:

@@ -1,0 +1,129 @@
+"""What the tests share: TensorFlow with one thread, no telemetry, a store with both samples, and tables small enough to train."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Before anything imports TensorFlow, MLflow, Great Expectations or Prefect. A GPU is hidden, so that all machines test the same.
+os.environ.update(
+    CUDA_VISIBLE_DEVICES="-1",
+    TF_CPP_MIN_LOG_LEVEL="3",
+    GX_ANALYTICS_ENABLED="false",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    DO_NOT_TRACK="true",
+)
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("RETRAIN_REQUIRE_GPU", None)
+
+import pyarrow as pa
+import pytest
+from hypothesis import settings
+
+from storage.layout import HOME_VARIABLE, Store
+from storage.references import ModelRef, TableRef
+from tasks import preparation
+from tasks.config import DataSettings, TrainSettings
+from tasks.datasets import DATASETS
+from tasks.datasets.spec import SPLITS
+
+# A busy machine must fail no test: how long an example takes is no property of the code.
+settings.register_profile("retrain", deadline=None)
+settings.load_profile("retrain")
+
+TINY_ROWS = {"imdb": 96}
+"""Rows a split of the tiny tables; IMDB's fit one batch, so that one width is compiled. Others need room for a window."""
+TINY_ROWS_OTHERWISE = 2_000
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # TensorFlow's tensors lack what numpy 2 asks of `np.array`; Keras asks it of every weight that it reads.
+    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A store in which the sample of every data set is published."""
+
+    store: Store
+    tables: Mapping[str, TableRef]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A store and a registry with two versions of the Jena sample's model: a better and a worse one."""
+
+    store: Store
+    registry: Any
+    table: TableRef
+    better: ModelRef
+    worse: ModelRef
+    better_settings: TrainSettings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep every test away from a person's own store, and set TensorFlow's threads before a first test computes."""
+    os.environ[HOME_VARIABLE] = str(tmp_path_factory.mktemp("home"))
+    if any("keras" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        from tasks.models.device import prepare_device
+
+        prepare_device(1, require_gpu=False)
+
+
+@pytest.fixture(scope="session")
+def keras(environment: None) -> Any:
+    """Keras, with the one thread that the project trains with."""
+    import keras
+
+    return keras
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """The samples, published as a run publishes them; read them only."""
+    store = Store.at(tmp_path_factory.mktemp("samples"))
+    return Samples(store, {name: publish_sample(name, store=store) for name in DATASETS})
+
+
+def publish_sample(name: str, *, store: Store) -> TableRef:
+    raw = preparation.fetch_raw(name, settings=DataSettings(data="sample"), store=store, mirror=None)
+    parsed = preparation.parse_raw(raw, store=store)
+    validation = preparation.validate_parsed(parsed, store=store)
+    return preparation.publish_parsed(parsed, validation=validation, store=store)
+
+
+@pytest.fixture(scope="session")
+def tiny(samples: Samples) -> Callable[[str], tuple[dict[str, pa.Table], dict[str, Any]]]:
+    """The first rows of each split of a sample, its extra tables, and its normalisation."""
+
+    def read(dataset: str) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+        tables, manifest = preparation.read_splits(samples.tables[dataset], store=samples.store)
+        rows = TINY_ROWS.get(dataset, TINY_ROWS_OTHERWISE)
+        return tables | {name: tables[name].slice(0, rows) for name in SPLITS}, manifest["normalisation"]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def trained(keras: Any, samples: Samples) -> Trained:
+    """Two real trainings on the Jena sample, registered; tests may set aliases and write the log, and start by removing both."""
+    from storage.registry import Registry
+    from tasks import learning
+
+    store, table = samples.store, samples.tables["jena"]
+    registry = Registry.open(store)
+
+    def train(settings: TrainSettings) -> ModelRef:
+        fitted = learning.fit_variant(
+            table, variant="gru_baseline", settings=settings, store=store, on_progress=lambda progress: None
+        )
+        evaluation = learning.evaluate_fitted(fitted, store=store)
+        return learning.register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-1")
+
+    better = TrainSettings(epochs=2, steps_per_epoch=25)
+    worse = TrainSettings(epochs=1, steps_per_epoch=1)
+    return Trained(store, registry, table, better=train(better), worse=train(worse), better_settings=better)

@@ -1,0 +1,107 @@
+"""What every variant of every data set promises; a new one is covered by standing in the registry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.config import DEFAULT_VARIANTS
+from tasks.datasets import DATASETS
+from tasks.evaluation import PRIMARY_METRIC, VALIDATION_METRIC
+from tasks.models import VIEWS
+from tasks.models.device import Device, kernel_for
+from tasks.models.spec import Variant, View
+from tasks.models.verify import predict_file
+
+CPU = Device(kind="cpu", count=1, backend="tensorflow")
+
+every_view = pytest.mark.parametrize("view", VIEWS.values(), ids=lambda view: view.dataset)
+every_variant = pytest.mark.parametrize(
+    ("view", "variant"),
+    [
+        pytest.param(view, variant, id=f"{view.dataset}-{variant.name}")
+        for view in VIEWS.values()
+        for variant in view.variants.values()
+    ],
+)
+
+
+@every_view
+def test_a_view_is_described(view: View) -> None:
+    assert view.dataset in DATASETS
+    assert VIEWS[view.dataset] is view
+    assert view.kind in PRIMARY_METRIC
+    assert view.kind in VALIDATION_METRIC
+    assert view.naive
+    assert view.validation_metric.startswith("val_")
+    assert view.sample_budget.epochs >= 1
+    assert set(DEFAULT_VARIANTS) <= set(view.variants)
+
+
+@every_view
+def test_no_figure_is_better_than_itself(view: View) -> None:
+    figures = {"val_loss": 0.5, "val_accuracy": 0.5, view.validation_metric: 0.5}
+    assert not view.is_better(figures, dict(figures))
+    assert view.is_better(figures | {"val_loss": 0.4}, figures)
+
+
+@every_variant
+def test_a_variant_is_described(view: View, variant: Variant) -> None:
+    assert view.variants[variant.name] is variant
+    assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", variant.name)
+    assert variant.summary.strip()
+    assert 1 <= variant.epochs <= 1000
+    assert 1 <= variant.batch_size <= 4096
+    assert variant.steps_per_epoch is None or 1 <= variant.steps_per_epoch <= 100_000
+    assert 0 < variant.learning_rate < 1
+    assert variant.tutorial_best is None or 0 < variant.tutorial_best < 1
+    summaries = [other.summary for other in view.variants.values()]
+    assert summaries.count(variant.summary) == 1  # the summary is part of the training key
+
+
+@every_variant
+def test_recurrent_dropout_is_declared(keras: Any, view: View, variant: Variant) -> None:
+    """On a GPU the flag chooses the kernel: a wrong one raises there, or leaves cuDNN unused."""
+    network = variant.network(kernel_for(variant, device=CPU))
+    dropping = [layer.name for layer in network._flatten_layers() if getattr(layer, "recurrent_dropout", 0)]
+    assert bool(dropping) == variant.recurrent_dropout
+
+
+@every_variant
+def test_a_variant_trains_exports_and_predicts(
+    keras: Any, tiny: Callable[[str], Any], tmp_path: Path, view: View, variant: Variant
+) -> None:
+    splits, normalisation = tiny(view.dataset)
+    learner = view.learner(splits, normalisation, variant, kernel_for(variant, device=CPU), 0)
+    before = [np.copy(weight) for weight in learner.network.get_weights()]
+    count, batches = learner.batches(seed=0, epoch=0, steps=1)
+    batch = next(batches)
+    assert count == 1
+    logs = batch.model.train_on_batch(batch.inputs, batch.targets, return_dict=True)
+    assert np.isfinite(logs["loss"])
+    after = learner.network.get_weights()
+    assert all(np.isfinite(weight).all() for weight in after)
+    assert all(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+
+    file = tmp_path / "model.keras"
+    learner.export().save(file)
+    loaded = keras.saving.load_model(file, compile=False, safe_mode=True)
+    assert loaded.output_shape == (None, 1)
+    stored = loaded.get_layer("network").get_weights()
+    assert all(np.array_equal(new, kept) for new, kept in zip(after, stored, strict=True))
+
+    restored = view.restore(splits, normalisation, loaded)
+    assert restored.predict("test").shape == restored.targets("test").shape == learner.targets("test").shape
+    inputs, outputs = view.examples(restored, 3)
+    assert outputs.shape == (len(inputs),) == (3,)
+    # The learner runs compiled and, for reviews, with a shared prefix; the file as it is.
+    np.testing.assert_allclose(predict_file(file, inputs=inputs), outputs, atol=1e-3)
+    seen = view.test_view(restored)
+    assert seen.prediction.shape == seen.truth.shape == seen.naive.shape == learner.targets("test").shape
+    assert np.isfinite(seen.prediction).all()
+    assert seen.scale > 0

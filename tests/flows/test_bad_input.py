@@ -1,0 +1,480 @@
+"""Every kind of bad input where a user meets it: one line that helps, exit code 2, and a store as it was before."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from flow_helpers import (
+    IMDB_FILE,
+    STATION,
+    STATION_FILE,
+    WORDS_FILE,
+    Done,
+    Run,
+    WarmCommand,
+    contents,
+    csv_lines,
+    csv_zip,
+    imdb_files,
+    make_mirror,
+    retrain,
+    sha256,
+    station_zip,
+    web_mirror,
+)
+
+# The first test that asks for a trained store waits for it.
+pytestmark = pytest.mark.timeout(600)
+
+# What a fault may leave: what was fetched, and the Data Docs of what was refused.
+MAY_GROW = ("raw/", "reports/")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return station_zip(tmp_path_factory.mktemp("good"))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """As good, but no store has it yet."""
+    return station_zip(tmp_path_factory.mktemp("other"), seed=2)
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory, good: bytes) -> Path:
+    return make_mirror(tmp_path_factory.mktemp("mirror"), {STATION_FILE: good})
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, mirror: Path, warm: WarmCommand) -> Path:
+    """A store that holds a published table of each data set."""
+    home = tmp_path_factory.mktemp("filled") / "var"
+    station = {"source": "station", "first_half_year": "2009a", "last_half_year": "2009a"}
+    assert warm.ingest("jena", home=home, mirror=mirror, data="mirror", **station)["published"]
+    assert warm.ingest("imdb", home=home, data="sample")["published"]
+    return home
+
+
+@pytest.fixture
+def home(filled: Path, tmp_path: Path) -> Path:
+    """A copy of the filled store, so that no test sees what another left."""
+    return Path(shutil.copytree(filled, tmp_path / "var"))
+
+
+def check_refused(done: Done, pattern: str) -> None:
+    """One line on standard error, exit code 2, no traceback anywhere."""
+    assert "Traceback" not in done.out + done.err
+    assert done.code == 2, done.out + done.err
+    assert re.fullmatch(rf"retrain: {pattern}\n", done.err), done.err
+
+
+def locks_of(home: Path) -> dict[str, dict[str, str]]:
+    return {path.parent.name: json.loads(path.read_text()) for path in home.glob("raw/*/locks.json")}
+
+
+class Watched:
+    """A store whose content is compared before and after."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._before = contents(home)
+        self._locks = locks_of(home)
+        assert any(name.startswith("tables/") and name.endswith("manifest.json") for name in self._before)
+
+    def check_untouched(self, *, may_grow: tuple[str, ...] = MAY_GROW) -> None:
+        after = contents(self.home)
+        # A first digest is locked in the file of all locks: it may grow, but no lock in it may change.
+        for name in self._before.keys() - {f"raw/{dataset}/locks.json" for dataset in self._locks}:
+            assert after.get(name) == self._before[name], name
+        for dataset, locks in self._locks.items():
+            assert locks.items() <= locks_of(self.home)[dataset].items()
+        grown = [name for name in after.keys() - self._before.keys() if not name.startswith(may_grow)]
+        assert grown == []
+        # Neither a table nor a registry, which this store has never had.
+        assert len(list(self.home.glob("tables/*/*/manifest.json"))) == 2
+        assert not (self.home / "mlflow").exists()
+        assert not (self.home / "promotions").exists()
+
+
+@pytest.fixture
+def watched(home: Path) -> Iterator[Watched]:
+    store = Watched(home)
+    yield store
+    store.check_untouched()
+
+
+WRONG_SETTINGS = {
+    "data set": (("run", "wheather"), r"unknown data set 'wheather' for retrain: choose imdb, jena"),
+    "variant": (
+        ("run", "jena", "--variants", "gru_baseline,gru_dropot"),
+        r"unknown variant 'gru_dropot' for jena: choose gru_baseline, gru_dropout",
+    ),
+    "no variant": (("run", "jena", "--variants", ""), r"unknown variant '' for jena: choose .*"),
+    "source": (("run", "jena", "--source", "roof"), r"unknown source 'roof' for jena: choose keras-2009-2016, station"),
+    "source of another data set": (("run", "imdb", "--source", "station"), r"unknown source 'station' for imdb: choose keras"),
+    "half-year's form": (
+        ("run", "jena", "--source", "station", "--from", "2020c", "--to", "2020c"),
+        r"--from is '2020c': .*\^\\d\{4\}\[ab\]\$.*; see `retrain run --help`",
+    ),
+    "half-year before the first": (
+        ("run", "jena", "--source", "station", "--from", "1999a", "--to", "2020b"),
+        r"first_half_year is '1999a': the station's files begin with 2004a",
+    ),
+    "half-year to come": (
+        ("run", "jena", "--source", "station", "--from", "2020a", "--to", "2999b"),
+        r"last_half_year is '2999b', which is in the future on .*: give a half-year that has begun",
+    ),
+    "half-years reversed": (
+        ("run", "jena", "--source", "station", "--from", "2020b", "--to", "2020a"),
+        r"half-years '2020b' to '2020a' are reversed: give the earlier one as first_half_year",
+    ),
+    "no half-year": (
+        ("run", "jena", "--source", "station"),
+        r"first_half_year is None: give a year and a or b, such as 2009a",
+    ),
+    "half-years of a source without them": (
+        ("run", "jena", "--from", "2020a", "--to", "2020b"),
+        r".*--from.*--source station.*",
+    ),
+    "no epochs": (("run", "jena", "--epochs", "0"), r"--epochs is 0: .*greater than or equal to 1; see `retrain run --help`"),
+    "negative epochs": (("run", "all", "--epochs", "-3"), r"--epochs is -3: .*greater than or equal to 1; see .*"),
+    "no steps": (("run", "imdb", "--steps", "0"), r"--steps is 0: .*greater than or equal to 1; see .*"),
+    "no patience": (("run", "jena", "--patience", "0"), r"--patience is 0: .*greater than or equal to 1; see .*"),
+    "negative seed": (("run", "jena", "--seed", "-1"), r"--seed is -1: .*greater than or equal to 0; see .*"),
+    "no margin": (("run", "jena", "--margin", "0"), r"--margin is 0.0: .*greater than 0; see .*"),
+    "negative margin": (("run", "jena", "--margin", "-0.1"), r"--margin is -0.1: .*greater than 0; see .*"),
+    "a digest that is none": (("run", "jena", "--accept-digest", "abc"), r"--accept-digest is 'abc': .*\{64\}.*; see .*"),
+    "no mirror": (("run", "jena", "--data", "mirror"), r"--data mirror needs a mirror: set RETRAIN_MIRROR to .*"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "pattern"), WRONG_SETTINGS.values(), ids=WRONG_SETTINGS)
+def test_wrong_settings_are_refused_before_anything_starts(
+    arguments: tuple[str, ...], pattern: str, home: Path, warm: WarmCommand
+) -> None:
+    before = contents(home)
+    done = warm(*arguments, home=home)
+    check_refused(done, pattern)
+    assert done.out == ""
+    assert contents(home) == before
+
+
+def test_a_number_that_is_text_is_refused(home: Path, warm: WarmCommand) -> None:
+    before = contents(home)
+    done = warm("run", "jena", "--epochs", "many", home=home)
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert "--epochs" in done.err
+    assert contents(home) == before
+
+
+UNKNOWN_VERSIONS = {
+    "alias of show": (
+        ("show", "jena-sample@champoin"),
+        r"model 'jena-sample' has no alias 'champoin': choose jena-sample@\S.*champion.*",
+    ),
+    "alias of promote": (("promote", "jena-sample@champoin"), r"model 'jena-sample' has no alias 'champoin': choose .*"),
+    "version": (("show", "jena-sample@99"), r"model 'jena-sample' has no version 99: choose jena-sample@.*"),
+    "version of promote": (("promote", "imdb-sample@99"), r"model 'imdb-sample' has no version 99: choose imdb-sample@.*"),
+    "model": (("show", "jena"), r"model 'jena' has no versions, .*: registered models are imdb-sample, jena-sample"),
+    "model of the list": (("models", "jena"), r"unknown model 'jena': registered models are imdb-sample, jena-sample"),
+    "no model": (("show", "@champion"), r"'@champion' names no model version: write MODEL, MODEL@VERSION or MODEL@ALIAS, .*"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "pattern"), UNKNOWN_VERSIONS.values(), ids=UNKNOWN_VERSIONS)
+def test_unknown_aliases_and_versions_are_refused(
+    arguments: tuple[str, ...], pattern: str, first_run: Run, warm: WarmCommand
+) -> None:
+    before = contents(first_run.home)
+    done = warm(*arguments, home=first_run.home)
+    check_refused(done, pattern)
+    assert done.out == ""
+    assert contents(first_run.home) == before
+
+
+@pytest.fixture
+def run_station(watched: Watched, warm: WarmCommand) -> Callable[..., Done]:
+    """Run Jena on a mirror, with the store watched."""
+
+    def run(mirror: Path | str, *more: str) -> Done:
+        return warm("run", "jena", "--data", "mirror", *STATION, *more, home=watched.home, mirror=mirror)
+
+    return run
+
+
+def test_a_host_that_refuses_connections(run_station: Callable[..., Done]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = run_station(f"http://127.0.0.1:{port}")
+    check_refused(done, rf"mirror gave no SHA256SUMS: 127\.0\.0\.1:{port} cannot be reached \(.*\): correct RETRAIN_MIRROR")
+    assert done.seconds < 25
+
+
+def test_a_host_that_never_answers_is_noticed_within_ten_seconds(run_station: Callable[..., Done]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        done = run_station(f"http://127.0.0.1:{port}")
+    check_refused(done, rf"mirror gave no SHA256SUMS: 127\.0\.0\.1:{port} cannot be reached \(no answer within 9 s\): .*")
+    # No second try of nine seconds, with room for a busy machine.
+    assert done.seconds < 25
+
+
+def test_a_mirror_that_is_no_folder(run_station: Callable[..., Done], tmp_path: Path) -> None:
+    done = run_station(tmp_path / "none")
+    check_refused(done, r"mirror '.*/none' is neither a folder nor an http address: correct RETRAIN_MIRROR")
+
+
+def test_a_mirror_without_the_file(run_station: Callable[..., Done], tmp_path: Path) -> None:
+    done = run_station(make_mirror(tmp_path / "mirror", {"mpi_roof_2010a.zip": b"PK"}))
+    check_refused(done, rf"mirror .* does not list {STATION_FILE} in SHA256SUMS, listed are mpi_roof_2010a\.zip: add it there")
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
+BROKEN_FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda _: b"", rf"{STATION_FILE} from .*/mirror/{STATION_FILE} is empty: fetch a whole copy"),
+    "HTML": (lambda _: PAGE, rf"{STATION_FILE} from .* is an HTML page, expected the file: open the address in a browser .*"),
+    "text": (lambda _: b"no zip at all", rf"{STATION_FILE} from .* begins with b'no', expected b'PK': fetch a whole copy"),
+    "truncated": (cut, rf"{STATION_FILE} is not a sound zip file \(.*\): delete it from the store or mirror and fetch it again"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "pattern"), BROKEN_FILES.values(), ids=BROKEN_FILES)
+def test_a_broken_file_in_a_folder(
+    spoil: Callable[[bytes], bytes], pattern: str, run_station: Callable[..., Done], other: bytes, tmp_path: Path
+) -> None:
+    check_refused(run_station(make_mirror(tmp_path / "mirror", {STATION_FILE: spoil(other)})), pattern)
+
+
+@pytest.mark.parametrize("spoil", [cut, lambda data: data + b"!"], ids=["truncated", "longer"])
+def test_a_file_with_another_digest_than_the_mirror_lists(
+    spoil: Callable[[bytes], bytes], run_station: Callable[..., Done], other: bytes, tmp_path: Path
+) -> None:
+    bad = spoil(other)
+    done = run_station(make_mirror(tmp_path / "mirror", {STATION_FILE: bad}, sums={STATION_FILE: sha256(other)}))
+    check_refused(done, rf"{STATION_FILE} from .* has SHA-256 {sha256(bad)}, expected {sha256(other)}: fetch a whole copy, or .*")
+
+
+WEB_ANSWERS: dict[str, tuple[Callable[[bytes], tuple[bytes, int]], str]] = {
+    "empty": (lambda _: (b"", 0), rf"{STATION_FILE} from 127\.0\.0\.1:\d+ is empty: fetch a whole copy"),
+    "HTML": (lambda _: (PAGE, len(PAGE)), rf"{STATION_FILE} from 127\.0\.0\.1:\d+ is an HTML page, expected the file: .*"),
+    "truncated": (
+        lambda data: (cut(data), len(data)),
+        rf"{STATION_FILE} from 127\.0\.0\.1:\d+ failed 4 times \(.*\): run again to continue from there",
+    ),
+    "wrong digest": (
+        lambda data: (data + b"!", len(data) + 1),
+        rf"{STATION_FILE} from 127\.0\.0\.1:\d+ has SHA-256 [0-9a-f]{{64}}, expected [0-9a-f]{{64}}: fetch a whole copy, or .*",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "pattern"), WEB_ANSWERS.values(), ids=WEB_ANSWERS)
+def test_a_broken_file_from_a_host(
+    answer: Callable[[bytes], tuple[bytes, int]], pattern: str, run_station: Callable[..., Done], other: bytes
+) -> None:
+    sums = f"{sha256(other)}  {STATION_FILE}\n".encode()
+    with web_mirror({"SHA256SUMS": (sums, len(sums)), STATION_FILE: answer(other)}) as address:
+        check_refused(run_station(address), pattern)
+
+
+def test_a_file_that_the_host_has_not(run_station: Callable[..., Done], other: bytes) -> None:
+    sums = f"{sha256(other)}  {STATION_FILE}\n".encode()
+    with web_mirror({"SHA256SUMS": (sums, len(sums))}) as address:
+        check_refused(run_station(address), rf"{STATION_FILE} from 127\.0\.0\.1:\d+: HTTP 404 Not Found, expected the file: .*")
+
+
+@pytest.fixture
+def changed_mirror(mirror: Path, good: bytes, other: bytes) -> Iterator[Path]:
+    """The mirror that the store was filled from, with another file and its digest in it."""
+    make_mirror(mirror, {STATION_FILE: other})
+    yield mirror
+    make_mirror(mirror, {STATION_FILE: good})
+
+
+def test_a_changed_digest_names_both_and_the_way_to_accept_it(
+    run_station: Callable[..., Done], changed_mirror: Path, good: bytes, other: bytes
+) -> None:
+    pattern = (
+        rf"{STATION_FILE} of jena from mirror .* has SHA-256 {sha256(other)} now, locked was {sha256(good)}: "
+        rf"if the change is meant, accept it with --accept-digest {sha256(other)}"
+    )
+    check_refused(run_station(changed_mirror), pattern)
+    # Another digest than the changed one accepts nothing.
+    check_refused(run_station(changed_mirror, "--accept-digest", sha256(good)), pattern)
+
+
+def test_a_changed_digest_is_accepted_once_and_for_all(home: Path, changed_mirror: Path, other: bytes, warm: WarmCommand) -> None:
+    short = ("--variants", "gru_baseline", "--epochs", "1", "--steps", "1", "--promote", "never", "--json")
+    command = ("run", "jena", "--data", "mirror", *STATION, *short)
+    before = set(home.glob("tables/jena/*/manifest.json"))
+    accepted = warm(*command, "--accept-digest", sha256(other), home=home, mirror=changed_mirror)
+    assert accepted.code == 0, accepted.err
+    table = accepted.json[0]["table"]
+    assert table["published"] is True
+    assert set(home.glob("tables/jena/*/manifest.json")) - before == {home / "tables/jena" / table["version"] / "manifest.json"}
+    again = warm(*command, home=home, mirror=changed_mirror)
+    assert again.code == 0, again.err
+    assert again.json[0]["table"] == {**table, "published": False}
+    assert [result["trained"] for result in again.json[0]["results"]] == [False]
+
+
+def without_column(lines: list[str], position: int) -> list[str]:
+    return [",".join(cell for i, cell in enumerate(line.split(",")) if i != position) for line in lines]
+
+
+def swapped(lines: list[str], left: int) -> list[str]:
+    rows = [line.split(",") for line in lines]
+    for row in rows:
+        row[left], row[left + 1] = row[left + 1], row[left]
+    return [",".join(row) for row in rows]
+
+
+def with_cell(lines: list[str], value: str) -> list[str]:
+    """Put a value into the temperature of the 5,000th line."""
+    cells = lines[4_999].split(",")
+    return [*lines[:4_999], ",".join([*cells[:2], value, *cells[3:]]), *lines[5_000:]]
+
+
+def shuffled(lines: list[str]) -> list[str]:
+    rows = lines[1:]
+    random.Random(3).shuffle(rows)
+    return [lines[0], *rows]
+
+
+RESTORE = "restore the upstream layout"
+SPOILED_TABLES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
+    "missing column": (
+        lambda lines: without_column(lines, 2),
+        rf"{STATION_FILE}: column 3 is 'Tpot \(K\)', expected 'T \(degC\)': {RESTORE}",
+    ),
+    "renamed column": (
+        lambda lines: [lines[0].replace('"T (degC)"', '"T (K)"'), *lines[1:]],
+        rf"{STATION_FILE}: column 3 is 'T \(K\)', expected 'T \(degC\)': {RESTORE}",
+    ),
+    "reordered columns": (
+        lambda lines: swapped(lines, 5),
+        rf"{STATION_FILE}: column 6 is 'VPmax \(mbar\)', expected 'rh \(%\)': {RESTORE}",
+    ),
+    "text in a number": (
+        lambda lines: with_cell(lines, "cold"),
+        rf"{STATION_FILE}, line 5000: 'cold' in temperature_degc \(T \(degC\)\) is not a number: correct or remove this row .*",
+    ),
+    # One row of 12,000 is enough: 0.0083 % of the rows.
+    "NaN in a number": (
+        lambda lines: with_cell(lines, "NaN"),
+        r"jena-[0-9a-f]{12}: \d+ critical expectations? failed: .*temperature_degc: expected values to not be null, "
+        r"found 1 row otherwise .*; Data Docs: .*/index\.html.*",
+    ),
+    "shuffled stamps": (
+        shuffled,
+        r".*out_of_order_rows: \d+ of 12000 rows, a share of 0\.9\d+, expected at most 0\.001: .* fetch it again",
+    ),
+    # 100 of 12,100 rows are 0.83 %, above the 0.5 % that are repaired.
+    "repeated stamps": (
+        lambda lines: [*lines[:101], *lines[1:101], *lines[101:]],
+        r".*repeated_stamps: 100 of 12100 rows, a share of 0\.0083, expected at most 0\.005: .* fetch it again",
+    ),
+    "no rows": (lambda lines: lines[:1], rf"{STATION_FILE} has a header and no rows: .* fetch it again"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "pattern"), SPOILED_TABLES.values(), ids=SPOILED_TABLES)
+def test_a_spoiled_table(
+    spoil: Callable[[list[str]], list[str]], pattern: str, run_station: Callable[..., Done], good: bytes, tmp_path: Path
+) -> None:
+    bad = csv_zip(spoil(csv_lines(good)))
+    check_refused(run_station(make_mirror(tmp_path / "mirror", {STATION_FILE: bad})), pattern)
+
+
+def test_the_unspoiled_table_would_pass(good: bytes, tmp_path: Path, warm: WarmCommand) -> None:
+    """Without this, the tests above could pass on a file that is refused for quite another reason."""
+    mirror = make_mirror(tmp_path / "mirror", {STATION_FILE: csv_zip(csv_lines(good))})
+    station = {"source": "station", "first_half_year": "2009a", "last_half_year": "2009a"}
+    assert warm.ingest("jena", home=tmp_path / "var", mirror=mirror, data="mirror", **station)["published"] is True
+
+
+def test_data_docs_of_refused_data_are_kept(
+    run_station: Callable[..., Done], watched: Watched, good: bytes, tmp_path: Path
+) -> None:
+    bad = csv_zip(with_cell(csv_lines(good), "NaN"))
+    done = run_station(make_mirror(tmp_path / "mirror", {STATION_FILE: bad}))
+    named = re.search(r"Data Docs: (\S+?index\.html)", done.err)
+    assert named, done.err
+    assert Path(named[1]).is_file()
+    assert Path(named[1]).is_relative_to(watched.home / "reports")
+
+
+class Runs:
+    """What a pickle would do to whoever loads it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return Path.mkdir, (self._path,)  # type: ignore[return-value]
+
+
+SPOILED_REVIEWS: dict[str, tuple[Mapping[str, bytes], str]] = {
+    "label of 2": (
+        imdb_files(reviews=[[1, 2], [3], [4]], labels=[0, 1, 2]),
+        rf"label 2 at position 2 of y_train of {IMDB_FILE}: expected 0 \(negative\) or 1 \(positive\).*",
+    ),
+    "rank past the vocabulary": (
+        imdb_files(reviews=[[1, 2], [3, 6], [4]], labels=[0, 1, 0]),
+        rf"rank 6 in review 1 of x_train of {IMDB_FILE}: expected 1 to 5, the ranks of {WORDS_FILE}.*",
+    ),
+    "text for a rank": (
+        imdb_files(reviews=[[1, 2], ["film"], [4]], labels=[0, 1, 0]),
+        rf"token 'film' in review 1 of x_train of {IMDB_FILE}: expected a whole number.*",
+    ),
+    "half of the reviews": (
+        imdb_files(reviews=[[1, 2], [3], [4]], labels=[0, 1, 0]),
+        rf"{IMDB_FILE} has 3 train reviews: expected 25,000 from the source keras; fetch it again, or check the mirror",
+    ),
+    "HTML for words": (
+        {**imdb_files(reviews=[[1]], labels=[0]), WORDS_FILE: PAGE},
+        rf"{WORDS_FILE} from .* is an HTML page, expected the file: .*",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "pattern"), SPOILED_REVIEWS.values(), ids=SPOILED_REVIEWS)
+def test_spoiled_reviews(files: Mapping[str, bytes], pattern: str, watched: Watched, tmp_path: Path, warm: WarmCommand) -> None:
+    mirror = make_mirror(tmp_path / "mirror", files)
+    check_refused(warm("run", "imdb", "--data", "mirror", home=watched.home, mirror=mirror), pattern)
+
+
+def test_a_pickle_that_names_anything_else_runs_nothing(watched: Watched, tmp_path: Path, warm: WarmCommand) -> None:
+    trace = tmp_path / "trace"
+    mirror = make_mirror(tmp_path / "mirror", imdb_files(reviews=[[1, 2], Runs(trace)], labels=[0, 1]))
+    done = warm("run", "imdb", "--data", "mirror", home=watched.home, mirror=mirror)
+    check_refused(
+        done,
+        rf"member 'x_train\.npy' of {IMDB_FILE} asks for the global pathlib\.\S+, which was refused before anything ran: "
+        r"expected numpy's array constructors and nothing else; do not use this file, fetch it again from its publisher",
+    )
+    assert not trace.exists()
+
+
+def test_a_refusal_is_one_line_from_a_shell_too(watched: Watched, good: bytes, tmp_path: Path) -> None:
+    """The one that goes deepest, in a process and with a server of its own."""
+    bad = csv_zip(with_cell(csv_lines(good), "NaN"))
+    mirror = make_mirror(tmp_path / "mirror", {STATION_FILE: bad})
+    done = retrain("run", "jena", "--data", "mirror", *STATION, home=watched.home, RETRAIN_MIRROR=str(mirror))
+    check_refused(done, r"jena-[0-9a-f]{12}: \d+ critical expectations? failed: .*")
+    # A server of its own keeps its database in the store, which is a log.
+    watched.check_untouched(may_grow=(*MAY_GROW, "prefect/"))
+    shutil.rmtree(watched.home / "prefect")

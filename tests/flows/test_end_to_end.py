@@ -1,0 +1,389 @@
+"""The whole pipeline on the sample, through the command: real Prefect server, process pool and MLflow."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from flow_helpers import Done, Run, WarmCommand, contents, environment, python, retrain
+from PIL import Image
+
+# Half of it on a machine of its own with two cores; a busy one is given time.
+pytestmark = pytest.mark.timeout(600)
+
+VARIANTS = ("gru_baseline", "gru_dropout")
+MODELS = ("jena-sample", "imdb-sample")
+KEYS = {
+    "dataset",
+    "model",
+    "simulated",
+    "source",
+    "table",
+    "repairs",
+    "decision",
+    "results",
+    "naive",
+    "rows",
+    "links",
+    "command",
+}
+KILLED = ("run", "jena", "--data", "sample", "--variants", "gru_baseline", "--epochs", "6", "--steps", "60")
+
+
+def by_model(run: Run) -> dict[str, dict[str, Any]]:
+    return {result["model"]: result for result in run.done.json}
+
+
+def query(home: Path, statement: str) -> list[tuple[Any, ...]]:
+    """Ask Prefect's own database, which the temporary server of a run leaves in the store."""
+    with closing(sqlite3.connect(f"file:{home / 'prefect' / 'prefect.db'}?mode=ro", uri=True)) as database:
+        return database.execute(statement).fetchall()
+
+
+def promotions(home: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (home / "promotions" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_first_run_prints_a_table_for_each_data_set(first_run: Run) -> None:
+    out = first_run.done.out
+    assert "Traceback" not in out + first_run.done.err
+    assert first_run.done.err == ""
+    for name in MODELS:
+        assert re.search(rf"{name} on table [0-9a-f]{{12}}  \(SAMPLE: simulated, not real data\)", out)
+        assert re.search(r"Promoted v[12].*", out)
+    for word in ("gru_baseline", "gru_dropout", "naive", "test MAE", " °C ", "test accuracy"):
+        assert word in out, word
+    assert "More: `retrain models`, `retrain show MODEL`." in out
+
+
+def test_first_run_shows_every_epoch_of_every_training(first_run: Run) -> None:
+    epochs = Counter(re.findall(r"(jena|imdb) (gru_\w+): epoch [12] of 2, .*\bval_loss \d\.\d+", first_run.done.out))
+    for dataset in ("jena", "imdb"):
+        for variant in ("gru_baseline", "gru_dropout"):
+            # The terminal looks twice a second, so that an epoch may pass unseen on a fast machine, but not the training.
+            assert sum(count for (d, v, _), count in epochs.items() if (d, v) == (dataset, variant)) >= 1, (dataset, variant)
+
+
+def test_first_run_leaves_a_champion_of_each_sample_model_and_none_of_a_real_one(first_run: Run) -> None:
+    assert {entry["name"] for entry in first_run.models} == set(MODELS)
+    for name in MODELS:
+        assert first_run.versions(name) == [1, 2]
+        champion = first_run.aliased(name, "champion")
+        assert champion in (1, 2)
+        assert first_run.aliased(name, "candidate") == champion
+        assert first_run.aliased(name, "previous") is None
+
+
+def test_flow_runs_are_named_and_completed(first_run: Run) -> None:
+    found = query(
+        first_run.home,
+        "SELECT flow.name, flow_run.name, flow_run.state_type FROM flow_run JOIN flow ON flow.id = flow_run.flow_id",
+    )
+    # Other fixtures may have added runs since, so each is asked for by its name.
+    for dataset in ("jena", "imdb"):
+        for flow, name in (
+            ("retrain", rf"retrain-{dataset} \d{{4}}-\d\d-\d\d by hand"),
+            ("ingest", f"ingest {dataset}"),
+            ("train", f"train {dataset} gru_baseline"),
+            ("train", f"train {dataset} gru_dropout"),
+            ("promote", f"promote {dataset}"),
+        ):
+            assert any(flow == run[0] and re.fullmatch(name, run[1]) for run in found), name
+    assert {state for *_, state in found} == {"COMPLETED"}
+
+
+def test_task_runs_are_named_and_completed(first_run: Run) -> None:
+    found = dict(query(first_run.home, "SELECT name, state_type FROM task_run"))
+    expected = {"find table", "parse and repair", "validate", "publish", "promote", "report"}
+    expected |= {f"{step} {dataset}" for step in ("fetch",) for dataset in ("jena", "imdb")}
+    expected |= {f"{step} {v}" for step in ("find trained", "fit", "evaluate", "register", "train") for v in VARIANTS}
+    assert expected <= found.keys()
+    assert set(found.values()) == {"COMPLETED"}
+
+
+def test_artifacts_of_each_kind(first_run: Run) -> None:
+    found = dict(query(first_run.home, "SELECT key, type FROM artifact WHERE key IS NOT NULL"))
+    for dataset in ("jena", "imdb"):
+        assert found[f"validation-{dataset}"] == "markdown"
+        for kind, form in (("report", "markdown"), ("metrics", "table"), ("expectations", "markdown")):
+            assert found[f"{kind}-{dataset}-sample"] == form
+        for variant in ("gru-baseline", "gru-dropout"):
+            assert found[f"progress-{dataset}-{variant}"] == "progress"
+
+
+def test_progress_artifacts_end_at_the_end(first_run: Run) -> None:
+    rows = query(first_run.home, "SELECT key, data FROM artifact WHERE type = 'progress'")
+    assert len(rows) >= 4
+    assert {float(data) for _, data in rows} == {100.0}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_report_holds_a_picture_that_shows_something(first_run: Run, name: str) -> None:
+    reports = query(first_run.home, f"SELECT data FROM artifact WHERE key = 'report-{name}' ORDER BY created LIMIT 1")
+    markdown = json.loads(reports[0][0])
+    found = re.search(r"!\[[^]]*\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", markdown)
+    assert found, markdown[:500]
+    picture = Image.open(io.BytesIO(base64.b64decode(found[1], validate=True)))
+    picture.load()
+    assert picture.format == "PNG"
+    colours = picture.convert("RGB").getcolors(1 << 24)
+    assert colours is not None
+    assert len(colours) > 10
+    for words in ("SAMPLE", "gru_baseline", "gru_dropout", "Promoted"):
+        assert words.lower() in markdown.lower(), words
+
+
+def test_second_run_trains_and_publishes_nothing(first_run: Run, second_run: Run) -> None:
+    assert second_run.models == first_run.models
+    results = by_model(second_run)
+    assert set(results) == set(MODELS)
+    for result in results.values():
+        assert set(result) == KEYS
+        assert result["simulated"] is True
+        assert result["source"] == "sample"
+        assert result["table"]["published"] is False
+        assert [entry["trained"] for entry in result["results"]] == [False, False]
+        assert {entry["variant"] for entry in result["results"]} == set(VARIANTS)
+        assert result["decision"]["outcome"] == "kept"
+        assert result["command"].startswith("retrain run all --data sample")
+        for address in result["links"].values():
+            assert Path(address).exists(), address
+    assert "Traceback" not in second_run.done.err
+
+
+def test_scores_beat_the_naive_reference_and_repairs_are_told(second_run: Run) -> None:
+    jena, imdb = (by_model(second_run)[name] for name in MODELS)
+    assert min(entry["scores"]["mae_degc"] for entry in jena["results"]) < jena["naive"]["mae_degc"]
+    # The test labels of the sample are balanced, so naming one of them is right half of the time.
+    assert imdb["naive"]["accuracy"] == 0.5
+    assert max(entry["scores"]["accuracy"] for entry in imdb["results"]) > 0.5
+    counts = {repair["name"]: repair["count"] for repair in jena["repairs"]}
+    assert counts == {"repeated_stamps": 2, "out_of_order_rows": 0, "sentinel_values": 1}
+
+
+def test_nothing_unfinished_is_left(second_run: Run) -> None:
+    left = [name for name in contents(second_run.home) if name.startswith("checkpoints/")]
+    assert left == []
+    scratch = second_run.home / ".scratch"
+    assert [path for path in scratch.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_worse_candidate_is_registered_and_not_promoted(second_run: Run, worse_run: Run) -> None:
+    (result,) = worse_run.done.json
+    (trained,) = result["results"]
+    champion = second_run.aliased("jena-sample", "champion")
+    assert (trained["trained"], trained["version"]) == (True, 3)
+    assert worse_run.versions("jena-sample") == [1, 2, 3]
+    assert worse_run.aliased("jena-sample", "champion") == champion
+    assert worse_run.aliased("jena-sample", "candidate") == 3
+    assert worse_run.aliased("jena-sample", "previous") is None
+    assert trained["scores"]["mae_degc"] > result["naive"]["mae_degc"]
+    assert result["decision"]["outcome"] == "rejected"
+
+
+def test_the_log_says_why_the_worse_candidate_was_not_promoted(worse_run: Run) -> None:
+    champion = worse_run.aliased("jena-sample", "champion")
+    logged = [line for line in promotions(worse_run.home, "jena-sample") if "decision" in line]
+    assert [line["candidate"] for line in logged] == [champion, 3]
+    decision = logged[-1]["decision"]
+    assert decision["outcome"] == "rejected"
+    assert f"v{champion}" == decision["champion"]
+    failed = [check["name"] for check in decision["checks"] if not check["passed"]]
+    assert any("naive" in name for name in failed), failed
+    assert "naive" in decision["reason"]
+    assert worse_run.done.json[0]["decision"]["reason"] == decision["reason"]
+
+
+def test_models_lists_versions_aliases_and_scores(worse_run: Run, warm: WarmCommand) -> None:
+    done = warm("models", home=worse_run.home)
+    assert (done.code, done.err) == (0, "")
+    lines = {number: line for line in done.out.splitlines() for number in re.findall(r"jena-sample@(\d)", line)}
+    assert set(lines) == {"1", "2", "3"}
+    champion = worse_run.aliased("jena-sample", "champion")
+    assert [number for number, line in lines.items() if "champion" in line] == [str(champion)]
+    assert re.search(r"candidate\b.*gru_baseline\b.* \d\.\d{4} °C MAE", lines["3"])
+    only = warm("models", "imdb-sample", "--json", home=worse_run.home)
+    assert {entry["name"] for entry in only.json} == {"imdb-sample"}
+    assert all(0 < entry["metrics"]["accuracy"] < 1 for entry in only.json)
+
+
+def test_show_tells_where_a_version_comes_from(worse_run: Run, warm: WarmCommand) -> None:
+    plain = warm("show", "jena-sample@champion", home=worse_run.home)
+    assert (plain.code, plain.err) == (0, "")
+    for word in ("table", "SAMPLE", "mae_degc", "Promoted v", "keras", "models:/jena-sample/"):
+        assert word in plain.out, word
+    shown = warm("show", "jena-sample@champion", "--json", home=worse_run.home).json
+    manifest = shown["manifest"]
+    table = by_model(worse_run)["jena-sample"]["table"]
+    assert manifest["table"]["version"] == table["version"]
+    assert set(manifest["table"]["normalisation"]["mean"]) >= {"temperature_degc"}
+    assert manifest["training"]["settings"]["seed"] == 0
+    assert re.fullmatch(r"[0-9a-f]{64}", manifest["lock"])
+    assert re.fullmatch(r"[0-9a-f-]{36}", manifest["flow_run_id"])
+    assert manifest["libraries"]["keras"]
+    assert {len(curve) for curve in manifest["training"]["curves"].values()} == {manifest["training"]["epochs_run"]}
+    assert [line["decision"]["outcome"] for line in shown["decisions"]] == ["promoted"]
+
+
+def test_a_manifest_names_the_flow_run_that_made_it(worse_run: Run, warm: WarmCommand) -> None:
+    shown = warm("show", "jena-sample@3", "--json", home=worse_run.home).json
+    runs = query(worse_run.home, "SELECT flow_run.id, flow_run.name FROM flow_run WHERE name LIKE 'retrain-jena %'")
+    assert shown["manifest"]["flow_run_id"] in {run_id for run_id, _ in runs}
+
+
+def test_promoting_by_hand_and_the_way_back(worse_run: Run, warm: WarmCommand) -> None:
+    home, before = worse_run.home, worse_run.aliased("jena-sample", "champion")
+    forth = warm("promote", "jena-sample@3", "--json", home=home)
+    assert forth.code == 0, forth.err
+    assert forth.json["outcome"] == "promoted"
+    assert re.match(r"Promoted v3: by \S+, who takes the responsibility", forth.json["reason"])
+    assert warm("show", "jena-sample@champion", "--json", home=home).json["version"] == 3
+    back = warm("promote", "jena-sample@previous", home=home)
+    assert back.code == 0, back.err
+    assert back.out.startswith(f"Promoted v{before}: by ")
+    assert warm("show", "jena-sample@champion", "--json", home=home).json["version"] == before
+    assert [line["by"] for line in promotions(home, "jena-sample") if "by" in line] == ["run", "run", "person", "person"]
+    again = warm("promote", f"jena-sample@{before}", home=home)
+    assert again.code == 2
+    assert again.err == f"retrain: jena-sample@{before} is the champion already: name another version\n"
+
+
+PREDICT = """
+import json
+import sys
+
+import numpy as np
+
+from storage.layout import Store
+from storage.registry import Registry
+from tasks.models.verify import predict_file
+
+registry = Registry.open(Store.from_environment())
+
+
+def predict(model, inputs):
+    (file,) = registry.model_folder(registry.resolve(model)).rglob("*.keras")
+    return predict_file(file, inputs=inputs)
+
+
+readings = np.load(sys.argv[1])
+texts = np.array([["Wonderful, EXCELLENT and superb: perfect! " * 5], ["Awful; terrible, boring, the worst waste. " * 5]])
+forecast = predict("jena-sample@champion", readings)
+positive = predict("imdb-sample@champion", texts)
+print(json.dumps({"forecast_degc": forecast.tolist(), "positive": positive.tolist()}))
+"""
+
+
+def test_champions_predict_from_raw_rows_and_raw_text_in_a_fresh_process(
+    second_run: Run, tmp_path: Path, warm: WarmCommand
+) -> None:
+    import numpy as np
+
+    from tasks.datasets import dataset_named
+    from tasks.datasets.jena_physics import COLUMNS
+
+    home = second_run.home
+    shown = warm("show", "jena-sample@champion", "--json", home=home).json["manifest"]
+    (raw,) = (home / "raw" / "jena-sample").glob("*/*.zip")
+    parsed = dataset_named("jena").parse({raw.name: raw}, "sample").table
+    first = shown["table"]["bounds"]["test"]["first_row"]
+    # The test split has no gap, so its first window begins with its first row: ten days of raw readings in their own units.
+    rows = parsed.slice(first, 1440)
+    readings = np.column_stack([rows[name].to_numpy() for name in COLUMNS])[None].astype(np.float32)
+    np.save(tmp_path / "readings.npy", readings)
+    script = tmp_path / "predict.py"
+    script.write_text(PREDICT)
+    done = python(str(script), str(tmp_path / "readings.npy"), home=home)
+    assert done.code == 0, done.err
+    made = json.loads(done.out.splitlines()[-1])
+    scored = pq.read_table(home / "evaluations" / shown["table"]["version"] / f"{shown['training_key']}.parquet")
+    assert made["forecast_degc"] == pytest.approx([scored["prediction"][0].as_py()], abs=1e-3)
+    happy, unhappy = made["positive"]
+    assert 0 <= unhappy < 0.5 < happy <= 1
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose run was killed, with all its processes, after the first complete epoch."""
+    home = tmp_path_factory.mktemp("killed") / "var"
+    home.mkdir()
+    with (home.parent / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *KILLED],
+            cwd=home,
+            env=environment(home),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while not list(home.glob("checkpoints/*/checkpoint.npz")):
+                assert process.poll() is None, (home.parent / "output").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return home
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The same run once more, and what stood there before it."""
+
+    done: Done
+    models_before: list[dict[str, Any]]
+    tables_before: list[list[str]]
+
+
+@pytest.fixture(scope="module")
+def resumed(killed: Path, warm: WarmCommand) -> Resumed:
+    models = warm("models", "--json", home=killed).json
+    tables = [sorted(path.name for path in table.iterdir()) for table in killed.glob("tables/*/[0-9a-f]*")]
+    return Resumed(retrain(*KILLED, "--json", home=killed), models, tables)
+
+
+def test_a_killed_run_registers_nothing_and_publishes_nothing_half(resumed: Resumed) -> None:
+    assert resumed.models_before == []
+    assert resumed.tables_before == [["manifest.json", "test.parquet", "train.parquet", "val.parquet"]]
+
+
+def test_a_killed_run_goes_on_from_its_last_epoch(killed: Path, resumed: Resumed, warm: WarmCommand) -> None:
+    done = resumed.done
+    assert done.code == 0, done.err
+    (result,) = done.json
+    assert result["table"]["published"] is False
+    (trained,) = result["results"]
+    assert trained["trained"] is True
+    shown = warm("show", f"jena-sample@{trained['version']}", "--json", home=killed).json
+    training = shown["manifest"]["training"]
+    assert 1 <= training["resumed_from"] < 6
+    assert training["epochs_run"] == 6
+    assert {name: len(curve) for name, curve in training["curves"].items()} == {"loss": 6, "val_loss": 6}
+
+
+def test_after_the_kill_only_whole_versions_stand(killed: Path, resumed: Resumed, warm: WarmCommand) -> None:
+    listed = warm("models", "--json", home=killed).json
+    assert [entry["version"] for entry in listed] == [1]
+    with closing(sqlite3.connect(f"file:{killed / 'mlflow' / 'mlflow.db'}?mode=ro", uri=True)) as database:
+        assert database.execute("SELECT version FROM model_versions").fetchall() == [(1,)]
+        assert database.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
+    tables = list((killed / "tables" / "jena").iterdir())
+    assert [path.name for path in tables if not path.name.startswith(".")] == [resumed.done.json[0]["table"]["version"]]
+    assert not any(name.startswith("checkpoints/") for name in contents(killed))

@@ -1,0 +1,297 @@
+"""The service with a real server, workers and trainings: deployments, schedules, crashes, and hosts that come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service_helpers import (
+    CORES,
+    FINAL,
+    PORTS,
+    QUICK,
+    ROOT,
+    SAMPLE,
+    VARIANTS,
+    Listener,
+    Live,
+    checkpoints,
+    children,
+    fetch,
+    flow_run_of,
+    free_ports,
+    other_host,
+    wait_for,
+)
+
+from storage.registry import Registry
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    home = tmp_path_factory.mktemp("service") / "home"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RETRAIN_", "PREFECT_", "MLFLOW_"))}
+    environment = {
+        **inherited,
+        **dict(zip(PORTS, map(str, free_ports(3)), strict=True)),
+        "PYTHONPATH": str(ROOT),
+        "NO_PROXY": "127.0.0.1",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "RETRAIN_HOME": str(home),
+        "RETRAIN_REQUIRE_GPU": "false",
+    }
+    service = Live(home, environment)
+    try:
+        done = service.retrain("up")
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield service
+    finally:
+        service.retrain("down")
+
+
+def test_everything_is_healthy_and_deployed(live: Live) -> None:
+    assert live.ask("/health") == "true"
+    assert fetch(f"{live.address(PORTS[1])}/health") == "OK"
+    assert "<html" in fetch(f"{live.address(PORTS[2])}/").lower()
+    for pool in ("cpu", "gpu"):
+        workers = live.ask(f"/work_pools/{pool}/workers/filter", {})
+        assert [worker["status"] for worker in workers] == ["ONLINE"], pool
+    assert set(live.deployments()) == {"retrain-jena", "retrain-imdb", "ingest", "train", "promote"}
+
+
+def test_each_cron_deployment_has_a_scheduled_run(live: Live) -> None:
+    names = {entry["id"]: name for name, entry in live.deployments().items()}
+
+    def scheduled() -> set[str]:
+        return {names[run["deployment_id"]] for run in live.runs(state={"type": {"any_": ["SCHEDULED"]}})}
+
+    wait_for(lambda: scheduled() == {"retrain-jena", "retrain-imdb"}, 90, scheduled)
+
+
+def test_a_second_up_changes_nothing(live: Live) -> None:
+    programs = ("prefect", "mlflow", "docs", "worker-cpu", "worker-gpu")
+    before = {program: live.pid(program) for program in programs}
+    automations = live.ask("/automations/filter", {})
+    deployments = {name: entry["id"] for name, entry in live.deployments().items()}
+    started = time.monotonic()
+    done = live.retrain("up")
+    assert done.returncode == 0, done.stderr
+    assert "running already" in done.stdout
+    assert time.monotonic() - started < 60
+    assert {program: live.pid(program) for program in programs} == before
+    assert live.ask("/automations/filter", {}) == automations
+    assert {name: entry["id"] for name, entry in live.deployments().items()} == deployments
+
+
+def test_a_taken_port_is_named_with_its_setting(live: Live, tmp_path: Path) -> None:
+    prefect, docs = free_ports(2)
+    taken = live.environment[PORTS[1]]
+    more = {"RETRAIN_HOME": str(tmp_path), PORTS[0]: str(prefect), PORTS[2]: str(docs)}
+    done = live.retrain("up", **more)
+    assert done.returncode == 2
+    assert f"port {taken}" in done.stderr
+    assert "RETRAIN_MLFLOW_PORT" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_wrong_parameter_is_refused_before_a_run_exists(live: Live) -> None:
+    before = live.ask("/flow_runs/count", {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}})
+    done = live.press_run("retrain/retrain-jena", data=SAMPLE, training=QUICK | {"epochs": 0})
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "epochs" in said, said
+    assert "0 is less than the minimum of 1" in said, said
+    after = live.ask("/flow_runs/count", {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}})
+    assert after == before
+
+
+@pytest.fixture(scope="module")
+def first(live: Live) -> dict[str, Any]:
+    """A first retrain on the sample, started by hand."""
+    return live.ended(live.start("retrain/retrain-jena", data=SAMPLE, training=QUICK))
+
+
+def test_a_run_by_hand_goes_to_both_pools(live: Live, first: dict[str, Any]) -> None:
+    assert first["state_type"] == "COMPLETED", live.told(first["id"])
+    assert first["name"] == f"retrain-jena {datetime.now(UTC):%Y-%m-%d} by hand"
+    assert first["work_pool_name"] == "cpu"
+    assert first["state"]["message"].startswith("Promoted v")
+    assert {"jena"} <= set(first["tags"])
+    trains = live.trains(first["id"])
+    assert {(run["name"], run["state_type"]) for run in trains} == {(f"train jena {v}", "COMPLETED") for v in VARIANTS}
+    assert len(trains) == 2
+
+
+def test_its_artifacts_and_links_open(live: Live, first: dict[str, Any]) -> None:
+    found = live.artifacts(first["id"])
+    assert {"report-jena-sample", "metrics-jena-sample", "expectations-jena-sample"} <= set(found)
+    for run in live.trains(first["id"]):
+        progress = [entry for key, entry in live.artifacts(run["id"]).items() if key.startswith("progress-jena-")]
+        assert [entry["data"] for entry in progress] == [100.0]
+    report = found["report-jena-sample"]["data"]
+    links = {
+        word for word in report.replace("(", " ").replace(")", " ").replace("<", " ").replace(">", " ").split() if "://" in word
+    }
+    docs = [link for link in links if link.startswith(live.address(PORTS[2])) and link.endswith("index.html")]
+    assert len(docs) == 1, links
+    assert "<html" in fetch(docs[0]).lower()
+    pages = [link for link in links if link.startswith(f"{live.address(PORTS[1])}/#/experiments/")]
+    assert len(pages) == 1, links
+    # What stands behind # never reaches the server, so the run is asked for through MLflow's API.
+    run_id = pages[0].rsplit("/", 1)[1]
+    known = fetch(f"{live.address(PORTS[1])}/api/2.0/mlflow/runs/get?run_id={run_id}")
+    assert known["run"]["info"]["status"] == "FINISHED"
+
+
+def test_it_leaves_a_champion(live: Live, first: dict[str, Any]) -> None:
+    aliases = live.versions("jena-sample")
+    champions = [version for version, names in aliases.items() if "champion" in names]
+    assert len(champions) == 1
+    assert "candidate" in aliases[champions[0]]
+    assert "jena" not in Registry.open(live.store).names()
+
+
+def test_an_equal_run_is_skipped(live: Live, first: dict[str, Any]) -> None:
+    before = live.versions("jena-sample")
+    run = live.ended(live.start("retrain/retrain-jena", data=SAMPLE, training=QUICK))
+    table = live.trains(first["id"])[0]["parameters"]["table"]["version"]
+    assert (run["state_type"], run["state_name"]) == ("COMPLETED", "Skipped"), live.told(run["id"])
+    assert run["state"]["message"] == f"Skipped: nothing changed since table {table}"
+    assert live.trains(run["id"]) == []
+    assert live.versions("jena-sample") == before
+
+
+def test_two_retrains_together_share_the_devices(live: Live, first: dict[str, Any]) -> None:
+    before = live.versions("jena-sample")
+    since = datetime.now(UTC)
+    sent = live.start("retrain/retrain-jena", data=SAMPLE, training=QUICK | {"seed": 1})
+    typed = live.retrain("run", "jena", "--data", "sample", "--seed", "2", "--epochs", "1", "--steps", "20", "--json")
+    assert typed.returncode == 0, typed.stderr
+    assert live.ended(sent)["state_type"] == "COMPLETED", live.told(sent)
+    # A run of the command is in the service's UI too.
+    names = [run["name"] for run in live.runs(start_time={"after_": since.isoformat()}) if run["deployment_id"] is None]
+    assert f"retrain-jena {since:%Y-%m-%d} by hand" in names
+    assert len(live.versions("jena-sample")) == len(before) + 2 * len(VARIANTS)
+    assert len([path for path in (live.home / "tables" / "jena").iterdir() if (path / "manifest.json").is_file()]) == 1
+    # A training makes its progress artifact once it has the lease, and sets it to its end before it gives the lease back.
+    trained = [entry for entry in live.ask("/artifacts/filter", {}) if str(entry["key"]).startswith("progress-jena-")]
+    spans = [(entry["created"], entry["updated"]) for entry in trained if datetime.fromisoformat(entry["created"]) > since]
+    assert len(spans) == 2 * len(VARIANTS)
+    together = max(sum(start <= other < end for start, end in spans) for other, _ in spans)
+    assert together <= CORES, spans
+
+
+def test_a_schedule_of_the_next_minute_runs(live: Live, first: dict[str, Any]) -> None:
+    deployment = live.deployments()["retrain-jena"]
+    schedule = deployment["schedules"][0]
+    at = datetime.now(UTC) + timedelta(seconds=80)
+    cron = {"cron": f"{at.minute} {at.hour} {at.day} {at.month} *", "timezone": "UTC"}
+    path = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
+    live.ask(path, {"schedule": cron, "parameters": {"data": SAMPLE, "training": QUICK}}, method="PATCH")
+
+    def made() -> list[dict[str, Any]]:
+        runs = live.runs(deployment_id={"any_": [deployment["id"]]})
+        soon = (at + timedelta(minutes=2)).isoformat()
+        return [run for run in runs if run["auto_scheduled"] and run["expected_start_time"][:19] < soon[:19]]
+
+    wait_for(lambda: any(run["state_type"] in FINAL for run in made()), 240, made)
+    assert [(run["name"], run["state_name"]) for run in made()] == [(f"retrain-jena {at:%Y-%m-%d} weekly", "Skipped")]
+
+
+def test_killed_runs_crash_and_end_well(live: Live, first: dict[str, Any]) -> None:
+    """The gpu worker and its trainings are killed, and so are the cpu worker and one of the two parents."""
+    before = live.versions("jena-sample")
+    only = {"data": SAMPLE, "variants": ["gru_baseline"]}
+    jena = live.start("retrain/retrain-jena", **only, training=QUICK | {"epochs": 40, "steps_per_epoch": 40})
+    imdb = live.start("retrain/retrain-imdb", **only, training=QUICK | {"epochs": 6, "steps_per_epoch": 20})
+    wait_for(lambda: len(checkpoints(live)) == 2, 240, lambda: live.told(jena) + live.told(imdb))
+    cpu, gpu = live.pid("worker-cpu"), live.pid("worker-gpu")
+    parent = next(pid for pid in children(cpu) if flow_run_of(pid) == imdb)
+    killed = [gpu, *children(gpu), cpu, parent, *children(parent)]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    trains = {run: live.trains(run)[0]["id"] for run in (jena, imdb)}
+    wait_for(
+        lambda: all(live.run(run)["state_type"] == "CRASHED" for run in trains.values()), 200, lambda: live.told(trains[jena])
+    )
+    assert live.run(trains[jena])["state"]["message"].startswith("No heartbeat")
+    assert live.pid("worker-cpu") != cpu
+    assert live.pid("worker-gpu") != gpu
+    for run, model in ((jena, "jena-sample"), (imdb, "imdb-sample")):
+        end = live.ended(run)
+        assert end["state_type"] == "COMPLETED", live.told(run)
+        assert [train["state_type"] for train in live.trains(run)] == ["CRASHED", "COMPLETED"]
+        newest = max(live.versions(model))
+        registry = Registry.open(live.store)
+        manifest = json.loads(registry.read_file(registry.version(model, newest).run_id, "manifest.json"))
+        assert manifest["training"]["resumed_from"] > 0, model
+    assert live.run(jena)["run_count"] == 1
+    assert live.run(imdb)["run_count"] == 2
+    assert len(live.versions("jena-sample")) == len(before) + 1
+    assert len(live.versions("imdb-sample")) == 1
+
+
+def test_other_hosts_serve_the_pool(live: Live, first: dict[str, Any], tmp_path: Path) -> None:
+    table = live.trains(first["id"])[0]["parameters"]["table"]
+    live.supervisor("stop", "worker-gpu")
+    try:
+        asked = {"table": table, "variant": "gru_baseline"}
+        lost = live.start("train/train", **asked, settings=QUICK | {"seed": 7})
+        wait_for(lambda: live.run(lost)["state_name"] == "Late", 90, lambda: live.run(lost)["state"])
+        with other_host(live, tmp_path / "without-gpu", RETRAIN_REQUIRE_GPU="true"):
+            end = live.ended(lost)
+        assert (end["state_type"], end["state_name"]) == ("FAILED", "Failed")
+        assert "require_gpu" in end["state"]["message"]
+        assert "run on a GPU worker" in end["state"]["message"]
+        assert "Traceback" not in end["state"]["message"]
+        before = live.versions("jena-sample")
+        with other_host(live, tmp_path / "one"), other_host(live, tmp_path / "two"):
+            sent = [live.start("train/train", **asked, settings=QUICK | {"seed": seed}) for seed in (8, 9)]
+            assert [live.ended(run)["state_type"] for run in sent] == ["COMPLETED"] * 2, live.told(sent[0])
+        assert len(live.versions("jena-sample")) == len(before) + 2
+    finally:
+        live.supervisor("start", "worker-gpu")
+
+
+def test_a_failure_calls_the_webhook_once_there_is_one(live: Live) -> None:
+    assert len(live.ask("/automations/filter", {})) == 2
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        save = f"from prefect.blocks.webhook import Webhook; Webhook(url={address!r}).save('retrain-webhook')"
+        made = live.command("-c", save, PREFECT_API_URL=f"{live.address(PORTS[0])}/api")
+        assert made.returncode == 0, made.stderr
+        assert live.retrain("up").returncode == 0
+        assert len(live.ask("/automations/filter", {})) == 3
+        failed = live.ended(live.start("ingest/ingest", data={"data": "mirror"}))
+        wait_for(lambda: bool(Listener.told), 60, lambda: live.ask("/automations/filter", {}))
+        server.shutdown()
+    told = json.loads(Listener.told[0])
+    assert (told["run"], told["state"], told["message"]) == ("ingest jena", "Failed", failed["state"]["message"])
+    assert "RETRAIN_MIRROR" in told["message"]
+    assert told["page"].endswith(failed["id"])
+
+
+def test_down_loses_nothing(live: Live, first: dict[str, Any]) -> None:
+    done = live.retrain("down")
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(urllib.error.URLError):
+        live.ask("/health")
+    assert live.retrain("down").stdout.strip() == "not running"
+    done = live.retrain("up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert live.run(first["id"])["state_type"] == "COMPLETED"
+    assert live.artifacts(first["id"])

@@ -1,0 +1,226 @@
+"""What people do in a browser: start a run in the form, see it complete, read its report, and follow the links.
+
+Needs Chromium and the package `playwright` (no browser of its own); both are in CI. With RETRAIN_SCREENSHOTS set, the pages
+are kept in docs/images.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = ROOT / "docs" / "images"
+SCREENSHOTS_VARIABLE = "RETRAIN_SCREENSHOTS"
+PORT_VARIABLES = ("RETRAIN_PREFECT_PORT", "RETRAIN_MLFLOW_PORT", "RETRAIN_DOCS_PORT")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update")
+# A busy machine of two cores takes minutes over what takes seconds on an idle one.
+PAGE_MS = 90_000
+RUN_MS = 900_000
+UP_S = 600
+FINAL = re.compile(r"^(Completed|Failed|Crashed|Cancelled|TimedOut|Skipped|Rejected)$")
+
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(2 * UP_S + RUN_MS // 1000)]
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page of a real browser, which reaches nothing but this machine."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("no Chromium here: install one (Debian: apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install -e '.[dev]'")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, headless=True, args=[f"--{flag}" for flag in FLAGS])
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        # Data Docs fetch their style from a network, which a test may not wait for.
+        context.route(lambda url: not url.startswith("http://127.0.0.1:"), lambda route: route.abort())
+        context.set_default_timeout(PAGE_MS)
+        playwright.expect.set_options(timeout=PAGE_MS)
+        yield context.new_page()
+        browser.close()
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@pytest.fixture(scope="module")
+def prefect_address(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The whole service on a store of its own; it needs the page, so that nothing is started in vain."""
+    ports = dict(zip(PORT_VARIABLES, map(str, free_ports(len(PORT_VARIABLES))), strict=True))
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RETRAIN_", "PREFECT_", "MLFLOW_"))}
+    environment = inherited | ports | {"RETRAIN_HOME": str(tmp_path_factory.mktemp("ui") / "var")}
+
+    def command(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", name],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=UP_S,
+        )
+
+    try:
+        started = command("up")
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield f"http://127.0.0.1:{ports[PORT_VARIABLES[0]]}"
+    finally:
+        command("down")
+
+
+def ask(url: str, body: Mapping[str, Any]) -> Any:
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def keep(page: Page, name: str, *, clip: dict[str, float] | None = None) -> None:
+    """Keep a picture of the page, when one is asked for, in a palette: a third of the bytes."""
+    if not os.environ.get(SCREENSHOTS_VARIABLE):
+        return
+    from PIL import Image
+
+    seen = page.screenshot(clip=clip, full_page=clip is not None)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    Image.open(io.BytesIO(seen)).convert("RGB").quantize(64).save(IMAGES / name, format="PNG", optimize=True)
+
+
+def label(page: Page, title: str) -> Locator:
+    """The label of a field, which the form marks when it may be left out."""
+    return page.locator("form label").get_by_text(re.compile(rf"^{re.escape(title)}( \(Optional\))?$"))
+
+
+def field(page: Page, title: str) -> Locator:
+    """A field with its label, its help and its input."""
+    return label(page, title).locator("xpath=ancestor::div[fieldset][1]")
+
+
+def fields_of(schema: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Title and help of every field, those within groups too."""
+    groups = [schema, *schema["definitions"].values()]
+    return [(entry["title"], entry["description"]) for group in groups for entry in group.get("properties", {}).values()]
+
+
+def open_form(page: Page, address: str) -> None:
+    """Go where a person goes: the start page, the deployment, its run button."""
+    page.goto(address)
+    page.get_by_role("link", name="Deployments", exact=True).click()
+    page.get_by_role("link", name="retrain-jena", exact=True).first.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+
+
+def test_a_person_starts_a_run_in_the_form_and_reads_its_report(page: Page, prefect_address: str) -> None:
+    open_form(page, prefect_address)
+    every_parameter_has_its_help(page, prefect_address)
+    start_a_run_on_the_sample(page)
+    the_run_completes(page, prefect_address)
+    the_report_shows_its_pictures(page)
+    the_links_of_the_report_open(page)
+
+
+def every_parameter_has_its_help(page: Page, prefect_address: str) -> None:
+    from playwright.sync_api import expect
+
+    deployments = {entry["name"]: entry for entry in ask(f"{prefect_address}/api/deployments/filter", {})}
+    schema = deployments["retrain-jena"]["parameter_openapi_schema"]
+    assert set(schema["properties"]) == {"dataset", "variants", "data", "training", "promotion"}
+    assert set(schema["definitions"]) == {"DataSettings", "TrainSettings", "PromotionSettings"}
+    for title, help_text in fields_of(schema):
+        expect(label(page, title)).to_be_visible()
+        expect(field(page, title).locator("p").first).to_have_text(help_text)
+
+
+def start_a_run_on_the_sample(page: Page) -> None:
+    field(page, "Data").get_by_role("button", name="Select Data").click()
+    page.get_by_role("option", name="sample", exact=True).click()
+    for title, value in (("Epochs", "5"), ("Steps Per Epoch", "40")):
+        field(page, title).get_by_role("tab", name="int", exact=True).click()
+        field(page, title).locator("input[type=number]").fill(value)
+    page.evaluate("window.scrollTo(0, 0)")
+    keep(page, "form.png")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="View run").or_(page.get_by_role("link", name="View run")).first.click()
+    page.wait_for_url("**/runs/flow-run/*")
+
+
+def the_run_completes(page: Page, prefect_address: str) -> None:
+    """See it complete, on a page that says what it decided."""
+    from playwright.sync_api import expect
+
+    page.get_by_role("tab", name="Details").click()
+    expect(page.get_by_text(FINAL).first).to_be_visible(timeout=RUN_MS)
+    expect(page.get_by_text(FINAL).first).to_have_text("Completed")
+    run_id = page.url.split("/flow-run/")[1].split("?")[0]
+    (run,) = ask(f"{prefect_address}/api/flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
+    assert run["parameters"]["data"]["data"] == "sample"
+    assert run["parameters"]["training"]["epochs"] == 5
+    expect(page.get_by_text(run["state"]["message"], exact=True).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^retrain-jena \d{4}-\d\d-\d\d by hand$")).first).to_be_visible()
+    page.wait_for_timeout(2_000)  # the graph of the run is drawn in motion
+    keep(page, "run.png")
+
+
+def the_report_shows_its_pictures(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("report-jena-sample", exact=True).first.click()
+    page.get_by_role("link", name=re.compile("^[0-9a-f]{8}$")).first.click()
+    expect(page.get_by_role("heading", name="Checks before promotion")).to_be_visible()
+    for title in ("learning curves", "forecast of a test week"):
+        picture = page.get_by_role("img", name=title)
+        expect(picture).to_be_visible()
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    end = page.get_by_role("img", name="forecast of a test week").bounding_box()
+    assert end
+    keep(
+        page,
+        "report.png",
+        clip={"x": 256, "y": 0, "width": end["x"] + end["width"] - 236, "height": end["y"] + end["height"] + 16},
+    )
+
+
+def the_links_of_the_report_open(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    report = page.url
+    data_docs = page.get_by_role("link", name="Data Docs")
+    table_version = str(data_docs.get_attribute("href")).split("/")[-2]
+    data_docs.click()
+    page.wait_for_url(f"**/jena/{table_version}/index.html")
+    expect(page).to_have_title("Data Docs created by Great Expectations")
+    page.get_by_role("link", name=f"validations/jena-{table_version}/").click()
+    expect(page.get_by_text("Status: Succeeded")).to_be_visible()
+    page.get_by_text("Expectation Validation Result").scroll_into_view_if_needed()
+    keep(page, "data-docs.png")
+
+    page.goto(report)
+    page.get_by_role("link", name="MLflow run").click()
+    expect(page.get_by_role("heading", name=re.compile(rf"^gru_(baseline|dropout) {table_version}$"))).to_be_visible()
+    expect(page.get_by_text("mae_degc", exact=True).first).to_be_visible()
+    keep(page, "mlflow.png")

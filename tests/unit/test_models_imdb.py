@@ -1,0 +1,278 @@
+"""IMDB's batches against slow definitions, and the exported model on text against the trained one on tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.datasets.imdb_text import encode_text
+from tasks.datasets.spec import SPLITS
+from tasks.models.imdb import VIEW, padded_tokens, width_batches
+from tasks.models.spec import Kernel
+
+PLAIN = Kernel(use_cudnn=False, jit_compile=False)
+BASELINE, DROPOUT = VIEW.variants["gru_baseline"], VIEW.variants["gru_dropout"]
+WORDS = tuple(f"w{rank}" for rank in range(1, 61))  # word `w7` has rank 7, so token 10
+LENGTHS = (3, 20, 60, 79, 80, 81, 130, 150, 179, 250, 370, 499, 500, 500)
+
+# --- padding
+
+
+def slowly_padded(reviews: list[list[int]], width: int) -> list[list[int]]:
+    return [[0] * (width - len(review[-width:])) + review[-width:] for review in reviews]
+
+
+@given(
+    reviews=st.lists(st.lists(st.integers(1, 9999), max_size=30), min_size=1, max_size=12),
+    width=st.integers(1, 25),
+    cut=st.integers(0, 11),
+)
+def test_padding_equals_a_slow_reference(reviews: list[list[int]], width: int, cut: int) -> None:
+    column = pa.chunked_array([pa.array(reviews, type=pa.list_(pa.uint16()))])
+    assert padded_tokens(column, width=width).tolist() == slowly_padded(reviews, width)
+    in_two = pa.chunked_array([pa.array(part, type=pa.list_(pa.uint16())) for part in (reviews[:cut], reviews[cut:])])
+    assert padded_tokens(in_two, width=width).tolist() == slowly_padded(reviews, width)
+    start = min(cut, len(reviews) - 1)  # a slice keeps the offsets of the whole
+    assert padded_tokens(column.slice(start), width=width).tolist() == slowly_padded(reviews[start:], width)
+
+
+# --- batches of like width
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, tuple[int, ...]]:
+    lengths = draw(st.lists(st.integers(1, 60), min_size=1, max_size=80))
+    widths = tuple(sorted(draw(st.sets(st.integers(1, 59), max_size=5)) | {draw(st.integers(40, 60))}))
+    order = draw(st.permutations(range(len(lengths))))
+    return np.array(lengths), np.array(order, dtype=np.int32), draw(st.integers(1, 9)), widths
+
+
+@given(case=cases())
+def test_width_batches_are_a_partition(case: Any) -> None:
+    lengths, order, batch_size, widths = case
+    batches = width_batches(lengths, order=order, batch_size=batch_size, widths=widths)
+    assert sorted(review for _, ids in batches for review in ids.tolist()) == list(range(len(lengths)))
+    assert sum(len(ids) != batch_size for _, ids in batches) <= 1
+    assert all(1 <= len(ids) <= batch_size for _, ids in batches)
+    place = {review: position for position, review in enumerate(order.tolist())}
+    for width, ids in batches:
+        assert width in widths
+        assert all(min(lengths[review], widths[-1]) <= width for review in ids.tolist())
+        # Within a batch, and from batch to batch, reviews stand as they stand in the order.
+        assert [place[review] for review in ids.tolist()] == sorted(place[review] for review in ids.tolist())
+    firsts = [min(place[review] for review in ids.tolist()) for _, ids in batches]
+    assert firsts == sorted(firsts)
+
+
+def test_width_batches_by_hand() -> None:
+    lengths = np.array([9, 2, 3, 8, 1, 2, 9, 30])
+    order = np.array([7, 1, 0, 2, 3, 4, 5, 6], dtype=np.int32)
+    batches = width_batches(lengths, order=order, batch_size=3, widths=(3, 9, 20))
+    # Up to 3 tokens: 1, 2, 4 and 5 are one batch and 5 goes up; up to 9: 0, 3, 5 are one and 6 goes up; then 7 and 6.
+    assert [(width, ids.tolist()) for width, ids in batches] == [(20, [7, 6]), (3, [1, 2, 4]), (9, [0, 3, 5])]
+
+
+# --- the learner
+
+
+def tokens_of(lengths: tuple[int, ...], *, seed: int, words: int = len(WORDS)) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [[1, *rng.integers(4, words + 4, length - 1).tolist()] for length in lengths]
+
+
+def tables(reviews: dict[str, list[list[int]]], words: tuple[str, ...] = WORDS) -> dict[str, pa.Table]:
+    splits = {
+        name: pa.table(
+            {
+                "tokens": pa.array(reviews[name], type=pa.list_(pa.uint16())),
+                "label": pa.array([i % 3 == 0 for i in range(len(reviews[name]))]).cast(pa.int8()),
+            }
+        )
+        for name in SPLITS
+    }
+    return splits | {"words": pa.table({"rank": list(range(1, len(words) + 1)), "word": list(words)})}
+
+
+REVIEWS = {name: tokens_of(LENGTHS, seed=seed) for seed, name in enumerate(SPLITS)}
+
+
+def learner_of(splits: dict[str, pa.Table], *, variant: Any = BASELINE, batch_size: int = 4, seed: int = 0) -> Any:
+    """A learner whose weights are strong, so that each token matters to the prediction."""
+    learner = VIEW.learner(splits, {}, replace(variant, batch_size=batch_size), PLAIN, seed)
+    rng = np.random.default_rng(seed)
+    learner.network.set_weights([rng.normal(0, 0.3, weight.shape) for weight in learner.network.get_weights()])
+    return learner
+
+
+def test_one_pass_takes_every_review_once(keras: Any) -> None:
+    learner = learner_of(tables(REVIEWS))
+    padded = slowly_padded(REVIEWS["train"], 500)
+    count, batches = learner.batches(seed=1, epoch=0, steps=None)
+    taken = list(batches)
+    assert len(taken) == count == 4  # 14 reviews in fours
+    seen = []
+    for batch in taken:
+        width = batch.inputs.shape[1]
+        assert batch.model.input_shape == (None, width)
+        for row, label in zip(batch.inputs.tolist(), batch.targets[:, 0], strict=True):
+            review = padded.index([0] * (500 - width) + row)
+            assert label == (review % 3 == 0)
+            seen.append(review)
+    assert sorted(seen) == list(range(14))
+    assert len({batch.inputs.shape[1] for batch in taken}) > 1
+
+
+def test_batches_follow_from_seed_and_epoch(keras: Any) -> None:
+    learner = learner_of(tables(REVIEWS))
+
+    def drawn(*, seed: int, epoch: int) -> list[list[list[int]]]:
+        return [batch.inputs.tolist() for batch in learner.batches(seed=seed, epoch=epoch, steps=None)[1]]
+
+    assert drawn(seed=1, epoch=0) == drawn(seed=1, epoch=0)
+    assert drawn(seed=1, epoch=0) != drawn(seed=1, epoch=1)
+    assert drawn(seed=1, epoch=0) != drawn(seed=2, epoch=0)
+    count, batches = learner.batches(seed=1, epoch=0, steps=2)
+    assert (count, [batch.inputs.tolist() for batch in batches]) == (2, drawn(seed=1, epoch=0)[:2])
+
+
+def uses_prefix(model: Any) -> bool:
+    return any(layer.name.startswith("shared_prefix") for layer in model.layers)
+
+
+def dropping(keras: Any, **options: float) -> Any:
+    """A variant whose recurrent layer drops as told, which the flag for cuDNN need not say."""
+
+    def network(kernel: Kernel) -> Any:
+        recurrent = keras.layers.GRU(3, use_cudnn=kernel.use_cudnn, **options)
+        head = keras.layers.Dense(1, activation="sigmoid")
+        embedding = keras.layers.Embedding(10_000, 2)
+        return keras.Sequential([keras.Input((500,), dtype="int32"), embedding, recurrent, head], name="network")
+
+    return replace(BASELINE, name="dropping", network=network, recurrent_dropout=bool(options.get("recurrent_dropout")))
+
+
+@pytest.mark.parametrize("options", [{"dropout": 0.2}, {"recurrent_dropout": 0.2}, {"dropout": 0.2, "recurrent_dropout": 0.2}])
+def test_training_with_dropout_never_shares_the_prefix(keras: Any, options: dict[str, float]) -> None:
+    learner = learner_of(tables(REVIEWS), variant=dropping(keras, **options))
+    taken = list(learner.batches(seed=0, epoch=0, steps=None)[1])
+    assert not any(uses_prefix(batch.model) for batch in taken)
+    assert {batch.inputs.shape[1] for batch in taken} == {500}
+
+
+def test_dropout_of_a_variant_is_that_of_its_whole_review(keras: Any) -> None:
+    taken = list(learner_of(tables(REVIEWS), variant=DROPOUT).batches(seed=0, epoch=0, steps=None)[1])
+    assert {batch.inputs.shape[1] for batch in taken} == {500}
+    assert not any(uses_prefix(batch.model) for batch in taken)
+
+
+def test_training_without_dropout_shares_the_prefix(keras: Any) -> None:
+    taken = list(learner_of(tables(REVIEWS)).batches(seed=0, epoch=0, steps=None)[1])
+    assert all(uses_prefix(batch.model) == (batch.inputs.shape[1] < 500) for batch in taken)
+    assert any(uses_prefix(batch.model) for batch in taken)
+
+
+@pytest.mark.parametrize("variant", [BASELINE, DROPOUT], ids=lambda variant: variant.name)
+def test_predictions_are_those_of_the_whole_network(keras: Any, variant: Any) -> None:
+    learner = learner_of(tables(REVIEWS), variant=variant)
+    expected = np.asarray(learner.network.predict_on_batch(np.array(slowly_padded(REVIEWS["val"], 500))))[:, 0]
+    np.testing.assert_allclose(learner.predict("val"), expected, rtol=1e-4, atol=1e-6)
+    assert expected.std() > 0.05
+
+
+def test_validation_by_hand(keras: Any) -> None:
+    learner = learner_of(tables(REVIEWS))
+    probability = learner.predict("val").astype(float)
+    label = np.array([i % 3 == 0 for i in range(14)])
+    chosen = np.where(label, probability, 1 - probability)
+    figures = learner.validation()
+    assert figures["val_loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-5)
+    assert figures["val_accuracy"] == pytest.approx((chosen > 0.5).mean())
+
+
+def test_the_exported_model_on_text_is_the_trained_one_on_tokens(keras: Any, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    learner = learner_of(tables(REVIEWS))
+    learner.export().save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    texts = [" ".join(WORDS[token - 4] for token in review[1:]) for review in REVIEWS["test"]]
+    ranks = {word: rank for rank, word in enumerate(WORDS, start=1)}
+    assert [encode_text(text, words=ranks) for text in texts] == REVIEWS["test"]
+    more = [texts[1].upper().replace(" ", " ... "), texts[1] + " nevermet"]
+    predicted = np.asarray(model(tf.constant([[text] for text in texts + more])))
+    assert predicted.shape == (16, 1)
+    np.testing.assert_allclose(predicted[:14, 0], learner.predict("test"), rtol=1e-4, atol=1e-6)
+    assert predicted[:14].std() > 0.05
+    # Punctuation and capitals say nothing, another word does.
+    np.testing.assert_allclose(predicted[14], predicted[1], rtol=1e-5)
+    assert abs(float(predicted[15, 0] - predicted[1, 0])) > 1e-4
+
+
+def test_a_restored_model_predicts_the_same_on_a_vocabulary_of_another_order(keras: Any) -> None:
+    learner = learner_of(tables(REVIEWS))
+    order = np.random.default_rng(7).permutation(len(WORDS))
+    todays_words = tuple(WORDS[i] for i in order)
+    todays_token = {int(old) + 4: new + 4 for new, old in enumerate(order)}
+    todays = {name: [[todays_token.get(token, token) for token in review] for review in REVIEWS[name]] for name in SPLITS}
+    assert todays != REVIEWS
+    restored = VIEW.restore(tables(todays, todays_words), {}, learner.export())
+    for name in SPLITS:
+        np.testing.assert_allclose(restored.predict(name), learner.predict(name), rtol=1e-4, atol=1e-6)
+    # What the translation must be worth: without it the predictions are others.
+    untranslated = learner_of(tables(todays, todays_words))
+    assert np.abs(untranslated.predict("test") - learner.predict("test")).max() > 0.05
+
+
+def test_a_word_that_the_restored_model_never_met_is_unknown_to_it(keras: Any) -> None:
+    learner = learner_of(tables(REVIEWS))
+    todays_words = (*WORDS[:-1], "new")  # token 63 is a word that came after the training
+    restored = VIEW.restore(tables(REVIEWS, todays_words), {}, learner.export())
+    unknown = {name: [[2 if token == 63 else token for token in review] for review in REVIEWS[name]] for name in SPLITS}
+    assert unknown["test"] != REVIEWS["test"]
+    expected = learner_of(tables(unknown)).predict("test")
+    np.testing.assert_allclose(restored.predict("test"), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_examples_encode_to_the_tokens_that_were_predicted(keras: Any) -> None:
+    """Also where every review has a word outside the vocabulary, which a text must bring back as unknown."""
+    reviews = REVIEWS | {"test": [[*review[:-1], 2] for review in REVIEWS["test"]]}
+    learner = learner_of(tables(reviews))
+    predicted = learner.predict("test")
+    ranks = {word: rank for rank, word in enumerate(WORDS, start=1)}
+    for asked, count in ((6, 6), (50, 14)):
+        texts, outputs = VIEW.examples(learner, asked)
+        assert texts.shape == (count, 1)
+        assert [encode_text(str(text), words=ranks) for text in texts[:, 0]] == reviews["test"][:count]
+        np.testing.assert_array_equal(outputs, predicted[:count])
+
+
+def test_the_naive_reference_says_the_label_that_is_more_frequent_in_train(keras: Any) -> None:
+    splits = tables(REVIEWS)
+    learner = learner_of(splits)
+    seen = VIEW.test_view(learner)  # 5 of 14 are positive
+    assert set(seen.naive.tolist()) == {0.0}
+    assert seen.truth.tolist() == [float(i % 3 == 0) for i in range(14)]
+    learner.labels["train"] = np.float32([1] * 8 + [0] * 6)
+    assert set(VIEW.test_view(learner).naive.tolist()) == {1.0}
+    assert seen.scale == 1.0
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "expected"),
+    [
+        ((0.9, 0.5), (0.8, 0.1), True),
+        ((0.8, 0.1), (0.8, 0.2), True),
+        ((0.8, 0.2), (0.8, 0.2), False),
+        ((0.7, 0.1), (0.8, 0.9), False),
+    ],
+)
+def test_accuracy_decides_and_then_the_loss(new: tuple[float, float], old: tuple[float, float], expected: bool) -> None:
+    figures = [{"val_accuracy": accuracy, "val_loss": loss} for accuracy, loss in (new, old)]
+    assert VIEW.is_better(figures[0], figures[1]) is expected
