@@ -93,7 +93,8 @@ def validate(parsed: ParsedRef) -> ValidationRef:
     """Run the suite of expectations; a critical failure ends the run."""
     validation = preparation.validate_parsed(parsed, store=Store.from_environment())
     summary = f"{validation.passed} expectations passed, {validation.failed} failed"
-    create_markdown_artifact(f"{summary}. Data Docs: `{validation.docs_uri}`", key=f"validation-{parsed.dataset}")
+    key = f"validation-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")
+    create_markdown_artifact(f"{summary}. Data Docs: `{validation.docs_uri}`", key=key, description=summary)
     logger.info("%s: %s", parsed.dataset, summary)
     return validation
 

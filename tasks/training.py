@@ -151,6 +151,8 @@ def report(table: TableRef, models: Sequence[ModelRef], decision: Decision) -> d
     key = learning.model_name(table)
     create_markdown_artifact(made.markdown, key=f"report-{key}", description=decision.reason)
     create_table_artifact(made.metrics, key=f"metrics-{key}", description="Scores on the test split")
-    create_markdown_artifact(made.validation, key=f"expectations-{key}", description="Every expectation and its outcome")
+    create_markdown_artifact(
+        made.validation, key=f"expectations-{key}", description="Expectations by severity, and each that failed"
+    )
     summary.keep(made, table=table, store=store)
     return made.plain

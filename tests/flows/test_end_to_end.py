@@ -119,7 +119,7 @@ def test_task_runs_are_named_and_completed(first_run: Run) -> None:
 def test_artifacts_of_each_kind(first_run: Run) -> None:
     found = dict(query(first_run.home, "SELECT key, type FROM artifact WHERE key IS NOT NULL"))
     for dataset in ("jena", "imdb"):
-        assert found[f"validation-{dataset}"] == "markdown"
+        assert found[f"validation-{dataset}-sample"] == "markdown"
         for kind, form in (("report", "markdown"), ("metrics", "table"), ("expectations", "markdown")):
             assert found[f"{kind}-{dataset}-sample"] == form
         for variant in ("gru-baseline", "gru-dropout"):

@@ -106,7 +106,12 @@ def keep(page: Page, name: str, *, clip: dict[str, float] | None = None) -> None
 
     seen = page.screenshot(clip=clip, full_page=clip is not None)
     IMAGES.mkdir(parents=True, exist_ok=True)
-    Image.open(io.BytesIO(seen)).convert("RGB").quantize(64).save(IMAGES / name, format="PNG", optimize=True)
+    Image.open(io.BytesIO(seen)).convert("RGB").quantize(256).save(IMAGES / name, format="PNG", optimize=True)
+
+
+def bottom(element: Locator) -> float:
+    """Where on the whole page an element ends."""
+    return float(element.evaluate("element => element.getBoundingClientRect().bottom + window.scrollY"))
 
 
 def label(page: Page, title: str) -> Locator:
@@ -181,8 +186,11 @@ def the_run_completes(page: Page, prefect_address: str) -> None:
     assert run["parameters"]["training"]["epochs"] == 5
     expect(page.get_by_text(run["state"]["message"], exact=True).first).to_be_visible()
     expect(page.get_by_text(re.compile(r"^retrain-jena \d{4}-\d\d-\d\d by hand$")).first).to_be_visible()
-    page.wait_for_timeout(2_000)  # the graph of the run is drawn in motion
-    keep(page, "run.png")
+    page.reload()
+    message = page.get_by_text(run["state"]["message"], exact=True).first
+    expect(message).to_be_visible()
+    page.wait_for_timeout(3_000)  # the graph of the run is drawn in motion
+    keep(page, "run.png", clip={"x": 0, "y": 0, "width": 1280, "height": bottom(message) + 24})
 
 
 def the_report_shows_its_pictures(page: Page) -> None:
@@ -196,13 +204,8 @@ def the_report_shows_its_pictures(page: Page) -> None:
         picture = page.get_by_role("img", name=title)
         expect(picture).to_be_visible()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-    end = page.get_by_role("img", name="forecast of a test week").bounding_box()
-    assert end
-    keep(
-        page,
-        "report.png",
-        clip={"x": 256, "y": 0, "width": end["x"] + end["width"] - 236, "height": end["y"] + end["height"] + 16},
-    )
+    height = bottom(page.get_by_role("img", name="forecast of a test week")) - 100
+    keep(page, "report.png", clip={"x": 256, "y": 116, "width": 620, "height": height})
 
 
 def the_links_of_the_report_open(page: Page) -> None:
@@ -216,11 +219,13 @@ def the_links_of_the_report_open(page: Page) -> None:
     expect(page).to_have_title("Data Docs created by Great Expectations")
     page.get_by_role("link", name=f"validations/jena-{table_version}/").click()
     expect(page.get_by_text("Status: Succeeded")).to_be_visible()
-    page.get_by_text("Expectation Validation Result").scroll_into_view_if_needed()
+    page.get_by_text("Status: Succeeded").evaluate("element => element.scrollIntoView()")
     keep(page, "data-docs.png")
 
     page.goto(report)
     page.get_by_role("link", name="MLflow run").click()
     expect(page.get_by_role("heading", name=re.compile(rf"^gru_(baseline|dropout) {table_version}$"))).to_be_visible()
     expect(page.get_by_text("mae_degc", exact=True).first).to_be_visible()
+    for panel in page.get_by_role("button", name="Close", exact=True).all():
+        panel.click()
     keep(page, "mlflow.png")
