@@ -182,7 +182,9 @@ class ImdbLearner:
 
 
 def _words(splits: Mapping[str, pa.Table]) -> tuple[str, ...]:
-    return tuple(splits["words"]["word"].to_pylist())
+    """Return the vocabulary by rank; a rank without a word gets one with a space in it, which no text can hold."""
+    known = dict(zip(splits["words"]["rank"].to_pylist(), splits["words"]["word"].to_pylist(), strict=True))
+    return tuple(known.get(rank, f"rank {rank}") for rank in range(1, max(known) + 1))
 
 
 def _learner(

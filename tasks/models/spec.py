@@ -30,9 +30,6 @@ class Kernel:
     jit_compile: bool
 
 
-PORTABLE = Kernel(use_cudnn="auto", jit_compile=False)
-
-
 @dataclass(frozen=True)
 class Variant:
     """One network and the budget that it is trained with.

@@ -96,12 +96,9 @@ class Live:
         return {version.version: version.aliases for version in Registry.open(self.store).versions(name)}
 
     def supervisor(self, *command: str) -> str:
-        from flows.service import _configuration, _control  # the service's own control; no second one beside it
+        from flows.service import Service, _control  # the service's own control; no second one beside it
 
-        assert Path(_configuration()).is_file()
         with variables(self.environment):
-            from flows.service import Service
-
             return _control(Service.from_environment(), *command).stdout.strip()
 
     def pid(self, program: str) -> int:
@@ -151,10 +148,24 @@ def children(pid: int) -> list[int]:
     return nearest + [below for child in nearest for below in children(child)]
 
 
+def variable_of(pid: int, name: str) -> str:
+    """An environment variable of a process; empty when the process is gone."""
+    try:
+        entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    return next((entry.split("=", 1)[1] for entry in entries if entry.startswith(f"{name}=")), "")
+
+
 def flow_run_of(pid: int) -> str:
-    """The flow run that a process works for, from its environment."""
-    entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
-    return next((entry.split("=", 1)[1] for entry in entries if entry.startswith("PREFECT__FLOW_RUN_ID=")), "")
+    """The flow run that a process works for."""
+    return variable_of(pid, "PREFECT__FLOW_RUN_ID")
+
+
+def working_on(home: Path) -> list[int]:
+    """The processes of a store."""
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    return [pid for pid in pids if variable_of(pid, "RETRAIN_HOME") == str(home)]
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from service_helpers import (
     free_ports,
     other_host,
     wait_for,
+    working_on,
 )
 
 from storage.registry import Registry
@@ -60,6 +61,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield service
     finally:
         service.retrain("down")
+        for pid in working_on(home):  # a killed worker's runs go on without it
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_everything_is_healthy_and_deployed(live: Live) -> None:
