@@ -98,7 +98,11 @@ def run(
         },
         promotion={"promote": promote.value, "margin": margin},
     )
-    results = run_all(plan, command=shlex.join(["retrain", *sys.argv[1:]]), quiet=as_json)
+    try:
+        results = run_all(plan, command=shlex.join(["retrain", *sys.argv[1:]]), quiet=as_json)
+    except KeyboardInterrupt:  # Typer would end without a word
+        typer.echo("retrain: stopped; the next run goes on from the last complete epoch", err=True)
+        raise SystemExit(130) from None
     if as_json:
         typer.echo(json.dumps(results, indent=2, ensure_ascii=False))
 
@@ -131,10 +135,20 @@ def _plan(
         if dataset == "all" and name != "jena" and settings.source not in dataset_named(name).sources:
             # A source of one data set says nothing about the others.
             settings = settings.model_copy(update={"source": None, "first_half_year": None, "last_half_year": None})
-        source_files(dataset_named(name), settings)
+        try:
+            source_files(dataset_named(name), settings)
+        except SettingError as error:
+            raise SettingError(_in_options(str(error))) from None
         chosen_origin(settings, mirror=mirror_address(), url="", can_reach=lambda _: True)
         plan.append({"dataset": name, "variants": chosen, "data": settings, "training": parsed[1], "promotion": parsed[2]})
     return plan
+
+
+def _in_options(message: str) -> str:
+    """Put what a person typed in the place of the names of settings."""
+    for setting in ("first_half_year", "last_half_year"):
+        message = message.replace(setting, _OPTIONS[setting])
+    return message
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -246,9 +260,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RetrainError as error:
         typer.echo(f"retrain: {error}", err=True)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("retrain: stopped; the next run goes on from the last complete epoch", err=True)
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,15 +29,35 @@ def prefect_server(store: Store) -> Iterator[str]:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     server = SubprocessASGIServer()
-    server.start(timeout=120)
+    # Ctrl-C reaches every process of a terminal; the server must outlive the run, which tells it how it ended.
+    inherited = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        server.start(timeout=120)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, inherited)
     os.environ["PREFECT_API_URL"] = server.api_url
     try:
         with temporary_settings({PREFECT_API_URL: server.api_url}):
+            _free_what_the_dead_hold()
             yield server.api_url
     finally:
         _send_what_is_queued()
         del os.environ["PREFECT_API_URL"]
         server.stop()
+
+
+def _free_what_the_dead_hold() -> None:
+    """Give back the devices of killed runs, which would be waited for without end: such a server ends no expired lease.
+
+    Another run that trains on this store at this very moment then shares its device with this one.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+
+    with get_client(sync_client=True) as client:
+        for limit in client.read_global_concurrency_limits(limit=200):
+            if limit.active_slots:
+                client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=0))
 
 
 def _send_what_is_queued() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +45,7 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     with prefect_server(store):
         from flows.retrain import retrain
 
-        with _shown(console, store=store):
+        with _stopped_at_once(), _shown(console, store=store):
             for parameters in plan:
                 console.print(f"[bold]{parameters['dataset']}[/bold]: {', '.join(parameters['variants'])}")
                 results.append(retrain(**parameters) | {"command": command})
@@ -54,6 +56,22 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
             f"Took {timedelta(seconds=round(time.monotonic() - started))}. More: `retrain models`, `retrain show MODEL`."
         )
     return results
+
+
+@contextmanager
+def _stopped_at_once() -> Iterator[None]:
+    """End the trainings at Ctrl-C, which would otherwise be waited for; their checkpoints let the next run go on."""
+
+    def stop(*_: object) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _console(*, stderr: bool = False) -> Console:

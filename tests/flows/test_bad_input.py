@@ -126,19 +126,19 @@ WRONG_SETTINGS = {
     ),
     "half-year before the first": (
         ("run", "jena", "--source", "station", "--from", "1999a", "--to", "2020b"),
-        r"first_half_year is '1999a': the station's files begin with 2004a",
+        r"--from is '1999a': the station's files begin with 2004a",
     ),
     "half-year to come": (
         ("run", "jena", "--source", "station", "--from", "2020a", "--to", "2999b"),
-        r"last_half_year is '2999b', which is in the future on .*: give a half-year that has begun",
+        r"--to is '2999b', which is in the future on .*: give a half-year that has begun",
     ),
     "half-years reversed": (
         ("run", "jena", "--source", "station", "--from", "2020b", "--to", "2020a"),
-        r"half-years '2020b' to '2020a' are reversed: give the earlier one as first_half_year",
+        r"half-years '2020b' to '2020a' are reversed: give the earlier one as --from",
     ),
     "no half-year": (
         ("run", "jena", "--source", "station"),
-        r"first_half_year is None: give a year and a or b, such as 2009a",
+        r"--from is None: give a year and a or b, such as 2009a",
     ),
     "half-years of a source without them": (
         ("run", "jena", "--from", "2020a", "--to", "2020b"),

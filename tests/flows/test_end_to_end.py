@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from flow_helpers import Done, Run, WarmCommand, contents, environment, python, retrain
@@ -42,7 +44,7 @@ KEYS = {
     "links",
     "command",
 }
-KILLED = ("run", "jena", "--data", "sample", "--variants", "gru_baseline", "--epochs", "6", "--steps", "60")
+KILLED = ("run", "jena", "--data", "sample", "--variants", "gru_baseline", "--epochs", "6", "--steps", "30")
 
 
 def by_model(run: Run) -> dict[str, dict[str, Any]]:
@@ -292,8 +294,6 @@ print(json.dumps({"forecast_degc": forecast.tolist(), "positive": positive.tolis
 def test_champions_predict_from_raw_rows_and_raw_text_in_a_fresh_process(
     second_run: Run, tmp_path: Path, warm: WarmCommand
 ) -> None:
-    import numpy as np
-
     from tasks.datasets import dataset_named
     from tasks.datasets.jena_physics import COLUMNS
 
@@ -317,29 +317,59 @@ def test_champions_predict_from_raw_rows_and_raw_text_in_a_fresh_process(
     assert 0 <= unhappy < 0.5 < happy <= 1
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose run was killed, with all its processes, after the first complete epoch."""
-    home = tmp_path_factory.mktemp("killed") / "var"
-    home.mkdir()
-    with (home.parent / "output").open("wb") as output:
+def epochs_in_checkpoints(home: Path) -> int:
+    """Complete epochs that a killed training could go on from; a checkpoint appears whole or not at all."""
+    found = 0
+    for path in home.glob("checkpoints/*/checkpoint.npz"):
+        with contextlib.suppress(FileNotFoundError), np.load(path, allow_pickle=False) as arrays:
+            found = max(found, len(json.loads(arrays["state"].tobytes())["seconds"]))
+    return found
+
+
+def cut_short(home: Path, *, epochs: int, by: signal.Signals) -> Done:
+    """Start the run and end it, as a terminal or a machine does, in all its processes, after so many complete epochs."""
+    started = time.monotonic()
+    printed = [home.parent / name for name in ("stdout", "stderr")]
+    with printed[0].open("wb") as out, printed[1].open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", *KILLED],
             cwd=home,
             env=environment(home),
-            stdout=output,
-            stderr=output,
+            stdout=out,
+            stderr=err,
             start_new_session=True,
         )
         try:
-            deadline = time.monotonic() + 120
-            while not list(home.glob("checkpoints/*/checkpoint.npz")):
-                assert process.poll() is None, (home.parent / "output").read_text()
-                assert time.monotonic() < deadline
+            while epochs_in_checkpoints(home) < epochs:
+                assert process.poll() is None, printed[1].read_text()
+                assert time.monotonic() < started + 240
                 time.sleep(0.05)
+            os.killpg(process.pid, by)
+            code = process.wait(60)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    return Done(code, printed[0].read_text(), printed[1].read_text(), time.monotonic() - started)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """A store whose run was ended with Ctrl-C in the middle of training."""
+    home = tmp_path_factory.mktemp("killed") / "var"
+    home.mkdir()
+    return home, cut_short(home, epochs=1, by=signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def killed(interrupted: tuple[Path, Done]) -> Path:
+    """The same store, where the next run was killed, and with it everything that could tell of it."""
+    home = interrupted[0]
+    cut_short(home, epochs=2, by=signal.SIGKILL)
+    with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database, database:
+        # As many killed runs as the machine has devices for, each with its lease.
+        changed = database.execute('UPDATE concurrency_limit_v2 SET active_slots = "limit"').rowcount
+        assert changed == 1
     return home
 
 
@@ -359,6 +389,15 @@ def resumed(killed: Path, warm: WarmCommand) -> Resumed:
     return Resumed(retrain(*KILLED, "--json", home=killed), models, tables)
 
 
+def test_ctrl_c_ends_the_run_at_once_in_one_line(interrupted: tuple[Path, Done]) -> None:
+    home, done = interrupted
+    assert done.code == 130
+    # Python's own tracker of semaphores may add that it cleaned up after the trainings.
+    assert "retrain: stopped; the next run goes on from the last complete epoch\n" in done.err
+    assert "Traceback" not in done.out + done.err
+    assert ("CRASHED",) in query(home, "SELECT state_type FROM flow_run WHERE name LIKE 'retrain-jena %'")
+
+
 def test_a_killed_run_registers_nothing_and_publishes_nothing_half(resumed: Resumed) -> None:
     assert resumed.models_before == []
     assert resumed.tables_before == [["manifest.json", "test.parquet", "train.parquet", "val.parquet"]]
@@ -373,7 +412,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(killed: Path, resumed: Resumed
     assert trained["trained"] is True
     shown = warm("show", f"jena-sample@{trained['version']}", "--json", home=killed).json
     training = shown["manifest"]["training"]
-    assert 1 <= training["resumed_from"] < 6
+    assert 2 <= training["resumed_from"] < 6
     assert training["epochs_run"] == 6
     assert {name: len(curve) for name, curve in training["curves"].items()} == {"loss": 6, "val_loss": 6}
 
