@@ -63,6 +63,12 @@ class TrainSettings(Settings):
     threads: int = Field(
         1, ge=1, le=256, description="Threads of one training on a CPU; two trainings with one each are fastest."
     )
+    timeout_hours: float = Field(
+        24.0,
+        gt=0,
+        le=1000,
+        description="A training that takes longer is given up; its checkpoint stays for the next run.",
+    )
     place: Place = Field(
         "here",
         description="here: in processes of the host that runs the flow. pool: as runs of the deployment train/train, "

@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from storage.errors import RetrainError
 from storage.files import digest_of_json, read_json, sha256_of, write_atomically, write_json
 from storage.folders import remove_folder
 from storage.layout import Store
@@ -92,6 +94,7 @@ def fit_variant(
     Raises:
         DeviceError: A GPU is required and there is none; no data has been read then.
         DataError: The training diverged.
+        RetrainError: It took longer than it may.
     """
     from tasks.models.device import kernel_for, prepare_device
     from tasks.models.fit import fit
@@ -113,7 +116,7 @@ def fit_variant(
         budget=budget,
         seed=settings.seed,
         is_better=view.is_better,
-        on_progress=on_progress,
+        on_progress=bounded(on_progress, limit_s=3600 * settings.timeout_hours),
         load_checkpoint=lambda: checkpoint.read_bytes() if checkpoint.is_file() else None,
         save_checkpoint=lambda data: write_atomically(checkpoint, data),
     )
@@ -131,6 +134,24 @@ def fit_variant(
     write_json(folder / "fitted.json", described)  # last: a folder without it is an unfinished training
     checkpoint.unlink(missing_ok=True)
     return reference
+
+
+def bounded(
+    on_progress: Callable[[Any], None], *, limit_s: float, clock_s: Callable[[], float] = time.monotonic
+) -> Callable[[Any], None]:
+    """Return a callback that passes progress on until the time is up.
+
+    Raises:
+        RetrainError: From the callback, when it is called later than `limit_s` after now.
+    """
+    started_s = clock_s()
+
+    def checked(progress: Any) -> None:
+        on_progress(progress)
+        if clock_s() - started_s > limit_s:
+            raise RetrainError(f"training was given up after {limit_s / 3600:g} h: raise timeout_hours, or run again: it goes on")
+
+    return checked
 
 
 def evaluate_fitted(fitted: FittedRef, *, store: Store) -> EvaluationRef:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.errors import DataError, DeviceError, SettingError
+from storage.errors import DataError, DeviceError, RetrainError, SettingError
 from storage.folders import remove_folder
 from storage.layout import Store
 from storage.references import TableRef
@@ -231,3 +231,16 @@ def test_every_view_belongs_to_a_data_set() -> None:
 def test_where_the_code_comes_from_is_known() -> None:
     assert learning.code_version()
     assert set(learning.library_versions()) >= {"tensorflow", "keras", "numpy", "mlflow", "prefect"}
+
+
+def test_a_training_that_takes_too_long_is_given_up() -> None:
+    now = [0.0]
+    seen: list[int] = []
+    report = learning.bounded(seen.append, limit_s=7200.0, clock_s=lambda: now[0])
+    report(1)
+    now[0] = 7200.0
+    report(2)
+    now[0] = 7200.5
+    with pytest.raises(RetrainError, match=r"given up after 2 h: raise timeout_hours"):
+        report(3)
+    assert seen == [1, 2, 3]
