@@ -121,7 +121,10 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
     tables, rows_read, empty = [], {}, 0
     mixer = np.random.RandomState(_ORDER_SEED)  # one for both parts, as in Keras: the test part takes what it left
     for part in _PARTS:
-        reviews, labels = _check_part(arrays[f"x_{part}"], arrays[f"y_{part}"], part=part, highest_rank=max(words.values()))
+        try:
+            reviews, labels = _check_part(arrays[f"x_{part}"], arrays[f"y_{part}"], part=part, highest_rank=max(words.values()))
+        except DataError as error:
+            raise DataError(f"{error}; fetch it again, or check the mirror") from None
         if source == "keras" and len(labels) != _OFFICIAL_REVIEWS:
             raise DataError(
                 f"{_ARCHIVE} has {len(labels):,} {part} reviews: expected {_OFFICIAL_REVIEWS:,} from the source keras; "

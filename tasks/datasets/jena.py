@@ -173,7 +173,7 @@ def _repair(name: str, *, rule: str, count: int, rows_read: int, limit: float) -
     share = count / rows_read
     if share > limit:
         raise DataError(
-            f"{name}: {count} of {rows_read} rows, a share of {share:.4f}, expected at most {limit:g}: "
+            f"jena: {name}: {count} of {rows_read} rows, a share of {share:.4f}, expected at most {limit:g}: "
             "check how the file was made, and fetch it again"
         )
     return Repair(name=name, rule=rule, count=count, share=share, limit=limit)
