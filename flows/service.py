@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -30,6 +33,8 @@ HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/"}
 WAIT_S = 120
 # A run that has been silent for three heartbeats is taken for dead: service/automations.yaml waits 90 s.
 HEARTBEAT_S = 30
+# What a worker that is told to stop gets for its runs before it is killed; service/supervisord.conf has the same.
+STOP_S = 30
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def serve(pool: str) -> None:
-    """Become a worker of a pool of the server that `PREFECT_API_URL` names; a GPU host refuses CPUs for its trainings.
+    """Run a worker of a pool of the server that `PREFECT_API_URL` names until it is stopped; a GPU host refuses CPUs.
 
     Raises:
         SettingError: There is no such pool, or no server is named.
@@ -178,7 +183,26 @@ def serve(pool: str) -> None:
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_S))
     name = f"{pool}-{socket.gethostname()}-{os.getpid()}"
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
-    os.execv(sys.executable, command)  # noqa: S606  (no shell is wanted)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    raise SystemExit(until(stopped, process=subprocess.Popen(command, process_group=0)))
+
+
+def until(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:
+    """Wait for a process that leads a group of its own, or end the group when told to; return its exit code.
+
+    Prefect's worker cancels itself when it is told to end, and now and then swallows that in the middle of a request: it
+    must end all the same, and its runs with it.
+    """
+    while process.poll() is None and not stopped.wait(0.5):
+        pass
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace_s)
+    return process.wait()
 
 
 def running_api(store: Store) -> str | None:

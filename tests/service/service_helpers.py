@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -143,9 +144,16 @@ def free_ports(count: int) -> list[int]:
 
 def children(pid: int) -> list[int]:
     """Every process below one, the nearest first."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout  # noqa: S607
-    nearest = [int(word) for word in found.split()]
+    nearest = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if parent_of(path) == pid]
     return nearest + [below for child in nearest for below in children(child)]
+
+
+def parent_of(stat: Path) -> int:
+    """The parent of a process; 0 when it is gone."""
+    try:
+        return int(stat.read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
 
 
 def variable_of(pid: int, name: str) -> str:
@@ -182,6 +190,31 @@ def other_host(live: Live, folder: Path, **more: str) -> Iterator[Path]:
         finally:
             worker.terminate()
             worker.wait(60)
+
+
+@contextmanager
+def running_service(home: Path, **more: str) -> Iterator[Live]:
+    """The whole service on a store of its own and on free ports; nothing of it outlives the block."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RETRAIN_", "PREFECT_", "MLFLOW_"))}
+    environment = {
+        **inherited,
+        **dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)),
+        "PYTHONPATH": str(ROOT),
+        "NO_PROXY": "127.0.0.1",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "RETRAIN_HOME": str(home),
+        "RETRAIN_REQUIRE_GPU": "false",
+        **more,
+    }
+    service = Live(home, environment)
+    try:
+        done = service.retrain("up")
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield service
+    finally:
+        service.retrain("down")
+        for pid in working_on(home):  # a killed worker's runs go on without it
+            os.kill(pid, signal.SIGKILL)
 
 
 def checkpoints(live: Live) -> list[Path]:

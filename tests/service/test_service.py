@@ -21,7 +21,6 @@ from service_helpers import (
     FINAL,
     PORTS,
     QUICK,
-    ROOT,
     SAMPLE,
     VARIANTS,
     Listener,
@@ -32,8 +31,8 @@ from service_helpers import (
     flow_run_of,
     free_ports,
     other_host,
+    running_service,
     wait_for,
-    working_on,
 )
 
 from storage.registry import Registry
@@ -43,26 +42,8 @@ pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    home = tmp_path_factory.mktemp("service") / "home"
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RETRAIN_", "PREFECT_", "MLFLOW_"))}
-    environment = {
-        **inherited,
-        **dict(zip(PORTS, map(str, free_ports(3)), strict=True)),
-        "PYTHONPATH": str(ROOT),
-        "NO_PROXY": "127.0.0.1",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "RETRAIN_HOME": str(home),
-        "RETRAIN_REQUIRE_GPU": "false",
-    }
-    service = Live(home, environment)
-    try:
-        done = service.retrain("up")
-        assert done.returncode == 0, done.stdout + done.stderr
+    with running_service(tmp_path_factory.mktemp("service") / "home") as service:
         yield service
-    finally:
-        service.retrain("down")
-        for pid in working_on(home):  # a killed worker's runs go on without it
-            os.kill(pid, signal.SIGKILL)
 
 
 def test_everything_is_healthy_and_deployed(live: Live) -> None:

@@ -7,37 +7,28 @@ are kept in docs/images.
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from service_helpers import PORTS, ROOT, Live, running_service
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
 SCREENSHOTS_VARIABLE = "RETRAIN_SCREENSHOTS"
-PORT_VARIABLES = ("RETRAIN_PREFECT_PORT", "RETRAIN_MLFLOW_PORT", "RETRAIN_DOCS_PORT")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update")
 # A busy machine of two cores takes minutes over what takes seconds on an idle one.
 PAGE_MS = 90_000
 RUN_MS = 900_000
-UP_S = 600
 FINAL = re.compile(r"^(Completed|Failed|Crashed|Cancelled|TimedOut|Skipped|Rejected)$")
 
-pytestmark = [pytest.mark.ui, pytest.mark.timeout(2 * UP_S + RUN_MS // 1000)]
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(RUN_MS // 1000 + 900)]
 
 
 @pytest.fixture(scope="module")
@@ -58,44 +49,11 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 @pytest.fixture(scope="module")
-def prefect_address(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def live(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """The whole service on a store of its own; it needs the page, so that nothing is started in vain."""
-    ports = dict(zip(PORT_VARIABLES, map(str, free_ports(len(PORT_VARIABLES))), strict=True))
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RETRAIN_", "PREFECT_", "MLFLOW_"))}
-    environment = inherited | ports | {"RETRAIN_HOME": str(tmp_path_factory.mktemp("ui") / "var")}
-
-    def command(name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flows.cli", name],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=UP_S,
-        )
-
-    try:
-        started = command("up")
-        assert started.returncode == 0, started.stdout + started.stderr
-        yield f"http://127.0.0.1:{ports[PORT_VARIABLES[0]]}"
-    finally:
-        command("down")
-
-
-def ask(url: str, body: Mapping[str, Any]) -> Any:
-    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-        return json.load(answer)
+    with running_service(tmp_path_factory.mktemp("ui") / "home") as service:
+        yield service
 
 
 def keep(page: Page, name: str, *, clip: dict[str, float] | None = None) -> None:
@@ -139,20 +97,19 @@ def open_form(page: Page, address: str) -> None:
     page.get_by_role("menuitem", name="Custom run").click()
 
 
-def test_a_person_starts_a_run_in_the_form_and_reads_its_report(page: Page, prefect_address: str) -> None:
-    open_form(page, prefect_address)
-    every_parameter_has_its_help(page, prefect_address)
+def test_a_person_starts_a_run_in_the_form_and_reads_its_report(page: Page, live: Live) -> None:
+    open_form(page, live.address(PORTS[0]))
+    every_parameter_has_its_help(page, live)
     start_a_run_on_the_sample(page)
-    the_run_completes(page, prefect_address)
+    the_run_completes(page, live)
     the_report_shows_its_pictures(page)
     the_links_of_the_report_open(page)
 
 
-def every_parameter_has_its_help(page: Page, prefect_address: str) -> None:
+def every_parameter_has_its_help(page: Page, live: Live) -> None:
     from playwright.sync_api import expect
 
-    deployments = {entry["name"]: entry for entry in ask(f"{prefect_address}/api/deployments/filter", {})}
-    schema = deployments["retrain-jena"]["parameter_openapi_schema"]
+    schema = live.deployments()["retrain-jena"]["parameter_openapi_schema"]
     assert set(schema["properties"]) == {"dataset", "variants", "data", "training", "promotion"}
     assert set(schema["definitions"]) == {"DataSettings", "TrainSettings", "PromotionSettings"}
     for title, help_text in fields_of(schema):
@@ -173,7 +130,7 @@ def start_a_run_on_the_sample(page: Page) -> None:
     page.wait_for_url("**/runs/flow-run/*")
 
 
-def the_run_completes(page: Page, prefect_address: str) -> None:
+def the_run_completes(page: Page, live: Live) -> None:
     """See it complete, on a page that says what it decided."""
     from playwright.sync_api import expect
 
@@ -181,7 +138,7 @@ def the_run_completes(page: Page, prefect_address: str) -> None:
     expect(page.get_by_text(FINAL).first).to_be_visible(timeout=RUN_MS)
     expect(page.get_by_text(FINAL).first).to_have_text("Completed")
     run_id = page.url.split("/flow-run/")[1].split("?")[0]
-    (run,) = ask(f"{prefect_address}/api/flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
+    run = live.run(run_id)
     assert run["parameters"]["data"]["data"] == "sample"
     assert run["parameters"]["training"]["epochs"] == 5
     expect(page.get_by_text(run["state"]["message"], exact=True).first).to_be_visible()
