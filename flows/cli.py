@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +15,7 @@ import typer
 from storage.errors import RetrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pydantic import ValidationError
 
@@ -37,6 +39,8 @@ _OPTIONS = {
 }
 _HALF_YEAR_SOURCE = "station"
 
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results.md"
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -57,21 +61,30 @@ class PromoteChoice(StrEnum):
     never = "never"
 
 
+DataOption = Annotated[DataChoice, typer.Option(help="auto: mirror if named, else upstream, else the sample.")]
+SourceOption = Annotated[str | None, typer.Option(help="Jena: keras-2009-2016 or station.")]
+FirstOption = Annotated[str | None, typer.Option("--from", help="First half-year of source station, such as 2009a.")]
+LastOption = Annotated[str | None, typer.Option("--to", help="Last half-year of source station, such as 2014a.")]
+EpochsOption = Annotated[int | None, typer.Option(help="Upper bound on the epochs; the variant's own if not given.")]
+StepsOption = Annotated[int | None, typer.Option(help="Steps an epoch; the variant's own if not given.")]
+
+
 @app.command()
 def run(
     dataset: Annotated[str, typer.Argument(help="jena, imdb or all.")] = "all",
     *,
     variants: Annotated[str, typer.Option(help="Networks to train, separated by commas, or all.")] = "gru_baseline,gru_dropout",
-    data: Annotated[DataChoice, typer.Option(help="auto: mirror if named, else upstream, else the sample.")] = DataChoice.auto,
-    source: Annotated[str | None, typer.Option(help="Jena: keras-2009-2016 or station.")] = None,
-    first: Annotated[str | None, typer.Option("--from", help="First half-year of source station, such as 2009a.")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last half-year of source station, such as 2014a.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Upper bound on the epochs; the variant's own if not given.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps an epoch; the variant's own if not given.")] = None,
+    data: DataOption = DataChoice.auto,
+    source: SourceOption = None,
+    first: FirstOption = None,
+    last: LastOption = None,
+    epochs: EpochsOption = None,
+    steps: StepsOption = None,
     patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation figure.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of weights, dropout and the order of batches.")] = 0,
     promote: Annotated[PromoteChoice, typer.Option(help="auto: promote what passes every check.")] = PromoteChoice.auto,
     margin: Annotated[float | None, typer.Option(help="Relative gain that is enough without significance.")] = None,
+    allow_references: Annotated[bool, typer.Option("--allow-references", help="Let a simple reference become champion.")] = False,
     accept_digest: Annotated[list[str] | None, typer.Option(help="SHA-256 of a changed file to accept.")] = None,
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Refuse to train on a CPU.")] = False,
     as_json: JsonOption = False,
@@ -96,15 +109,51 @@ def run(
             "seed": seed,
             "require_gpu": require_gpu,
         },
-        promotion={"promote": promote.value, "margin": margin},
+        promotion={"promote": promote.value, "margin": margin, "allow_references": allow_references},
     )
-    try:
+    with _told_when_stopped():
         results = run_all(plan, command=shlex.join(["retrain", *sys.argv[1:]]), quiet=as_json)
-    except KeyboardInterrupt:  # Typer would end without a word
-        typer.echo("retrain: stopped; the next run goes on from the last complete epoch", err=True)
-        raise SystemExit(130) from None
     if as_json:
         typer.echo(json.dumps(results, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def reproduce(
+    dataset: Annotated[str, typer.Argument(help="jena, imdb or all.")] = "all",
+    *,
+    data: DataOption = DataChoice.auto,
+    source: SourceOption = None,
+    first: FirstOption = None,
+    last: LastOption = None,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of every variant, with the seeds 0, 1, 2 ...")] = 3,
+    epochs: EpochsOption = None,
+    steps: StepsOption = None,
+    patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation figure.")] = 1000,
+    output: Annotated[Path, typer.Option(help="Document whose sections are renewed.")] = RESULTS,
+) -> None:
+    """Train every variant at the tutorial's settings with several seeds, and write its figures beside ours."""
+    from flows.terminal import reproduce_all
+
+    command = shlex.join(["retrain", *sys.argv[1:]])
+    chosen = {"data": data.value, "source": source, "first_half_year": first, "last_half_year": last}
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(seeds):
+        training = {"epochs": epochs, "steps_per_epoch": steps, "patience_epochs": patience, "seed": seed}
+        for run_of in _plan(dataset, variants="all", data=chosen, training=training, promotion={"promote": "never"}):
+            runs.setdefault(run_of["dataset"], []).append(run_of)
+    with _told_when_stopped():
+        for line in reproduce_all(runs, usual_budget=epochs is None and steps is None, command=command, output=output):
+            typer.echo(line)
+
+
+@contextmanager
+def _told_when_stopped() -> Iterator[None]:
+    """End at Ctrl-C with a line on what comes next; Typer would end without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("retrain: stopped; the next run goes on from the last complete epoch", err=True)
+        raise SystemExit(130) from None
 
 
 def _plan(

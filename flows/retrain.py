@@ -14,7 +14,7 @@ from flows.train import train_somewhere
 from storage.references import ModelRef, TableRef
 from tasks import training as steps
 from tasks.config import DEFAULT_VARIANTS, DatasetName, DataSettings, PromotionSettings, TrainSettings
-from tasks.models import variant_named
+from tasks.models import variant_named, with_references
 
 # Prefect types the parameter for its thread futures; its own process pool returns a sibling.
 _POOL: Any = ProcessPoolTaskRunner
@@ -31,11 +31,11 @@ def retrain(
     training: TrainSettings = TrainSettings(),  # noqa: B008
     promotion: PromotionSettings = PromotionSettings(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Ingest a data set, train its variants, and promote the best one when it is really better.
+    """Ingest a data set, train its variants beside the simple references, and promote the best when it is really better.
 
     Args:
         dataset: Data set to retrain on.
-        variants: Networks to train, such as gru_baseline and gru_dropout.
+        variants: Networks to train, such as gru_baseline and gru_dropout. The simple references come by themselves.
         data: Source of the data, and where it is fetched.
         training: How and where the variants are trained.
         promotion: Rule by which a new champion is made.
@@ -44,7 +44,7 @@ def retrain(
     for variant in variants:
         variant_named(variant, dataset=dataset)
     table = ingest(dataset, data)
-    models = train_side_by_side(table, variants=variants, settings=training)
+    models = train_side_by_side(table, variants=with_references(variants, dataset=dataset), settings=training)
     decision = promote(table, models, promotion)
     result = steps.report(table, models, decision)
     # Prefect takes a returned state for the end of the run, and hands its data to the caller.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from storage.files import write_atomically
 from storage.layout import Store
 from storage.progress import read_notes
 from storage.records import ModelVersion
@@ -56,6 +59,44 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
             f"Took {timedelta(seconds=round(time.monotonic() - started))}. More: `retrain models`, `retrain show MODEL`."
         )
     return results
+
+
+def reproduce_all(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], *, usual_budget: bool, command: str, output: Path
+) -> Iterator[str]:
+    """Run every plan of every data set, one a seed, renew the sections of a document, and yield a line on each."""
+    from tasks.datasets import dataset_named
+    from tasks.models import view_named
+    from tasks.reproduction import Reproduction, differences, section, with_section
+
+    done = iter(run_all([parameters for plan in runs.values() for parameters in plan], command=command, quiet=False))
+    for dataset, plan in runs.items():
+        spec = dataset_named(dataset)
+        results = [next(done) for _ in plan]
+        made = Reproduction(
+            dataset=dataset,
+            kind=view_named(dataset).kind,
+            results=results,
+            seeds=tuple(parameters["training"].seed for parameters in plan),
+            pinned={file.name: file.sha256 for file in spec.sources[spec.default_source]({}) if file.sha256},
+            usual_budget=usual_budget,
+            command=command,
+            date=time.strftime("%Y-%m-%d"),
+            machine=machine(),
+            versions=results[0]["versions"],
+        )
+        document = output.read_text(encoding="utf-8") if output.is_file() else "# Results\n"
+        write_atomically(output, with_section(document, dataset=dataset, text=section(made)).encode())
+        reasons = "; ".join(differences(made))
+        yield f"{dataset}: written to {output}" + (f"; NOT COMPARABLE with the tutorial: {reasons}" if reasons else "")
+
+
+def machine() -> str:
+    """Return the processor and its cores, one line."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 @contextmanager
@@ -140,6 +181,8 @@ def _print_result(result: Mapping[str, Any], *, console: Console) -> None:
     console.print(_table(result["rows"], title=title))
     style = "green" if result["decision"]["outcome"] == "promoted" else "yellow"
     console.print(result["decision"]["reason"], style=style, highlight=False)
+    if result["beside_reference"]:
+        console.print(result["beside_reference"], highlight=False)
     for name, address in result["links"].items():
         console.print(f"  {name}: {escape(address)}", style="dim", highlight=False, soft_wrap=True)
 

@@ -18,6 +18,7 @@ from storage.errors import RetrainError
 from storage.references import ModelRef, TableRef
 from tasks import training
 from tasks.config import TrainSettings
+from tasks.models import variant_named
 
 DEPLOYMENT = "train/train"
 ATTEMPTS = 3
@@ -42,8 +43,11 @@ def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings
 
 @task(name="train", task_run_name="train {variant}")
 def train_somewhere(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef:
-    """Train in the process that a task runner gave to this task, or on a worker of the gpu pool."""
-    if settings.place == "here":
+    """Train in the process that a task runner gave to this task, or on a worker of the gpu pool.
+
+    A simple reference is computed in place: it has no use for a GPU.
+    """
+    if settings.place == "here" or variant_named(variant, dataset=table.dataset).is_reference:
         return train(table, variant, settings)
     state = _train_on_a_worker(table, variant, settings)
     model = training.find_trained.fn(table, variant, settings)

@@ -191,6 +191,11 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / f"retrain-{os.getuid()}"
 
 
+def programs_folder(mark: str) -> Path:
+    """Return where compiled programs are kept for a kind of host; they are code, so nobody else may write there."""
+    return cache_folder() / "programs" / _segment(mark, kind="kind of host")
+
+
 def lock_file(path: UPath | Path) -> Path:
     """Return the local lock that guards a file or folder.
 

@@ -50,8 +50,11 @@ def decide_candidate(
     The decision is logged before an alias moves and marked as applied after, so that a run that dies in between is
     finished by the next one, and a champion that a person put back is not overthrown by the same candidate again.
     """
-    name, kind = model_name(table), view_named(table.dataset).kind
+    name, view = model_name(table), view_named(table.dataset)
     versions = {version.version: version for version in registry.versions(name)}
+    allowed = [model for model in models if settings.allow_references or model.variant not in view.references]
+    if models and not allowed:
+        return _references_alone(models, name=name, versions=versions)
     contenders = [
         Contender(
             model.variant,
@@ -59,9 +62,9 @@ def decide_candidate(
             trained=True,
             validation=validation_scores(versions[model.version], dataset=table.dataset),
         )
-        for model in models
+        for model in allowed
     ]
-    chosen = choose_candidate(contenders, kind=kind)
+    chosen = choose_candidate(contenders, kind=view.kind)
     if chosen is None:
         raise RegistryError(f"no version of {name} was trained on table {table.version}: train a variant first")
     candidate = versions[chosen.version]
@@ -90,6 +93,16 @@ def decide_candidate(
         registry.set_aliases(name, _aliases(decision, candidate=candidate, champion=champion))
         append_line(log, _applied(key, candidate=candidate))
     return decision
+
+
+def _references_alone(models: Sequence[ModelRef], *, name: str, versions: Mapping[int, ModelVersion]) -> Decision:
+    """Return the decision to keep what is, where a run made nothing but simple references."""
+    champion = next((f"v{version.version}" for version in versions.values() if CHAMPION in version.aliases), None)
+    kept = f"champion {champion}" if champion else "no champion"
+    reason = (
+        f"Kept {kept}: only a simple reference was there, which a person may promote: retrain promote {name}@{models[0].version}"
+    )
+    return Decision(outcome="kept", reason=reason, candidate=f"v{models[0].version}", champion=champion, checks=())
 
 
 def _applied(key: str, *, candidate: ModelVersion) -> dict[str, Any]:

@@ -26,11 +26,12 @@ from storage.tables import read_table, write_table
 from tasks.config import TrainSettings
 from tasks.evaluation import classification_scores, forecast_scores
 from tasks.models import variant_named, view_named
+from tasks.models.layers import register_layers
 from tasks.models.spec import Budget, Learner, View
 from tasks.preparation import read_splits
 
 # Raised by hand whenever an equal configuration would train to other weights.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 KEY_DIGITS = 16
 EXAMPLES = 16
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
@@ -73,15 +74,15 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
     """Return the digest of all that a training follows from, so that equal trainings are recognised."""
     view = view_named(table.dataset)
     chosen = variant_named(variant, dataset=table.dataset)
-    content = {
-        "table": table.version,
-        "variant": variant,
-        "summary": chosen.summary,
+    content: dict[str, Any] = {"table": table.version, "variant": variant, "summary": chosen.summary}
+    content["training_version"] = TRAINING_VERSION
+    if chosen.is_reference:  # no budget and no seed changes what it is
+        return digest_of_json(content, length=KEY_DIGITS)
+    content |= {
         "batch_size": chosen.batch_size,
         "learning_rate": chosen.learning_rate,
         "budget": asdict(budget_for(view, variant, settings=settings, simulated=table.simulated)),
         "seed": settings.seed,
-        "training_version": TRAINING_VERSION,
     }
     return digest_of_json(content, length=KEY_DIGITS)
 
@@ -97,10 +98,10 @@ def fit_variant(
         RetrainError: It took longer than it may.
     """
     from tasks.models.device import kernel_for, prepare_device
-    from tasks.models.fit import fit
+    from tasks.models.fit import fit, solve
 
-    device = prepare_device(settings.threads, require_gpu=settings.require_gpu)
     view, chosen = view_named(table.dataset), variant_named(variant, dataset=table.dataset)
+    device = prepare_device(settings.threads, require_gpu=settings.require_gpu and not chosen.is_reference)
     key = training_key(table, variant=variant, settings=settings)
     folder = store.checkpoint_folder(table.version, key)
     reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder))
@@ -111,21 +112,24 @@ def fit_variant(
     learner = view.learner(splits, manifest["normalisation"], chosen, kernel, settings.seed)
     checkpoint = folder / "checkpoint.npz"
     budget = budget_for(view, variant, settings=settings, simulated=table.simulated)
-    fitted = fit(
-        learner,
-        budget=budget,
-        seed=settings.seed,
-        is_better=view.is_better,
-        on_progress=bounded(on_progress, limit_s=3600 * settings.timeout_hours),
-        load_checkpoint=lambda: checkpoint.read_bytes() if checkpoint.is_file() else None,
-        save_checkpoint=lambda data: write_atomically(checkpoint, data),
-    )
+    if chosen.solve:
+        fitted = solve(learner, solver=chosen.solve)
+    else:
+        fitted = fit(
+            learner,
+            budget=budget,
+            seed=settings.seed,
+            is_better=view.is_better,
+            on_progress=bounded(on_progress, limit_s=3600 * settings.timeout_hours),
+            load_checkpoint=lambda: checkpoint.read_bytes() if checkpoint.is_file() else None,
+            save_checkpoint=lambda data: write_atomically(checkpoint, data),
+        )
     with tempfile.TemporaryDirectory() as local:
         path = Path(local, "model.keras")
         learner.export().save(path)
         write_atomically(folder / "model.keras", path.read_bytes())
     described = asdict(fitted) | {
-        "parameters": learner.network.count_params(),
+        "parameters": sum(int(np.prod(weight.shape)) for weight in learner.network.trainable_weights),
         "budget": asdict(budget),
         "settings": settings.model_dump(mode="json"),
         "device": asdict(device),
@@ -156,15 +160,19 @@ def bounded(
 
 def evaluate_fitted(fitted: FittedRef, *, store: Store) -> EvaluationRef:
     """Score the exported model of a training on the test split of its own table."""
+    folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
+    return _evaluate(_exported(folder), table=fitted.table, training_key=fitted.training_key, store=store)
+
+
+def _exported(folder: Any) -> Any:
+    """Load the model that a finished training left in its folder, which may be on another host."""
     import keras
 
-    folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
+    register_layers()
     with tempfile.TemporaryDirectory() as local:
         path = Path(local, "model.keras")
         path.write_bytes((folder / "model.keras").read_bytes())
-        _register_layers()
-        exported = keras.saving.load_model(path, compile=False, safe_mode=True)
-    return _evaluate(exported, table=fitted.table, training_key=fitted.training_key, store=store)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def evaluate_version(version: ModelVersion, *, table: TableRef, registry: Registry, store: Store) -> EvaluationRef:
@@ -176,15 +184,8 @@ def evaluate_version(version: ModelVersion, *, table: TableRef, registry: Regist
     from tasks.models.device import prepare_device
 
     prepare_device(1, require_gpu=False)
-    _register_layers()
+    register_layers()
     return _evaluate(registry.load_model(version), table=table, training_key=key, store=store)
-
-
-def _register_layers() -> None:
-    """Register the project's own layers with Keras, which loads no others."""
-    from tasks.models.text import encoder_class
-
-    encoder_class()
 
 
 def _standing_evaluation(table: TableRef, *, training_key: str, store: Store) -> EvaluationRef | None:
@@ -245,8 +246,6 @@ def register_fitted(
     fitted: FittedRef, *, evaluation: EvaluationRef, registry: Registry, store: Store, flow_run_id: str
 ) -> ModelRef:
     """Register a finished training with all that it came from, and remove its checkpoint folder."""
-    import keras
-
     folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
     described = read_json(folder / "fitted.json")
     table_folder = store.table_folder(fitted.table.dataset, fitted.table.version)
@@ -255,11 +254,7 @@ def register_fitted(
         io.BytesIO(store.evaluation(fitted.table.version, fitted.training_key).with_suffix(".npz").read_bytes())
     ) as saved:
         inputs, outputs = saved["inputs"], saved["outputs"]
-    with tempfile.TemporaryDirectory() as local:
-        path = Path(local, "model.keras")
-        path.write_bytes((folder / "model.keras").read_bytes())
-        _register_layers()
-        exported = keras.saving.load_model(path, compile=False, safe_mode=True)
+    exported = _exported(folder)
     code = code_version()
     record = RunRecord(
         run_name=f"{fitted.variant} {fitted.table.version}",

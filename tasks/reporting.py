@@ -12,6 +12,7 @@ from tasks.evaluation import PRIMARY_METRIC, VALIDATION_METRIC, Kind, MetricSpec
 from tasks.promotion import Decision, Outcome
 
 NONE = "-"
+MOST_CHARACTERS = 400
 CANDIDATE_MARKS: Mapping[Outcome, str] = {
     "promoted": "promoted",
     "kept": "not promoted",
@@ -45,6 +46,7 @@ class VariantResult:
         parameters: Number of trainable parameters.
         tutorial_best: The tutorial's best validation metric of this variant, or None.
         uri: Where the model is.
+        is_reference: Whether it is a simple reference, not a network.
     """
 
     variant: str
@@ -59,6 +61,16 @@ class VariantResult:
     parameters: int = 0
     tutorial_best: float | None = None
     uri: str = ""
+    is_reference: bool = False
+
+
+@dataclass(frozen=True)
+class WrongReview:
+    """A review of the test split that a model is wrong about, decoded; `probability` is that of a positive review."""
+
+    label: int
+    probability: float
+    text: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,8 @@ class RunReport:
         validation: `{"suite": ..., "outcomes": [{"kind", "column", "severity", "success", "unexpected_count", "meaning"}]}`.
         champion: The champion before this run, scored on today's test split, or None.
         naive: Scores of the naive reference on the test split, keyed as the models' scores.
+        most_wrong: Test reviews that the candidate is most wrong about; none for a forecast.
+        beside: How the candidate does against the best simple reference, one sentence, or empty.
         links: Address by name.
         versions: Library versions, one line.
     """
@@ -95,6 +109,8 @@ class RunReport:
     champion: VariantResult | None
     naive: dict[str, float]
     decision: Decision | None
+    beside: str = ""
+    most_wrong: tuple[WrongReview, ...] = ()
     links: dict[str, str] = field(default_factory=dict)
     command: str = ""
     versions: str = ""
@@ -151,7 +167,7 @@ def _models(report: RunReport) -> list[tuple[VariantResult, str]]:
             return "previous champion" if decision is not None and decision.outcome == "promoted" else "champion"
         if decision is not None and decision.candidate == f"v{result.version}":
             return CANDIDATE_MARKS[decision.outcome]
-        return "registered"
+        return "simple reference" if result.is_reference else "registered"
 
     models = list(report.results)
     if champion is not None and champion_version not in {result.version for result in models}:
@@ -229,6 +245,8 @@ def _changes(report: RunReport) -> list[str]:
             continue
         if result.trained:
             budget = f"best epoch {result.best_epoch} of {result.epochs_run}, {result.seconds_per_epoch:.1f} s an epoch"
+            if result.is_reference:
+                budget = f"computed in {result.seconds_per_epoch:.1f} s"
             lines.append(f"- `{result.variant}`: trained as v{result.version}, {budget}, {result.parameters:,} parameters.")
         else:
             lines.append(
@@ -300,6 +318,19 @@ def validation_markdown(report: RunReport) -> str:
     return "\n".join([*lines, markdown_table(["severity", "column", "what is wrong", "values", "expectation"], rows=cells)])
 
 
+def _most_wrong(reviews: Sequence[WrongReview]) -> list[str]:
+    """Return the reviews that were called wrong with the greatest certainty; `…` is a word outside the vocabulary."""
+    if not reviews:
+        return []
+    cells = [("positive" if review.label else "negative", f"{review.probability:.3f}", _ends(review.text)) for review in reviews]
+    return [markdown_table(["label", "probability of positive", "review, its end"], rows=cells)]
+
+
+def _ends(text: str) -> str:
+    """Return the end of a long text: a network reads the last words, and a review's verdict is mostly there."""
+    return text if len(text) <= MOST_CHARACTERS else "... " + text[-MOST_CHARACTERS:].split(" ", 1)[-1]
+
+
 def _decision(decision: Decision | None) -> list[str]:
     """Return the checks behind a decision."""
     if decision is None:
@@ -319,12 +350,15 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
         [f"# {report.title}: {report.model_name}"],
         _sample_line(report),
         [f"**Decision:** {verdict}"],
+        [f"**Beside the simple reference:** {report.beside}"] if report.beside else [],
         ["## What changed"],
         _changes(report),
         ["## Scores"],
         [markdown_table(list(scores[0]), rows=[list(row.values()) for row in scores])],
         [tutorial] if any(result.tutorial_best is not None for result, _ in _models(report)) else [],
         *([f"![{name}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"] for name, png in pictures.items()),
+        ["## Most wrong"] if report.most_wrong else [],
+        _most_wrong(report.most_wrong),
         ["## Data and repairs"],
         _data(report),
         ["## Validation"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,20 +18,41 @@ from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from storage.tables import read_manifest
 from tasks.candidates import validation_scores
-from tasks.evaluation import classification_scores, forecast_scores
+from tasks.comparison import beside_reference
+from tasks.evaluation import PRIMARY_METRIC, classification_scores, forecast_scores, row_losses
 from tasks.learning import evaluate_version, library_versions, model_name, read_predictions
 from tasks.models import view_named
-from tasks.models.spec import View
-from tasks.pictures import forecast_png, learning_curves_png
-from tasks.preparation import read_validation
+from tasks.models.spec import Reviews, View
+from tasks.pictures import example_pictures
+from tasks.pictures.curves import learning_curves_png
+from tasks.pictures.reviews import most_wrong
+from tasks.preparation import read_splits, read_validation
 from tasks.promotion import Decision
 from tasks.reporting import (
     RunReport,
     VariantResult,
+    WrongReview,
     metrics_rows,
     report_markdown,
+    result_name,
     result_rows,
     validation_markdown,
+)
+
+WRONG_REVIEWS = 5
+# What a result tells in plain values: all but what only the report draws.
+TOLD = (
+    "variant",
+    "version",
+    "trained",
+    "is_reference",
+    "validation",
+    "scores",
+    "best_epoch",
+    "epochs_run",
+    "seconds_per_epoch",
+    "parameters",
+    "tutorial_best",
 )
 
 
@@ -40,10 +61,12 @@ class Made:
     """The report of one run in each of its forms.
 
     Attributes:
+        pictures: PNGs by title, those of the markdown.
         plain: JSON-ready: what the command prints as a table, or with `--json`.
     """
 
     markdown: str
+    pictures: Mapping[str, bytes]
     validation: str
     metrics: list[dict[str, str]]
     plain: dict[str, Any]
@@ -59,6 +82,11 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
     results = tuple(
         _result(versions[f"v{model.version}"], trained=trained[model.version], view=view, registry=registry) for model in models
     )
+    candidate = versions[decision.candidate]
+    seen = _predictions(candidate, table=table, registry=registry, store=store)
+    splits, _ = read_splits(table, store=store)
+    background = view.background(splits, manifest["normalisation"])
+    wrong = _most_wrong(background, seen=seen) if isinstance(background, Reviews) else ()
     report = RunReport(
         dataset=table.dataset,
         title=manifest["title"],
@@ -74,20 +102,17 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
         validation=dict(read_validation(table, store=store)),
         results=results,
         champion=_champion(decision, versions=versions, table=table, view=view, registry=registry, store=store),
-        naive=_naive(versions[decision.candidate], table=table, view=view, registry=registry, store=store),
+        naive=_naive(candidate, table=table, view=view, registry=registry, store=store),
         decision=decision,
-        links=_links(table, candidate=versions[decision.candidate], registry=registry, store=store),
+        beside=_beside(results, decision=decision, versions=versions, table=table, registry=registry, store=store),
+        most_wrong=wrong,
+        links=_links(table, candidate=candidate, registry=registry, store=store),
         versions=", ".join(f"{library} {version}" for library, version in library_versions().items()),
         date=datetime.now(tz=UTC).isoformat(timespec="seconds"),
     )
     label = "MAE (normalised)" if view.kind == "forecast" else "cross-entropy (nats)"
     pictures = {"learning curves": learning_curves_png(results, metric_label=label)}
-    if view.kind == "forecast":
-        seen = _predictions(versions[decision.candidate], table=table, registry=registry, store=store)
-        title = f"{versions[decision.candidate].variant} {decision.candidate}"
-        pictures["forecast of a test week"] = forecast_png(
-            seen["prediction"].to_numpy(), truth_degc=seen["truth"].to_numpy(), naive_degc=seen["naive"].to_numpy(), model=title
-        )
+    pictures |= example_pictures(background, seen=seen, model=f"{candidate.variant} {decision.candidate}")
     plain = {
         "dataset": table.dataset,
         "model": name,
@@ -96,16 +121,17 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
         "table": {"version": table.version, "published": table.published, "rows": table.rows},
         "repairs": report.repairs,
         "decision": {"outcome": decision.outcome, "reason": decision.reason},
-        "results": [
-            {"variant": r.variant, "version": r.version, "trained": r.trained, "validation": r.validation, "scores": r.scores}
-            for r in results
-        ],
+        "raw": manifest["raw"],
+        "versions": report.versions,
+        "results": [{name: getattr(result, name) for name in TOLD} for result in results],
         "naive": report.naive,
+        "beside_reference": report.beside,
         "rows": result_rows(report),
         "links": report.links,
     }
     return Made(
         markdown=report_markdown(report, pictures=pictures),
+        pictures=pictures,
         validation=validation_markdown(report),
         metrics=metrics_rows(report),
         plain=json.loads(json.dumps(plain)),
@@ -113,8 +139,52 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
 
 
 def keep(made: Made, *, table: TableRef, store: Store) -> None:
-    """Keep the report beside the Data Docs of its table."""
-    write_atomically(store.report_folder(table.dataset, table.version) / "report.md", made.markdown.encode())
+    """Keep the report beside the Data Docs of its table, and its pictures as files."""
+    folder = store.report_folder(table.dataset, table.version)
+    for title, png in made.pictures.items():
+        write_atomically(folder / f"{title.replace(' ', '-')}.png", png)
+    write_atomically(folder / "report.md", made.markdown.encode())
+
+
+def _beside(
+    results: Sequence[VariantResult],
+    *,
+    decision: Decision,
+    versions: Mapping[str, ModelVersion],
+    table: TableRef,
+    registry: Registry,
+    store: Store,
+) -> str:
+    """Return how the candidate does against the best simple reference, or nothing where it is one or there is none."""
+    kind = view_named(table.dataset).kind
+    spec = PRIMARY_METRIC[kind]
+    sign = 1 if spec.lower_is_better else -1
+    references = sorted((r for r in results if r.is_reference), key=lambda result: sign * result.scores[spec.key])
+    network = next((r for r in results if f"v{r.version}" == decision.candidate and not r.is_reference), None)
+    if network is None or not references:
+        return ""
+    loss = {}
+    for result in (network, references[0]):
+        seen = _predictions(versions[f"v{result.version}"], table=table, registry=registry, store=store)
+        loss[result.variant] = row_losses(kind, prediction=seen["prediction"].to_numpy(), truth=seen["truth"].to_numpy())
+    return beside_reference(
+        kind,
+        network=result_name(network),
+        network_scores=network.scores,
+        network_loss=loss[network.variant],
+        reference=result_name(references[0]),
+        reference_scores=references[0].scores,
+        reference_loss=loss[references[0].variant],
+    )
+
+
+def _most_wrong(background: Reviews, *, seen: pa.Table) -> tuple[WrongReview, ...]:
+    """Return the reviews that the candidate is most wrong about, decoded, the worst first."""
+    probability, truth = seen["prediction"].to_numpy(), seen["truth"].to_numpy()
+    return tuple(
+        WrongReview(label=int(truth[place]), probability=float(probability[place]), text=background.text(int(place)))
+        for place in most_wrong(probability, truth=truth, count=WRONG_REVIEWS)
+    )
 
 
 def _result(version: ModelVersion, *, trained: bool, view: View, registry: Registry) -> VariantResult:
@@ -134,6 +204,7 @@ def _result(version: ModelVersion, *, trained: bool, view: View, registry: Regis
         parameters=training["parameters"],
         tutorial_best=variant.tutorial_best if variant else None,
         uri=version.uri,
+        is_reference=version.variant in view.references,
     )
 
 

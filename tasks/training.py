@@ -32,6 +32,7 @@ from storage.registry import Registry
 from tasks import candidates, learning, summary
 from tasks.config import PromotionSettings, TrainSettings, site_requires_gpu
 from tasks.learning import EvaluationRef, FittedRef
+from tasks.models import variant_named
 from tasks.models.device import Device, prepare_device
 from tasks.models.fit import Progress
 from tasks.promotion import Decision
@@ -68,7 +69,8 @@ def _is_no_fault_of_input(task: Any, run: Any, state: State[Any]) -> bool:
 def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
     """Train a variant on a device of this host; its progress shows in the run and in the terminal."""
     store = Store.from_environment()
-    device = prepare_device(settings.threads, require_gpu=settings.require_gpu or site_requires_gpu())
+    on_gpu = not variant_named(variant, dataset=table.dataset).is_reference and (settings.require_gpu or site_requires_gpu())
+    device = prepare_device(settings.threads, require_gpu=on_gpu)
     key = learning.training_key(table, variant=variant, settings=settings)
     with _lease(device, threads=settings.threads):
         show = _ProgressShow(f"{table.dataset} {variant}", key=key, store=store)

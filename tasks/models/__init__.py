@@ -20,6 +20,12 @@ def view_named(dataset: str) -> View:
     return VIEWS[dataset]
 
 
+def with_references(variants: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
+    """Return the variants and the simple references of a data set, each once, the networks first: they take longest."""
+    references = view_named(dataset).references
+    return (*(name for name in variants if name not in references), *references)
+
+
 def variant_named(name: str, *, dataset: str) -> Variant:
     """Return one variant of a data set.
 

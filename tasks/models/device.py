@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from storage.errors import DeviceError
+from storage.layout import programs_folder
 from tasks.models.spec import Kernel, Variant
 
 
@@ -40,6 +45,7 @@ def prepare_device(threads: int, *, require_gpu: bool) -> Device:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    _keep_programs()
     with _native_stderr_silenced():
         import keras
 
@@ -51,6 +57,29 @@ def prepare_device(threads: int, *, require_gpu: bool) -> Device:
             f"{backend}: run on a GPU worker, install the CUDA build, or turn require_gpu off"
         )
     return Device(kind="gpu" if gpus else "cpu", count=len(gpus) or 1, backend=backend)
+
+
+def _keep_programs() -> None:
+    """Let XLA keep what it compiles, so that the next process loads it: a program costs seconds to make.
+
+    TensorFlow files programs by their content; the folder tells apart what else they depend on, its version and the
+    processor, because a program of one processor may not run on another.
+    """
+    flags = os.environ.get("TF_XLA_FLAGS", "")
+    if "persistent_cache" in flags:  # a person chose a place
+        return
+    cpuinfo = Path("/proc/cpuinfo")
+    processor = cpuinfo.read_text(encoding="utf-8").split("\n\n")[0] if cpuinfo.is_file() else platform.processor()
+    same = [line for line in processor.splitlines() if line.startswith(("model name", "flags", "Features"))]
+    mark = hashlib.sha256("\n".join([importlib.metadata.version("tensorflow"), platform.machine(), *same]).encode())
+    folder = programs_folder(mark.hexdigest()[:16])
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        is_ours = folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK)
+    except OSError:  # a home that cannot be written to
+        return
+    if is_ours and " " not in str(folder):
+        os.environ["TF_XLA_FLAGS"] = f"{flags} --tf_xla_persistent_cache_directory={folder}".strip()
 
 
 @contextmanager
@@ -101,9 +130,9 @@ def _jax_gpus() -> list[Any]:
 def kernel_for(variant: Variant, *, device: Device) -> Kernel:
     """Return the kernel of a variant: cuDNN where it can, else XLA.
 
-    cuDNN has no recurrent dropout, and `use_cudnn=True` raises rather than fall back to the slow loop; XLA
-    needs `use_cudnn=False` and is the faster way on every CPU (2.3 to 2.9 times, measured).
+    cuDNN has no recurrent dropout and no SimpleRNN, and `use_cudnn=True` raises rather than fall back to the slow loop;
+    XLA needs `use_cudnn=False` and is the faster way on every CPU (2.3 to 2.9 times, measured).
     """
-    if device.kind == "gpu" and not variant.recurrent_dropout:
+    if device.kind == "gpu" and variant.cudnn and not variant.is_reference:
         return Kernel(use_cudnn=True, jit_compile=False)
     return Kernel(use_cudnn=False, jit_compile=True)

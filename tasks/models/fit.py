@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,9 +43,9 @@ class Fitted:
 
     Attributes:
         curves: One value an epoch by figure: `loss`, `val_loss` and, for IMDB, `accuracy`, `val_accuracy`.
-        best_epoch: Counted from 1.
+        best_epoch: Counted from 1; 0 where nothing was trained by epochs.
         validation: Figures of the best epoch.
-        seconds_per_epoch: Median over the epochs, validation included.
+        seconds_per_epoch: Median over the epochs, validation included; the whole time where there are none.
         resumed_from: Epochs that came from a checkpoint of an earlier attempt.
     """
 
@@ -94,19 +95,23 @@ def fit(
     saved = load_checkpoint()
     if saved is not None:
         state = _restore(learner, saved=saved)
+    elif learner.variant.prepare:
+        learner.variant.prepare(learner)
     resumed_from = state.epoch
     while state.epoch < budget.epochs and state.epoch - state.best_epoch < budget.patience_epochs:
         started = time.perf_counter()
         report = _reporter(state, budget=budget, on_progress=on_progress)
-        figures = _run_epoch(learner, seed=seed, epoch=state.epoch, steps=budget.steps_per_epoch, report=report)
-        figures |= learner.validation()
+        figures = _run_epoch(learner, seed=seed, epoch=state.epoch, budget=budget, report=report)
+        with _averaged(learner):
+            figures |= learner.validation()
+            weights = [np.array(value) for value in learner.network.get_weights()]
         _refuse_nan(figures, epoch=state.epoch + 1)
         for name, value in figures.items():
             state.curves.setdefault(name, []).append(value)
         state.seconds.append(time.perf_counter() - started)
         if not state.best or is_better(figures, state.best):
             state.best_epoch, state.best = state.epoch, figures
-            state.best_weights = [np.array(value) for value in learner.network.get_weights()]
+            state.best_weights = weights
         save_checkpoint(_snapshot(learner, state=state))
         report(0.0, figures)
     learner.network.set_weights(state.best_weights)
@@ -120,16 +125,35 @@ def fit(
     )
 
 
+def solve(learner: Learner, *, solver: Callable[[Any], None]) -> Fitted:
+    """Compute a simple reference at once; it has a time and validation figures, and no epochs."""
+    started = time.perf_counter()
+    solver(learner)
+    validation = learner.validation()
+    return Fitted(
+        curves={},
+        best_epoch=0,
+        epochs_run=0,
+        validation=validation,
+        seconds_per_epoch=time.perf_counter() - started,
+        resumed_from=0,
+    )
+
+
 def _run_epoch(
-    learner: Learner, *, seed: int, epoch: int, steps: int | None, report: Callable[[float, Mapping[str, float]], None]
+    learner: Learner, *, seed: int, epoch: int, budget: Budget, report: Callable[[float, Mapping[str, float]], None]
 ) -> dict[str, float]:
     """Take every step of one epoch; the figures are means over its examples."""
-    total, batches = learner.batches(seed=seed, epoch=epoch, steps=steps)
+    total, batches = learner.batches(seed=seed, epoch=epoch, steps=budget.steps_per_epoch)
+    schedule = learner.variant.schedule
     sums: dict[str, float] = {}
     examples = 0
     reported = time.perf_counter()
     for step, batch in enumerate(batches, start=1):
         size = len(batch.inputs)
+        if schedule:
+            done = (epoch + (step - 1) / total) / budget.epochs
+            learner.optimizer.learning_rate = learner.variant.learning_rate * schedule(done)
         for name, value in batch.model.train_on_batch(batch.inputs, batch.targets, return_dict=True).items():
             sums[name] = sums.get(name, 0.0) + float(value) * size
         examples += size
@@ -137,6 +161,23 @@ def _run_epoch(
             reported = time.perf_counter()
             report(step / total, {})
     return {name: total_value / examples for name, total_value in sums.items()}
+
+
+@contextmanager
+def _averaged(learner: Learner) -> Iterator[None]:
+    """Put the averages that an optimizer keeps in the place of the weights while the block runs, if it keeps any."""
+    if not learner.optimizer.use_ema:
+        yield
+        return
+    variables = learner.network.trainable_variables
+    before = [np.array(variable.value) for variable in variables]
+    for variable, average in zip(variables, learner.optimizer._model_variables_moving_average, strict=True):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
 
 
 def _reporter(

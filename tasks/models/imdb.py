@@ -8,55 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.datasets.imdb_text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.spec import SPLITS
+from tasks.models.imdb_networks import VARIANTS
 from tasks.models.portable import portable
-from tasks.models.prefix import padded_model, shared_prefix_model
-from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, TestView, Variant, View
+from tasks.models.prefix import narrowing, padded_model, shared_prefix_model
+from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, Reviews, TestView, Variant, View, restored
 
 if TYPE_CHECKING:
     import keras
 
-# Few, because XLA compiles a program for each; the steps between a review's length and the next width are padding.
-WIDTHS = (80, 130, 180, 260, 380, REVIEW_TOKENS)
-
-
-def gru_network(kernel: Kernel, *, dropout: float = 0.0) -> keras.Model:
-    """Return Embedding(10000, 32), GRU(32) and one sigmoid on padded reviews of int32 `(batch, 500)`."""
-    import keras
-
-    return _sequential(keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout, use_cudnn=kernel.use_cudnn))
-
-
-def _gru_dropout(kernel: Kernel) -> keras.Model:
-    return gru_network(kernel, dropout=0.2)
-
-
-def _sequential(recurrent: keras.layers.Layer) -> keras.Model:
-    import keras
-
-    return keras.Sequential(
-        [
-            keras.Input((REVIEW_TOKENS,), dtype="int32"),
-            keras.layers.Embedding(VOCABULARY_SIZE, 32),
-            recurrent,
-            keras.layers.Dense(1, activation="sigmoid"),
-        ],
-        name="network",
-    )
-
-
-VARIANTS = (
-    Variant(name="gru_baseline", summary="Embedding(10000, 32), GRU(32), Dense(1)", network=gru_network, epochs=10),
-    Variant(
-        name="gru_dropout",
-        summary="Embedding(10000, 32), GRU(32, dropout 0.2, recurrent dropout 0.2), Dense(1)",
-        network=_gru_dropout,
-        epochs=10,
-        recurrent_dropout=True,
-    ),
-)
+# Few, because XLA compiles a program for each; the steps between a review's length and the next width are padding. These
+# four run 270 steps a review (its mean length is 222); six took 256, and half as long again to compile.
+WIDTHS = (160, 256, 340, REVIEW_TOKENS)
 
 
 def padded_tokens(tokens: pa.ChunkedArray, *, width: int = REVIEW_TOKENS) -> npt.NDArray[np.uint16]:
@@ -106,7 +72,6 @@ class ImdbLearner:
     def __init__(
         self, splits: Mapping[str, pa.Table], *, words: tuple[str, ...], network: keras.Model, variant: Variant, kernel: Kernel
     ) -> None:
-        import keras
 
         self.words = words
         self.reviews: dict[str, npt.NDArray[np.uint16]] = {name: padded_tokens(splits[name]["tokens"]) for name in SPLITS}
@@ -116,7 +81,7 @@ class ImdbLearner:
         }
         self.network = network
         self.variant = variant
-        self.optimizer = keras.optimizers.RMSprop(variant.learning_rate)
+        self.optimizer = variant.optimizer(variant.learning_rate)
         self.optimizer.build(network.trainable_variables)
         self._drops = any(getattr(layer, "dropout", 0) or getattr(layer, "recurrent_dropout", 0) for layer in network.layers)
         self._jit_compile = kernel.jit_compile
@@ -127,25 +92,37 @@ class ImdbLearner:
 
         Dropout masks belong to one review and hold over all its steps, so a training with dropout cannot share the prefix.
         """
-        key = (width, training and self._drops)
+        shares = narrowing(self.network) == "prefix" and not (training and self._drops)
+        key = (width, shares)
         if key not in self._models:
-            model = padded_model(self.network, width) if key[1] else shared_prefix_model(self.network, width)
+            model = shared_prefix_model(self.network, width) if shares else padded_model(self.network, width)
             model.compile(
                 optimizer=self.optimizer, loss="binary_crossentropy", metrics=["accuracy"], jit_compile=self._jit_compile
             )
             self._models[key] = model
         return self._models[key]
 
+    def _widths(self, *, training: bool) -> tuple[int, ...]:
+        """Return the widths that reviews are cut to, where that changes no result."""
+        how = narrowing(self.network)
+        if how == "none" or (how == "prefix" and training and self._drops):
+            return (REVIEW_TOKENS,)
+        longest = self.variant.crop_tokens if training and self.variant.crop_tokens else REVIEW_TOKENS
+        return (*(width for width in WIDTHS if width < longest), longest)
+
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
         """Return one pass over the training split, or its first `steps`, reviews of like length together."""
-        lengths = self.lengths["train"]
-        order = np.random.default_rng((seed, epoch)).permutation(len(lengths)).astype(np.int32)
-        widths = (REVIEW_TOKENS,) if self._drops else WIDTHS
+        lengths, widths = self.lengths["train"], self._widths(training=True)
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(len(lengths)).astype(np.int32)
         batches = width_batches(lengths, order=order, batch_size=self.variant.batch_size, widths=widths)[:steps]
-        return len(batches), (self._batch(width, ids) for width, ids in batches)
+        # Where a review is longer than what training reads of it, another part of it is read each time.
+        spare = np.maximum(lengths - widths[-1], 0)
+        ends = REVIEW_TOKENS - (rng.integers(spare + 1) if self.variant.crop_tokens else np.zeros_like(spare))
+        return len(batches), (self._batch(width, ids, ends=ends[ids]) for width, ids in batches)
 
-    def _batch(self, width: int, ids: Ids) -> Batch:
-        inputs = self.reviews["train"][ids, REVIEW_TOKENS - width :].astype(np.int32)
+    def _batch(self, width: int, ids: Ids, *, ends: npt.NDArray[np.integer[Any]]) -> Batch:
+        inputs = self.reviews["train"][ids[:, None], ends[:, None] + np.arange(-width, 0)].astype(np.int32)
         return Batch(self._model(width, training=True), inputs, self.labels["train"][ids][:, None])
 
     def predict(self, split: str) -> Floats:
@@ -153,7 +130,8 @@ class ImdbLearner:
         size = self.variant.batch_size
         order = np.arange(len(self.labels[split]), dtype=np.int32)
         result = np.empty(len(order), dtype=np.float32)
-        for width, ids in width_batches(self.lengths[split], order=order, batch_size=size, widths=WIDTHS):
+        widths = self._widths(training=False)
+        for width, ids in width_batches(self.lengths[split], order=order, batch_size=size, widths=widths):
             # The short batch is filled up, so that no further shape is compiled.
             inputs = self.reviews[split][np.resize(ids, size), REVIEW_TOKENS - width :].astype(np.int32)
             model = self._model(width, training=False)
@@ -213,8 +191,8 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
             tokens = pa.ListArray.from_arrays(lists.offsets, pa.array(table[lists.values.to_numpy()]))
             translated[name] = splits[name].drop_columns(["tokens"]).append_column("tokens", tokens)
     kernel = Kernel(use_cudnn="auto", jit_compile=True)
-    variant = Variant(name="restored", summary="", network=gru_network, epochs=0)
-    return ImdbLearner(translated, words=tuple(theirs), network=exported.get_layer("network"), variant=variant, kernel=kernel)
+    network = exported.get_layer("network")
+    return ImdbLearner(translated, words=tuple(theirs), network=network, variant=restored(network), kernel=kernel)
 
 
 def _test_view(learner: ImdbLearner) -> TestView:
@@ -232,6 +210,18 @@ def _examples(learner: ImdbLearner, count: int) -> tuple[npt.NDArray[Any], Float
     return np.array(texts)[:, None], learner.predict("test")[:count]
 
 
+def _background(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> Reviews:
+    del normalisation
+    spelt = dict(enumerate(_words(splits), start=RANK_OFFSET + 1)) | {UNKNOWN: "…"}
+    test = splits["test"]["tokens"]
+
+    def text(place: int) -> str:
+        return " ".join(spelt[token] for token in test[place].as_py() if token in spelt)
+
+    lengths = pc.list_value_length(splits["train"]["tokens"]).to_numpy()
+    return Reviews(lengths=lengths.astype(np.int64), read_tokens=REVIEW_TOKENS, text=text)
+
+
 def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
     return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
 
@@ -245,6 +235,7 @@ VIEW = View(
     restore=_restore,
     test_view=_test_view,
     examples=_examples,
+    background=_background,
     sample_budget=Budget(epochs=5, steps_per_epoch=None, patience_epochs=5),
     is_better=_is_better,
     validation_metric="val_accuracy",

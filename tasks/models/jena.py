@@ -12,17 +12,13 @@ import pyarrow as pa
 from storage.errors import DataError
 from tasks.datasets.jena import COLUMNS
 from tasks.datasets.spec import SPLITS
+from tasks.models.jena_networks import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, VARIANTS
 from tasks.models.portable import portable
-from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, TestView, Variant, View
+from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, TestView, Variant, View, Weather, restored
 
 if TYPE_CHECKING:
     import keras
 
-LOOKBACK_ROWS = 1440
-STEP_ROWS = 6
-HORIZON_ROWS = 144
-STEPS = LOOKBACK_ROWS // STEP_ROWS
-TEMPERATURE = COLUMNS.index("temperature_degc")
 PREDICT_BATCH = 512
 
 
@@ -39,44 +35,6 @@ def window_rows(segment: npt.NDArray[np.int32]) -> Ids:
     rows = np.arange(LOOKBACK_ROWS, max(last, LOOKBACK_ROWS), dtype=np.int32)
     whole = segment[rows - LOOKBACK_ROWS] == segment[rows + HORIZON_ROWS]
     return np.asarray(rows[whole])
-
-
-def gru_network(kernel: Kernel, *, dropout: float = 0.0) -> keras.Model:
-    """Return GRU(32) and one linear output on windows of float32 `(batch, 240, 14)`."""
-    import keras
-
-    return keras.Sequential(
-        [
-            keras.Input((STEPS, len(COLUMNS))),
-            keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout, use_cudnn=kernel.use_cudnn),
-            keras.layers.Dense(1),
-        ],
-        name="network",
-    )
-
-
-def _gru_dropout(kernel: Kernel) -> keras.Model:
-    return gru_network(kernel, dropout=0.2)
-
-
-VARIANTS = (
-    Variant(
-        name="gru_baseline",
-        summary="GRU(32), Dense(1)",
-        network=gru_network,
-        epochs=20,
-        steps_per_epoch=500,
-        tutorial_best=0.2605,
-    ),
-    Variant(
-        name="gru_dropout",
-        summary="GRU(32, dropout 0.2, recurrent dropout 0.2), Dense(1)",
-        network=_gru_dropout,
-        epochs=40,
-        steps_per_epoch=500,
-        recurrent_dropout=True,
-    ),
-)
 
 
 def _window_layer(rows: int) -> keras.layers.Layer:
@@ -116,9 +74,8 @@ class JenaLearner:
         normalisation: Mapping[str, Any],
         *,
         network: keras.Model,
+        variant: Variant,
         kernel: Kernel,
-        rate: float = 1e-3,
-        batch_size: int = 128,
     ) -> None:
         import keras
 
@@ -140,20 +97,20 @@ class JenaLearner:
         windows = _window_layer(len(self.table))
         self.model = keras.Model(row, network(windows(row)))
         windows.table.assign(self.table)
-        self.optimizer = keras.optimizers.RMSprop(rate)
+        self.variant = variant
+        self.optimizer = variant.optimizer(variant.learning_rate)
         self.optimizer.build(network.trainable_variables)
         self.model.compile(optimizer=self.optimizer, loss="mae", jit_compile=kernel.jit_compile)
-        self._batch_size = batch_size
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
         """Return windows drawn without replacement; where there are too few, all of them come before one comes again."""
         train = self.rows["train"]
-        count = (steps or -(-len(train) // self._batch_size)) * self._batch_size
+        count = (steps or -(-len(train) // self.variant.batch_size)) * self.variant.batch_size
         # (seed, epoch) seeds are independent streams of numpy's SeedSequence.
         rng = np.random.default_rng((seed, epoch))
         passes, rest = divmod(count, len(train))
         drawn = [rng.permutation(train) for _ in range(passes)]
-        groups = np.concatenate([*drawn, rng.choice(train, size=rest, replace=False)]).reshape(-1, self._batch_size)
+        groups = np.concatenate([*drawn, rng.choice(train, size=rest, replace=False)]).reshape(-1, self.variant.batch_size)
         return len(groups), (Batch(self.model, ids, self._target(ids)) for ids in groups)
 
     def _target(self, ids: Ids) -> Floats:
@@ -208,9 +165,7 @@ def _learner(
     import keras
 
     keras.utils.set_random_seed(seed)
-    network = variant.network(kernel)
-    rate, batch_size = variant.learning_rate, variant.batch_size
-    return JenaLearner(splits, normalisation, network=network, kernel=kernel, rate=rate, batch_size=batch_size)
+    return JenaLearner(splits, normalisation, network=variant.network(kernel), variant=variant, kernel=kernel)
 
 
 def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], exported: keras.Model) -> JenaLearner:
@@ -227,7 +182,8 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
         rescaled[name] = pa.table(columns | {"segment": splits[name]["segment"]})
     theirs = {"mean": dict(zip(COLUMNS, theirs_mean, strict=True)), "std": dict(zip(COLUMNS, theirs_std, strict=True))}
     kernel = Kernel(use_cudnn="auto", jit_compile=True)
-    return JenaLearner(rescaled, theirs, network=exported.get_layer("network"), kernel=kernel)
+    network = exported.get_layer("network")
+    return JenaLearner(rescaled, theirs, network=network, variant=restored(network), kernel=kernel)
 
 
 def _test_view(learner: JenaLearner) -> TestView:
@@ -247,6 +203,20 @@ def _examples(learner: JenaLearner, count: int) -> tuple[Floats, Floats]:
     return learner.raw_windows(chosen), learner.degc(learner.predict_rows(chosen))
 
 
+def _background(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> Weather:
+    name = COLUMNS[TEMPERATURE]
+    temperature = np.concatenate([splits[split][name].to_numpy() for split in SPLITS])
+    stamp = np.concatenate([splits[split]["timestamp"].to_numpy() for split in SPLITS])
+    first_test_row = len(stamp) - splits["test"].num_rows
+    targets = window_rows(splits["test"]["segment"].to_numpy()) + first_test_row + HORIZON_ROWS
+    return Weather(
+        stamp=stamp,
+        temperature_degc=np.asarray(temperature * normalisation["std"][name] + normalisation["mean"][name], dtype=np.float32),
+        first_test_row=first_test_row,
+        target_stamp=stamp[targets],
+    )
+
+
 def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
     return new["val_loss"] < old["val_loss"]
 
@@ -260,6 +230,7 @@ VIEW = View(
     restore=_restore,
     test_view=_test_view,
     examples=_examples,
+    background=_background,
     sample_budget=Budget(epochs=5, steps_per_epoch=100, patience_epochs=5),
     is_better=_is_better,
     validation_metric="val_loss",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
@@ -13,11 +13,15 @@ def portable(network: keras.Model) -> keras.Model:
     import keras
 
     def choose(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
-        if "use_cudnn" in config:
-            config["use_cudnn"] = "auto"
-        return layer.__class__.from_config(config)
+        return layer.__class__.from_config(_with_free_kernel(layer.get_config()))
 
     clone = keras.models.clone_model(network, clone_function=choose)
     clone.set_weights(network.get_weights())
     return clone
+
+
+def _with_free_kernel(config: Any) -> Any:
+    """Return a layer's configuration with its kernel left open, within the layers that it wraps too."""
+    if isinstance(config, dict):
+        return {name: "auto" if name == "use_cudnn" else _with_free_kernel(value) for name, value in config.items()}
+    return config

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import keras
 
 
+Narrowing = Literal["any", "prefix", "none"]
+
+
+def narrowing(network: keras.Model) -> Narrowing:
+    """Tell how a network runs on reviews that are cut to their own width without another result.
+
+    `any`: it passes padding over, which an input without a fixed width declares. `prefix`: one recurrent layer reads
+    forward from the padding into the review, so that the padding can be shared (`shared_prefix_model`). `none`: it reads
+    padding otherwise, and runs on the full width.
+    """
+    import keras
+
+    if network.input_shape[1] is None:
+        return "any"
+    embedding, recurrent = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)][:2]
+    forward = isinstance(recurrent, keras.layers.RNN) and not recurrent.go_backwards and not recurrent.return_sequences
+    is_chain = isinstance(network, keras.Sequential) and isinstance(embedding, keras.layers.Embedding)
+    return "prefix" if forward and is_chain else "none"
+
+
 def padded_model(network: keras.Model, width: int) -> keras.Model:
-    """Return the network on reviews int32 `(batch, width)`, which must be its full width."""
+    """Return the network on reviews int32 `(batch, width)`: the full width, or any where padding is passed over."""
     import keras
 
     tokens = keras.Input((width,), dtype="int32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -30,6 +31,32 @@ class Kernel:
     jit_compile: bool
 
 
+def rmsprop(learning_rate: float) -> keras.Optimizer:
+    """Return the optimizer of the tutorial."""
+    import keras
+
+    return keras.optimizers.RMSprop(learning_rate)
+
+
+def adamw(learning_rate: float) -> keras.Optimizer:
+    """Return AdamW with a little decay of the weights, and gradients of a norm of at most 1."""
+    import keras
+
+    return keras.optimizers.AdamW(learning_rate, weight_decay=1e-4, clipnorm=1.0)
+
+
+def averaged_adam(learning_rate: float) -> keras.Optimizer:
+    """Return Adam with clipped gradients that keeps a moving average of the weights over some 200 steps."""
+    import keras
+
+    return keras.optimizers.Adam(learning_rate, clipnorm=1.0, use_ema=True, ema_momentum=0.995)
+
+
+def cosine(done: float) -> float:
+    """Return the factor of the learning rate that falls along half a cosine to a fiftieth (Loshchilov and Hutter 2017)."""
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+
+
 @dataclass(frozen=True)
 class Variant:
     """One network and the budget that it is trained with.
@@ -40,9 +67,16 @@ class Variant:
         epochs: Upper bound on the epochs, the tutorial's where it has the variant.
         batch_size: Examples a step.
         steps_per_epoch: Steps an epoch, or None for one pass over the training split.
-        learning_rate: Of RMSprop.
-        recurrent_dropout: Whether the state is dropped between steps: cuDNN has no such kernel.
+        learning_rate: Of the optimizer.
+        optimizer: Learning rate to optimizer; where it averages the weights, the averages are validated and kept.
+        schedule: Share of the budget that is done, 0 to 1, to a factor of the learning rate; None keeps it.
+        prepare: Sets weights of the learner's network before training, from its training split alone.
+        crop_tokens: Tokens that training reads of a review, another part of a longer one each time; None reads the end.
+        cudnn: Whether cuDNN has a kernel for every recurrent layer: not with recurrent dropout or
+            without biases, nor for a SimpleRNN.
         tutorial_best: Best validation figure that the tutorial prints (Jena: normalised MAE, IMDB: accuracy).
+        solve: Makes a simple reference: leaves a network with its weights in the learner, computed at once from the training
+            split, where a variant without it is trained epoch by epoch.
     """
 
     name: str
@@ -52,8 +86,23 @@ class Variant:
     batch_size: int = 128
     steps_per_epoch: int | None = None
     learning_rate: float = 1e-3
-    recurrent_dropout: bool = False
+    optimizer: Callable[[float], keras.Optimizer] = rmsprop
+    schedule: Callable[[float], float] | None = None
+    prepare: Callable[[Any], None] | None = None
+    crop_tokens: int | None = None
+    cudnn: bool = True
     tutorial_best: float | None = None
+    solve: Callable[[Any], None] | None = None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is a simple reference: shown beside the networks, promoted only when a person allows it."""
+        return self.solve is not None
+
+
+def restored(network: keras.Model) -> Variant:
+    """Return a stand-in for the variant of a network that was trained before, and only predicts from now on."""
+    return Variant(name="restored", summary="", network=lambda _: network, epochs=0)
 
 
 @dataclass(frozen=True)
@@ -85,6 +134,7 @@ class Learner(Protocol):
 
     network: keras.Model
     optimizer: keras.Optimizer
+    variant: Variant
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
         """Return the number of steps of an epoch and its batches, in an order that follows from (seed, epoch)."""
@@ -120,6 +170,38 @@ class TestView:
 
 
 @dataclass(frozen=True)
+class Weather:
+    """What the pictures of a forecast need beside its predictions.
+
+    Attributes:
+        stamp: datetime64 of every row of all splits, in order.
+        temperature_degc: The reading at each stamp.
+        first_test_row: Where the test split begins.
+        target_stamp: datetime64 of the target of every test example.
+    """
+
+    stamp: npt.NDArray[np.datetime64]
+    temperature_degc: Floats
+    first_test_row: int
+    target_stamp: npt.NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """What the pictures of a review classifier need beside its predictions.
+
+    Attributes:
+        lengths: Tokens of every training review, the start token among them, `read_tokens` at most.
+        read_tokens: Tokens that a network reads, the last ones.
+        text: The test review at a place, decoded back to words; a word outside the vocabulary is an ellipsis.
+    """
+
+    lengths: npt.NDArray[np.int64]
+    read_tokens: int
+    text: Callable[[int], str]
+
+
+@dataclass(frozen=True)
 class View:
     """A data set as its networks see it: the variants, and how tables become a learner.
 
@@ -133,6 +215,7 @@ class View:
         test_view: A learner's test predictions in their own unit, beside truth and naive reference.
         examples: Raw inputs of the exported model with the predictions that the learner gives for them.
         sample_budget: Epochs and steps that suffice on the sample.
+        background: The same tables and normalisation to what the pictures of a report show beside predictions.
         is_better: Whether the first validation figures beat the second.
         validation_metric: The validation figure that people read, comparable with the tutorial's.
     """
@@ -145,6 +228,12 @@ class View:
     restore: Callable[[Mapping[str, pa.Table], Mapping[str, Any], keras.Model], Learner]
     test_view: Callable[[Any], TestView]
     examples: Callable[[Any, int], tuple[npt.NDArray[Any], Floats]]
+    background: Callable[[Mapping[str, pa.Table], Mapping[str, Any]], Weather | Reviews]
     sample_budget: Budget
     is_better: Callable[[Mapping[str, float], Mapping[str, float]], bool]
     validation_metric: str
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The names of the simple references, which every run scores beside its networks."""
+        return tuple(variant.name for variant in self.variants.values() if variant.is_reference)

@@ -62,9 +62,9 @@ def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[n
     import keras
     import tensorflow as tf
 
-    from tasks.models.text import encoder_class
+    from tasks.models.layers import register_layers
 
-    encoder_class()
+    register_layers()
     model = keras.saving.load_model(model_file, compile=False, safe_mode=True)
     return np.asarray(model(tf.constant(inputs), training=False), dtype=np.float32)[:, 0]
 

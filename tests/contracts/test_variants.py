@@ -13,8 +13,9 @@ import pytest
 from tasks.config import DEFAULT_VARIANTS
 from tasks.datasets import DATASETS
 from tasks.evaluation import PRIMARY_METRIC, VALIDATION_METRIC
-from tasks.models import VIEWS
+from tasks.models import VIEWS, with_references
 from tasks.models.device import Device, kernel_for
+from tasks.models.fit import solve
 from tasks.models.spec import Variant, View
 from tasks.models.verify import predict_file
 
@@ -65,11 +66,36 @@ def test_a_variant_is_described(view: View, variant: Variant) -> None:
 
 
 @every_variant
-def test_recurrent_dropout_is_declared(keras: Any, view: View, variant: Variant) -> None:
+def test_what_cudnn_can_run_is_declared(keras: Any, view: View, variant: Variant) -> None:
     """On a GPU the flag chooses the kernel: a wrong one raises there, or leaves cuDNN unused."""
     network = variant.network(kernel_for(variant, device=CPU))
-    dropping = [layer.name for layer in network._flatten_layers() if getattr(layer, "recurrent_dropout", 0)]
-    assert bool(dropping) == variant.recurrent_dropout
+    loops = (keras.layers.SimpleRNN, keras.layers.GRU, keras.layers.LSTM)
+    recurrent = [layer for layer in network._flatten_layers() if isinstance(layer, loops)]
+    assert bool(recurrent) != variant.is_reference
+    cells = [layer.cell for layer in recurrent]
+    by_hand = [c for c in cells if c.recurrent_dropout or not c.use_bias or isinstance(c, keras.layers.SimpleRNNCell)]
+    assert variant.cudnn == (not by_hand)
+
+
+@every_view
+def test_the_simple_references_come_with_every_run(view: View) -> None:
+    assert view.references
+    names = with_references(DEFAULT_VARIANTS, dataset=view.dataset)
+    assert names == (*DEFAULT_VARIANTS, *view.references)
+    assert with_references((*view.references, "gru_baseline"), dataset=view.dataset) == ("gru_baseline", *view.references)
+    assert not set(DEFAULT_VARIANTS) & set(view.references)
+
+
+def takes_a_step(learner: Any) -> None:
+    """One step changes every weight."""
+    before = [np.copy(weight) for weight in learner.network.get_weights()]
+    count, batches = learner.batches(seed=0, epoch=0, steps=1)
+    batch = next(batches)
+    assert count == 1
+    logs = batch.model.train_on_batch(batch.inputs, batch.targets, return_dict=True)
+    assert np.isfinite(logs["loss"])
+    after = learner.network.get_weights()
+    assert all(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 @every_variant
@@ -78,15 +104,13 @@ def test_a_variant_trains_exports_and_predicts(
 ) -> None:
     splits, normalisation = tiny(view.dataset)
     learner = view.learner(splits, normalisation, variant, kernel_for(variant, device=CPU), 0)
-    before = [np.copy(weight) for weight in learner.network.get_weights()]
-    count, batches = learner.batches(seed=0, epoch=0, steps=1)
-    batch = next(batches)
-    assert count == 1
-    logs = batch.model.train_on_batch(batch.inputs, batch.targets, return_dict=True)
-    assert np.isfinite(logs["loss"])
+    if variant.solve:
+        fitted = solve(learner, solver=variant.solve)
+        assert np.isfinite(fitted.validation[view.validation_metric])
+    else:
+        takes_a_step(learner)
     after = learner.network.get_weights()
     assert all(np.isfinite(weight).all() for weight in after)
-    assert all(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
 
     file = tmp_path / "model.keras"
     learner.export().save(file)

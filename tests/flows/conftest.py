@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flow_helpers import Done, Run, WarmCommand, retrain
+from flow_helpers import SAMPLE_BUDGET, Done, Run, WarmCommand, retrain
 
-SAMPLE_BUDGET = ("--epochs", "2", "--steps", "40")
+EVERYTHING = ("run", "all", "--data", "sample", "--variants", "all", *SAMPLE_BUDGET)
 
 
 @pytest.fixture(scope="session")
@@ -35,15 +35,15 @@ def _made(done: Done, *, home: Path, warm: WarmCommand) -> Run:
 
 @pytest.fixture(scope="session")
 def first_run(trained_home: Path, warm: WarmCommand) -> Run:
-    """Both data sets on the sample, from nothing."""
-    return _made(retrain("run", "all", "--data", "sample", *SAMPLE_BUDGET, home=trained_home), home=trained_home, warm=warm)
+    """Every variant of both data sets on the sample, from nothing."""
+    return _made(retrain(*EVERYTHING, home=trained_home), home=trained_home, warm=warm)
 
 
 @pytest.fixture(scope="session")
 def second_run(first_run: Run, warm: WarmCommand) -> Run:
     """The same again."""
     home = first_run.home
-    return _made(retrain("run", "all", "--data", "sample", *SAMPLE_BUDGET, "--json", home=home), home=home, warm=warm)
+    return _made(retrain(*EVERYTHING, "--json", home=home), home=home, warm=warm)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 STATION_FILE = "mpi_roof_2009a.zip"
 STATION = ("--source", "station", "--from", "2009a", "--to", "2009a")
 IMDB_FILE, WORDS_FILE = "imdb.npz", "imdb_word_index.json"
+SAMPLE_BUDGET = ("--epochs", "2", "--steps", "40")
 _OWN = ("RETRAIN_", "PREFECT_", "MLFLOW_")
 
 
@@ -68,7 +69,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return inherited | quiet | {"RETRAIN_HOME": str(home)} | more
 
 
-def python(*arguments: str, home: Path, timeout_s: float = 560, **more: str) -> Done:
+def python(*arguments: str, home: Path, timeout_s: float = 1100, **more: str) -> Done:
     """Run Python in a process of its own; where it stands does not matter to a user, so it stands in the store."""
     home.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(

@@ -22,14 +22,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from flow_helpers import Done, Run, WarmCommand, contents, environment, python, retrain
+from flow_helpers import SAMPLE_BUDGET, Done, Run, WarmCommand, contents, environment, python, retrain
 from PIL import Image
 
-# Half of it on a machine of its own with two cores; a busy one is given time.
-pytestmark = pytest.mark.timeout(600)
+from tasks.models import VIEWS
 
-VARIANTS = ("gru_baseline", "gru_dropout")
+# Half of it on a machine of its own with two cores; a busy one is given time.
+pytestmark = pytest.mark.timeout(1200)
+
+VARIANTS = {f"{name}-sample": tuple(view.variants) for name, view in VIEWS.items()}
+TRAINED = {f"{name}-sample": tuple(v.name for v in view.variants.values() if not v.is_reference) for name, view in VIEWS.items()}
 MODELS = ("jena-sample", "imdb-sample")
+WORSE = len(VARIANTS["jena-sample"]) + 1
+"""The version that `worse_run` makes."""
 KEYS = {
     "dataset",
     "model",
@@ -37,6 +42,9 @@ KEYS = {
     "source",
     "table",
     "repairs",
+    "raw",
+    "versions",
+    "beside_reference",
     "decision",
     "results",
     "naive",
@@ -67,16 +75,21 @@ def test_first_run_prints_a_table_for_each_data_set(first_run: Run) -> None:
     assert first_run.done.err == ""
     for name in MODELS:
         assert re.search(rf"{name} on table [0-9a-f]{{12}}  \(SAMPLE: simulated, not real data\)", out)
-        assert re.search(r"Promoted v[12].*", out)
-    for word in ("gru_baseline", "gru_dropout", "naive", "test MAE", " °C ", "test accuracy"):
+        assert re.search(r"Promoted v\d+.*", out)
+        for variant in VARIANTS[name]:
+            assert variant in out
+    # The candidate of each data set is set beside the simple reference, whoever is ahead.
+    assert re.search(r"\bgru_\w+ v\d+ [^|]* ridge v\d+ \(MAE ", out)
+    assert re.search(r"\w+ v\d+ [^|]* tfidf_logistic v\d+ \(accuracy ", out)
+    for word in ("simple reference", "naive", "test MAE", " °C ", "test accuracy"):
         assert word in out, word
     assert "More: `retrain models`, `retrain show MODEL`." in out
 
 
 def test_first_run_shows_how_far_every_training_is(first_run: Run) -> None:
-    epochs = Counter(re.findall(r"(jena|imdb) (gru_\w+): epoch [12] of 2, .*\bval_loss \d\.\d+", first_run.done.out))
+    epochs = Counter(re.findall(r"(jena|imdb) (\w+): epoch [12] of 2, .*\bval_loss \d\.\d+", first_run.done.out))
     for dataset in ("jena", "imdb"):
-        for variant in ("gru_baseline", "gru_dropout"):
+        for variant in TRAINED[f"{dataset}-sample"]:
             # The terminal looks twice a second, so that an epoch may pass unseen on a fast machine, but not the training.
             assert epochs[dataset, variant] >= 1, (dataset, variant)
 
@@ -84,9 +97,10 @@ def test_first_run_shows_how_far_every_training_is(first_run: Run) -> None:
 def test_first_run_leaves_a_champion_of_each_sample_model_and_none_of_a_real_one(first_run: Run) -> None:
     assert {entry["name"] for entry in first_run.models} == set(MODELS)
     for name in MODELS:
-        assert first_run.versions(name) == [1, 2]
+        assert first_run.versions(name) == list(range(1, len(VARIANTS[name]) + 1))
         champion = first_run.aliased(name, "champion")
-        assert champion in (1, 2)
+        (variant,) = [entry["variant"] for entry in first_run.models if (entry["name"], entry["version"]) == (name, champion)]
+        assert variant in TRAINED[name]
         assert first_run.aliased(name, "candidate") == champion
         assert first_run.aliased(name, "previous") is None
 
@@ -101,8 +115,7 @@ def test_flow_runs_are_named_and_completed(first_run: Run) -> None:
         for flow, name in (
             ("retrain", rf"retrain-{dataset} \d{{4}}-\d\d-\d\d by hand"),
             ("ingest", f"ingest {dataset}"),
-            ("train", f"train {dataset} gru_baseline"),
-            ("train", f"train {dataset} gru_dropout"),
+            *(("train", f"train {dataset} {variant}") for variant in VARIANTS[f"{dataset}-sample"]),
             ("promote", f"promote {dataset}"),
         ):
             assert any(flow == run[0] and re.fullmatch(name, run[1]) for run in found), name
@@ -113,7 +126,8 @@ def test_task_runs_are_named_and_completed(first_run: Run) -> None:
     found = dict(query(first_run.home, "SELECT name, state_type FROM task_run"))
     expected = {"find table", "parse and repair", "validate", "publish", "promote", "report"}
     expected |= {f"{step} {dataset}" for step in ("fetch",) for dataset in ("jena", "imdb")}
-    expected |= {f"{step} {v}" for step in ("find trained", "fit", "evaluate", "register", "train") for v in VARIANTS}
+    every = {variant for name in MODELS for variant in VARIANTS[name]}
+    expected |= {f"{step} {variant}" for step in ("find trained", "fit", "evaluate", "register", "train") for variant in every}
     assert expected <= found.keys()
     assert set(found.values()) == {"COMPLETED"}
 
@@ -146,8 +160,53 @@ def test_report_holds_a_picture_that_shows_something(first_run: Run, name: str) 
     colours = picture.convert("RGB").getcolors(1 << 24)
     assert colours is not None
     assert len(colours) > 10
-    for words in ("SAMPLE", "gru_baseline", "gru_dropout", "Promoted"):
+    for words in ("SAMPLE", *VARIANTS[name], "Promoted", "Beside the simple reference"):
         assert words.lower() in markdown.lower(), words
+
+
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("jena-sample", ("forecast of a test week", "error by hour", "temperature of the whole series")),
+        ("imdb-sample", ("ROC curve and calibration", "confusion matrix", "length of the training reviews")),
+    ],
+)
+def test_every_picture_of_a_report_is_a_file_beside_it_too(second_run: Run, name: str, titles: tuple[str, ...]) -> None:
+    report = Path(by_model(second_run)[name]["links"]["report"])
+    embedded = dict(re.findall(r"!\[([^]]*)\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", report.read_text()))
+    for title in ("learning curves", *titles):
+        assert any(found.startswith(title) for found in embedded), title
+    for title, content in embedded.items():
+        assert (report.parent / f"{title.replace(' ', '-')}.png").read_bytes() == base64.b64decode(content)
+    assert ("## Most wrong" in report.read_text()) == (name == "imdb-sample")
+
+
+def test_what_was_trained_is_set_beside_the_tutorial_without_training_it_again(second_run: Run, tmp_path: Path) -> None:
+    document = tmp_path / "results.md"
+    document.write_text("# Results\n\nWritten by hand.\n")
+    before = second_run.models
+    done = retrain(
+        "reproduce",
+        "--data",
+        "sample",
+        *SAMPLE_BUDGET,
+        "--patience",
+        "10",
+        "--seeds",
+        "1",
+        "--output",
+        str(document),
+        home=second_run.home,
+    )
+    assert done.code == 0, done.err
+    assert done.out.count("NOT COMPARABLE with the tutorial: the data is the sample, a simulation; epochs or steps") == 2
+    text = document.read_text()
+    assert text.startswith("# Results\n\nWritten by hand.\n")
+    for name in MODELS:
+        rows = [line for line in text.splitlines() if any(line.startswith(f"| `{variant}`") for variant in VARIANTS[name])]
+        assert len(rows) >= len(VARIANTS[name])
+    assert "0.8592 (not comparable)" in text
+    assert json.loads(python("-m", "flows.cli", "models", "--json", home=second_run.home).out) == before
 
 
 def test_second_run_trains_and_publishes_nothing(first_run: Run, second_run: Run) -> None:
@@ -159,8 +218,9 @@ def test_second_run_trains_and_publishes_nothing(first_run: Run, second_run: Run
         assert result["simulated"] is True
         assert result["source"] == "sample"
         assert result["table"]["published"] is False
-        assert [entry["trained"] for entry in result["results"]] == [False, False]
-        assert {entry["variant"] for entry in result["results"]} == set(VARIANTS)
+        assert {entry["variant"]: entry["trained"] for entry in result["results"]} == dict.fromkeys(
+            VARIANTS[result["model"]], False
+        )
         assert result["decision"]["outcome"] == "kept"
         assert result["command"].startswith("retrain run all --data sample")
         for address in result["links"].values():
@@ -187,12 +247,13 @@ def test_nothing_unfinished_is_left(second_run: Run) -> None:
 
 def test_worse_candidate_is_registered_and_not_promoted(second_run: Run, worse_run: Run) -> None:
     (result,) = worse_run.done.json
-    (trained,) = result["results"]
+    trained, reference = result["results"]
+    assert (reference["variant"], reference["is_reference"], reference["trained"]) == ("ridge", True, False)
     champion = second_run.aliased("jena-sample", "champion")
-    assert (trained["trained"], trained["version"]) == (True, 3)
-    assert worse_run.versions("jena-sample") == [1, 2, 3]
+    assert (trained["trained"], trained["version"]) == (True, WORSE)
+    assert worse_run.versions("jena-sample") == list(range(1, WORSE + 1))
     assert worse_run.aliased("jena-sample", "champion") == champion
-    assert worse_run.aliased("jena-sample", "candidate") == 3
+    assert worse_run.aliased("jena-sample", "candidate") == WORSE
     assert worse_run.aliased("jena-sample", "previous") is None
     assert trained["scores"]["mae_degc"] > result["naive"]["mae_degc"]
     assert result["decision"]["outcome"] == "rejected"
@@ -201,7 +262,7 @@ def test_worse_candidate_is_registered_and_not_promoted(second_run: Run, worse_r
 def test_the_log_says_why_the_worse_candidate_was_not_promoted(worse_run: Run) -> None:
     champion = worse_run.aliased("jena-sample", "champion")
     logged = [line for line in promotions(worse_run.home, "jena-sample") if "decision" in line]
-    assert [line["candidate"] for line in logged] == [champion, 3]
+    assert [line["candidate"] for line in logged] == [champion, WORSE]
     decision = logged[-1]["decision"]
     assert decision["outcome"] == "rejected"
     assert f"v{champion}" == decision["champion"]
@@ -214,11 +275,11 @@ def test_the_log_says_why_the_worse_candidate_was_not_promoted(worse_run: Run) -
 def test_models_lists_versions_aliases_and_scores(worse_run: Run, warm: WarmCommand) -> None:
     done = warm("models", home=worse_run.home)
     assert (done.code, done.err) == (0, "")
-    lines = {number: line for line in done.out.splitlines() for number in re.findall(r"jena-sample@(\d)", line)}
-    assert set(lines) == {"1", "2", "3"}
+    lines = {number: line for line in done.out.splitlines() for number in re.findall(r"jena-sample@(\d+)", line)}
+    assert set(lines) == {str(number) for number in range(1, WORSE + 1)}
     champion = worse_run.aliased("jena-sample", "champion")
     assert [number for number, line in lines.items() if "champion" in line] == [str(champion)]
-    assert re.search(r"candidate\b.*gru_baseline\b.* \d\.\d{4} °C MAE", lines["3"])
+    assert re.search(r"candidate\b.*gru_baseline\b.* \d\.\d{4} °C MAE", lines[str(WORSE)])
     only = warm("models", "imdb-sample", "--json", home=worse_run.home)
     assert {entry["name"] for entry in only.json} == {"imdb-sample"}
     assert all(0 < entry["metrics"]["accuracy"] < 1 for entry in only.json)
@@ -243,18 +304,18 @@ def test_show_tells_where_a_version_comes_from(worse_run: Run, warm: WarmCommand
 
 
 def test_a_manifest_names_the_flow_run_that_made_it(worse_run: Run, warm: WarmCommand) -> None:
-    shown = warm("show", "jena-sample@3", "--json", home=worse_run.home).json
+    shown = warm("show", f"jena-sample@{WORSE}", "--json", home=worse_run.home).json
     runs = query(worse_run.home, "SELECT flow_run.id, flow_run.name FROM flow_run WHERE name LIKE 'retrain-jena %'")
     assert shown["manifest"]["flow_run_id"] in {run_id for run_id, _ in runs}
 
 
 def test_promoting_by_hand_and_the_way_back(worse_run: Run, warm: WarmCommand) -> None:
     home, before = worse_run.home, worse_run.aliased("jena-sample", "champion")
-    forth = warm("promote", "jena-sample@3", "--json", home=home)
+    forth = warm("promote", f"jena-sample@{WORSE}", "--json", home=home)
     assert forth.code == 0, forth.err
     assert forth.json["outcome"] == "promoted"
-    assert re.match(r"Promoted v3: by \S+, who takes the responsibility", forth.json["reason"])
-    assert warm("show", "jena-sample@champion", "--json", home=home).json["version"] == 3
+    assert re.match(rf"Promoted v{WORSE}: by \S+, who takes the responsibility", forth.json["reason"])
+    assert warm("show", "jena-sample@champion", "--json", home=home).json["version"] == WORSE
     back = warm("promote", "jena-sample@previous", home=home)
     assert back.code == 0, back.err
     assert back.out.startswith(f"Promoted v{before}: by ")
@@ -399,7 +460,8 @@ def test_ctrl_c_ends_the_run_at_once_in_one_line(interrupted: tuple[Path, Done])
 
 
 def test_a_killed_run_registers_nothing_and_publishes_nothing_half(resumed: Resumed) -> None:
-    assert resumed.models_before == []
+    # The simple reference is done in seconds, before the training was killed.
+    assert {model["variant"] for model in resumed.models_before} <= {"ridge"}
     assert resumed.tables_before == [["manifest.json", "test.parquet", "train.parquet", "val.parquet"]]
 
 
@@ -408,8 +470,8 @@ def test_a_killed_run_goes_on_from_its_last_epoch(killed: Path, resumed: Resumed
     assert done.code == 0, done.err
     (result,) = done.json
     assert result["table"]["published"] is False
-    (trained,) = result["results"]
-    assert trained["trained"] is True
+    trained = result["results"][0]
+    assert (trained["variant"], trained["trained"]) == ("gru_baseline", True)
     shown = warm("show", f"jena-sample@{trained['version']}", "--json", home=killed).json
     training = shown["manifest"]["training"]
     assert 2 <= training["resumed_from"] < 6
@@ -419,10 +481,11 @@ def test_a_killed_run_goes_on_from_its_last_epoch(killed: Path, resumed: Resumed
 
 def test_after_the_kill_only_whole_versions_stand(killed: Path, resumed: Resumed, warm: WarmCommand) -> None:
     listed = warm("models", "--json", home=killed).json
-    assert [entry["version"] for entry in listed] == [1]
+    assert sorted(entry["version"] for entry in listed) == [1, 2]
+    assert {entry["variant"] for entry in listed} == {"gru_baseline", "ridge"}
     with closing(sqlite3.connect(f"file:{killed / 'mlflow' / 'mlflow.db'}?mode=ro", uri=True)) as database:
-        assert database.execute("SELECT version FROM model_versions").fetchall() == [(1,)]
-        assert database.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
+        assert database.execute("SELECT version FROM model_versions").fetchall() == [(1,), (2,)]
+        assert set(database.execute("SELECT status FROM runs").fetchall()) <= {("FINISHED",), ("RUNNING",)}
     tables = list((killed / "tables" / "jena").iterdir())
     assert [path.name for path in tables if not path.name.startswith(".")] == [resumed.done.json[0]["table"]["version"]]
     assert not any(name.startswith("checkpoints/") for name in contents(killed))

@@ -26,7 +26,7 @@ def test_cudnn_where_it_can_else_xla(kind: str, recurrent_dropout: bool, expecte
     def network(kernel: Kernel) -> Any:
         raise AssertionError("a kernel is chosen without building the network")
 
-    variant = Variant(name="any", summary="", network=network, epochs=1, recurrent_dropout=recurrent_dropout)
+    variant = Variant(name="any", summary="", network=network, epochs=1, cudnn=not recurrent_dropout)
     assert kernel_for(variant, device=Device(kind=kind, count=1, backend="tensorflow")) == expected
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from storage.errors import DataError
 from tasks.models.fit import Fitted, Progress, fit
-from tasks.models.spec import Batch, Budget
+from tasks.models.spec import Batch, Budget, Variant, averaged_adam, cosine
 
 EXAMPLES, STEPS, FEATURES = 38, 4, 3
 
@@ -29,13 +29,16 @@ class Learner:
         rate: float = 0.01,
         figures: Sequence[float] = (),
         nan_from_epoch: int | None = None,
+        **variant: Any,
     ) -> None:
         keras.utils.set_random_seed(seed)
         layers = [keras.layers.Flatten(), keras.layers.Dense(4), keras.layers.Dropout(dropout)]
         if recurrent:
             layers = [keras.layers.GRU(4, dropout=dropout, recurrent_dropout=dropout, use_cudnn=False)]
         self.network = keras.Sequential([keras.Input((STEPS, FEATURES)), *layers, keras.layers.Dense(1)])
-        self.optimizer = keras.optimizers.RMSprop(rate)
+        given = {"network": lambda _: self.network, "summary": "", "epochs": 1, "learning_rate": rate}
+        self.variant = Variant(name="small", **(given | variant))
+        self.optimizer = self.variant.optimizer(rate)
         self.optimizer.build(self.network.trainable_variables)
         # A graph would take longer to make than these few steps to run.
         self.network.compile(optimizer=self.optimizer, loss="mae", jit_compile=False, run_eagerly=True)
@@ -223,3 +226,52 @@ def test_progress_is_told_after_each_epoch(keras: Any) -> None:
     assert ends[1].remaining_s == 0.0
     assert ends[0].remaining_s is not None
     assert ends[0].remaining_s > 0
+
+
+# --- what a variant may ask for
+
+
+def test_the_rate_follows_the_share_of_the_budget_that_is_done(keras: Any) -> None:
+    asked: list[float] = []
+
+    def schedule(done: float) -> float:
+        asked.append(done)
+        return 0.0 if done >= 0.5 else 1.0
+
+    learner = Learner(keras, schedule=schedule)
+    _, kept = train(learner, epochs=2)
+    assert asked == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+    assert equal(kept.weights[0], kept.weights[1])  # nothing moves at a rate of 0
+    assert float(learner.optimizer.learning_rate) == 0.0
+
+
+def test_a_cosine_falls_from_one_to_a_fiftieth() -> None:
+    assert [cosine(done) for done in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.51, 0.02])
+
+
+def test_averages_of_the_weights_are_what_is_validated_and_kept(keras: Any) -> None:
+    learner = Learner(keras, optimizer=averaged_adam)
+    fitted, kept = train(learner, epochs=1)
+    averages = [np.array(average) for average in learner.optimizer._model_variables_moving_average]
+    assert equal(learner.network.get_weights(), averages)
+    assert not equal(kept.weights[0], averages)  # training itself goes on from the weights
+    assert fitted.validation["val_loss"] == learner.validation()["val_loss"]
+
+
+def test_a_resumed_training_goes_on_with_its_averages_and_its_rate(keras: Any) -> None:
+    options = {"optimizer": averaged_adam, "schedule": cosine}
+    whole = Learner(keras, **options)
+    fitted, kept = train(whole, epochs=3)
+    resumed = Learner(keras, seed=9, **options)
+    again, _ = train(resumed, epochs=3, checkpoint=kept.checkpoints[0])
+    assert again.curves == fitted.curves
+    assert equal(resumed.network.get_weights(), whole.network.get_weights())
+
+
+def test_weights_are_prepared_once(keras: Any) -> None:
+    prepared: list[Any] = []
+    learner = Learner(keras, prepare=prepared.append)
+    _, kept = train(learner, epochs=1)
+    assert prepared == [learner]
+    train(Learner(keras, prepare=prepared.append), epochs=2, checkpoint=kept.checkpoints[0])
+    assert prepared == [learner]

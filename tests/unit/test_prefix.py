@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.models.imdb import gru_network
+from tasks.models.imdb_networks import gru_network
 from tasks.models.prefix import padded_model, shared_prefix_model
 from tasks.models.spec import Kernel
 

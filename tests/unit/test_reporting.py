@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.pictures import learning_curves_png
+from tasks.pictures.curves import learning_curves_png
 from tasks.promotion import Check, Decision
 from tasks.reporting import (
     RunReport,

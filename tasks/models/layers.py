@@ -1,0 +1,12 @@
+"""The project's own layers, made known to Keras, which loads no other."""
+
+from __future__ import annotations
+
+from tasks.models.ngrams import bag_class
+from tasks.models.text import encoder_class
+
+
+def register_layers() -> None:
+    """Register every layer that a saved model of the project can hold."""
+    encoder_class()
+    bag_class()
