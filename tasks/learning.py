@@ -99,6 +99,7 @@ def fit_variant(
     """
     from tasks.models.device import kernel_for, prepare_device
     from tasks.models.fit import fit, solve
+    from tasks.models.parallel import on_every
 
     view, chosen = view_named(table.dataset), variant_named(variant, dataset=table.dataset)
     device = prepare_device(settings.threads, require_gpu=settings.require_gpu and not chosen.is_reference)
@@ -109,7 +110,8 @@ def fit_variant(
         return reference
     splits, manifest = read_splits(table, store=store)
     kernel = kernel_for(chosen, device=device)
-    learner = view.learner(splits, manifest["normalisation"], chosen, kernel, settings.seed)
+    with on_every(device):
+        learner = view.learner(splits, manifest["normalisation"], chosen, kernel, settings.seed)
     checkpoint = folder / "checkpoint.npz"
     budget = budget_for(view, variant, settings=settings, simulated=table.simulated)
     if chosen.solve:

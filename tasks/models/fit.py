@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import DataError
+from tasks.models.parallel import take_step
 from tasks.models.spec import Budget, Learner
 
 Curves = dict[str, list[float]]
@@ -154,7 +155,7 @@ def _run_epoch(
         if schedule:
             done = (epoch + (step - 1) / total) / budget.epochs
             learner.optimizer.learning_rate = learner.variant.learning_rate * schedule(done)
-        for name, value in batch.model.train_on_batch(batch.inputs, batch.targets, return_dict=True).items():
+        for name, value in take_step(batch).items():
             sums[name] = sums.get(name, 0.0) + float(value) * size
         examples += size
         if time.perf_counter() - reported > REPORT_EVERY_S:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tasks.datasets.imdb_text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.spec import SPLITS
 from tasks.models.imdb_networks import VARIANTS
+from tasks.models.parallel import predict
 from tasks.models.portable import portable
 from tasks.models.prefix import narrowing, padded_model, shared_prefix_model
 from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, Reviews, TestView, Variant, View, restored
@@ -134,8 +135,7 @@ class ImdbLearner:
         for width, ids in width_batches(self.lengths[split], order=order, batch_size=size, widths=widths):
             # The short batch is filled up, so that no further shape is compiled.
             inputs = self.reviews[split][np.resize(ids, size), REVIEW_TOKENS - width :].astype(np.int32)
-            model = self._model(width, training=False)
-            result[ids] = np.asarray(model.predict_on_batch(inputs))[: len(ids), 0]
+            result[ids] = predict(self._model(width, training=False), inputs)[: len(ids)]
         return result
 
     def targets(self, split: str) -> Floats:

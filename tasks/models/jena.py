@@ -13,6 +13,7 @@ from storage.errors import DataError
 from tasks.datasets.jena import COLUMNS
 from tasks.datasets.spec import SPLITS
 from tasks.models.jena_networks import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, VARIANTS
+from tasks.models.parallel import predict
 from tasks.models.portable import portable
 from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, TestView, Variant, View, Weather, restored
 
@@ -123,7 +124,7 @@ class JenaLearner:
     def predict_rows(self, ids: Ids) -> Floats:
         """Return normalised temperatures for any window rows, in batches of one shape so that one program serves all."""
         padded = np.resize(ids, -(-len(ids) // PREDICT_BATCH) * PREDICT_BATCH)
-        parts = [np.asarray(self.model.predict_on_batch(chunk))[:, 0] for chunk in padded.reshape(-1, PREDICT_BATCH)]
+        parts = [predict(self.model, chunk) for chunk in padded.reshape(-1, PREDICT_BATCH)]
         return np.concatenate(parts)[: len(ids)]
 
     def targets(self, split: str) -> Floats:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from storage.errors import DeviceError
-from tasks.models.device import Device, kernel_for, prepare_device
+from tasks.models.device import Device, _keep_programs, kernel_for, prepare_device
 from tasks.models.spec import Kernel, Variant
 
 
@@ -55,3 +57,68 @@ def test_standard_error_is_there_again_afterwards(keras: Any, capfd: pytest.Capt
     os.write(2, b"still here\n")
     sys.stderr.flush()
     assert "still here" in capfd.readouterr().err
+
+
+# --- compiled programs
+
+STEP = """
+import flows
+from tasks.models.device import prepare_device
+
+prepare_device(1, require_gpu=False)
+import keras
+
+keras.utils.set_random_seed(0)
+network = keras.Sequential([keras.Input((9, 2)), keras.layers.GRU(3, use_cudnn=False), keras.layers.Dense(1)])
+network.compile(optimizer="rmsprop", loss="mae", jit_compile=True)
+inputs, targets = keras.ops.ones((4, 9, 2)), keras.ops.ones((4, 1))
+print([float(network.train_on_batch(inputs, targets)).hex() for _ in range(3)])
+"""
+
+
+def steps_with(folder: Path, **more: str) -> str:
+    root = Path(__file__).resolve().parents[2]
+    environment = {"PYTHONPATH": str(root), "PATH": "", "HOME": str(folder), "XDG_CACHE_HOME": str(folder), **more}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", STEP], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.splitlines()[-1]
+
+
+def test_a_program_is_compiled_once_and_gives_the_same_bits_from_its_file(tmp_path: Path) -> None:
+    first = steps_with(tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "retrain" / "programs").rglob("*.pb")}
+    assert kept
+    assert steps_with(tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "retrain" / "programs").rglob("*.pb")} == kept
+
+
+@pytest.fixture
+def flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
+    return monkeypatch
+
+
+def test_the_folder_of_programs_is_its_owners_alone(flags: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    flags.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug=false")
+    _keep_programs()
+    kept, _, folder = os.environ["TF_XLA_FLAGS"].partition(" --tf_xla_persistent_cache_directory=")
+    assert kept == "--tf_xla_clustering_debug=false"
+    assert Path(folder).parent == tmp_path / "retrain" / "programs"
+    assert Path(folder).stat().st_mode & 0o077 == 0
+    _keep_programs()  # a second call finds a place chosen
+    assert os.environ["TF_XLA_FLAGS"].count("persistent_cache") == 1
+
+
+def test_a_place_that_a_person_chose_stays(flags: pytest.MonkeyPatch) -> None:
+    flags.setenv("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=/elsewhere")
+    _keep_programs()
+    assert os.environ["TF_XLA_FLAGS"] == "--tf_xla_persistent_cache_directory=/elsewhere"
+
+
+def test_without_a_folder_nothing_is_kept(flags: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "retrain").write_text("a file where the folder should be")
+    _keep_programs()
+    assert "TF_XLA_FLAGS" not in os.environ
