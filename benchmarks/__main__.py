@@ -70,8 +70,15 @@ def _write(parts: dict[str, Any]) -> None:
     standing = json.loads(json_file.read_text(encoding="utf-8")) if json_file.is_file() else {}
     known = standing | parts
     ordered = {name: known[name] for name in PARTS if name in known}
-    json_file.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    markdown_file.write_text(document(ordered), encoding="utf-8")
+    json_file.write_text(_placeless(json.dumps(ordered, indent=1, ensure_ascii=False)) + "\n", encoding="utf-8")
+    markdown_file.write_text(_placeless(document(ordered)), encoding="utf-8")
+
+
+def _placeless(text: str) -> str:
+    """Return a text without the folders of this machine, which a message of a failed opponent may name."""
+    for place in (str(ROOT), sys.prefix, tempfile.gettempdir(), str(Path.home())):
+        text = text.replace(place, "...")
+    return text
 
 
 def _without_mirrors(words: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -135,18 +135,10 @@ def _case(bench: Bench, *, dataset: str, variant: str) -> tuple[Table, dict[str,
         for name, command in commands.items():
             workers[name] = Worker(command)
             stack.callback(workers[name].close)
-        described, before, first = {}, {}, {}
-        for name, worker in list(workers.items()):
-            bench.say(f"{dataset} {variant}: {name}, first turn")
-            try:
-                described[name], before[name] = worker.ask("describe"), worker.ask("probe")
-                first[name] = worker.ask("train", steps=steps[name])
-            except WorkerError as error:
-                if name == OURS:
-                    raise
-                notes.append(f"{name} failed: {str(error).splitlines()[-1]}")
-                bench.say(str(error))
-                del workers[name]
+        described = _asked(workers, lambda worker, _: worker.ask("describe"), notes=notes)  # all are up before one is timed
+        before = _asked(workers, lambda worker, _: worker.ask("probe"), notes=notes)
+        bench.say(f"{dataset} {variant}: first turns")
+        first = _asked(workers, lambda worker, name: worker.ask("train", steps=steps[name]), notes=notes)
         bench.say(f"{dataset} {variant}: {sizes.rounds} rounds of {len(workers)}")
         turns = interleaved(
             list(workers),
@@ -179,6 +171,23 @@ def _case(bench: Bench, *, dataset: str, variant: str) -> tuple[Table, dict[str,
     return _table(f"{dataset} {variant}", found=found, notes=notes), found, notes
 
 
+def _asked(
+    workers: dict[str, Worker], ask: Callable[[Worker, str], dict[str, Any]], *, notes: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Return everyone's answer; an opponent that fails is taken out with a word, ours must not fail."""
+    answers = {}
+    for name, worker in list(workers.items()):
+        try:
+            answers[name] = ask(worker, name)
+        except WorkerError as error:
+            if name == OURS:
+                raise
+            notes.append(f"{name} failed: {str(error).splitlines()[-1]}")
+            sys.stderr.write(f"{error}\n")
+            del workers[name]
+    return answers
+
+
 def _contender(
     opponent: str,
     *,
@@ -206,7 +215,7 @@ def _contender(
         parameters=described["parameters"],
         step_ms=spread_of(step_s, scale=1e3),
         epoch_s=spread_of(step_s, scale=epoch_steps),
-        compile_s=first["whole_s"] - usual_s,
+        compile_s=max(0.0, first["whole_s"] - usual_s),
         cores=sum(turn["cpu_s"] for turn in turns) / sum(turn["whole_s"] for turn in turns),
         losses=losses,
         fault="; ".join(faults),
