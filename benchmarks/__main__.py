@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -83,11 +84,8 @@ def _placeless(text: str) -> str:
 
 def _without_mirrors(words: list[str]) -> list[str]:
     """Return the command without the folders of one machine."""
-    kept = list(words)
-    while "--mirror" in kept:
-        place = kept.index("--mirror")
-        kept[place : place + 2] = ["--mirror=..."]
-    return kept
+    text = re.sub(r"--mirror(=| )('[^']*'|\S+)", "--mirror=...", shlex.join(words))
+    return shlex.split(text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,8 @@ from typing import IO, Any
 ROOT = Path(__file__).resolve().parents[1]
 OPPONENTS = Path(__file__).resolve().parent / "opponents"
 _ERROR_LINES = 15
+# A run that is measured uses no server, registry or store of the person who measures.
+_OTHER_SERVICES = {"PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "RETRAIN_HOME", "RETRAIN_MIRROR", "KERAS_BACKEND"}
 
 
 class WorkerError(RuntimeError):
@@ -26,7 +28,8 @@ class WorkerError(RuntimeError):
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables of a measured process: the project can be imported, and libraries are quiet."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-    return {**os.environ, **quiet, **(more or {})}
+    inherited = {name: value for name, value in os.environ.items() if name not in _OTHER_SERVICES}
+    return {**inherited, **quiet, **(more or {})}
 
 
 def _end_of(errors: IO[bytes]) -> str:
@@ -77,7 +80,8 @@ class Worker:
     def close(self) -> None:
         """End the process, which goes when its input does."""
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):  # a request that a dead process did not take
+                self._process.stdin.close()
         try:
             self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as main
 from benchmarks import measuring
 from benchmarks.data import longest_span
 from benchmarks.measuring import Goal, Part, Table
@@ -87,6 +88,26 @@ def test_the_document_is_made_from_what_the_json_holds() -> None:
     assert "- versions: keras 3, numpy 2" in text
     assert "| ours | 1.0 |\n\n- a remark" in text
     assert "### Skipped\n\n- no GPU here" in text
+
+
+def test_a_part_that_is_measured_again_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = tmp_path / "benchmarks.json", tmp_path / "benchmarks.md"
+    monkeypatch.setattr(main, "WRITTEN", written)
+    for name, figure in (("fixed", "1"), ("steps", f"in {ROOT}"), ("fixed", "2")):
+        part = Part(name, (Goal(name, "-", figure, "-", None),), (), {})
+        main._write({name: measuring.plain_part(part, circumstances={"date": figure})})
+    plain = json.loads(written[0].read_text(encoding="utf-8"))
+    assert list(plain) == ["steps", "fixed"]
+    assert plain["fixed"]["goals"][0]["measured"] == "2"
+    text = written[1].read_text(encoding="utf-8")
+    assert "- date: in ..." in text
+    assert "- date: 2" in text
+    assert str(ROOT) not in text
+
+
+def test_the_command_is_told_without_the_folders_of_one_machine() -> None:
+    assert main._without_mirrors(["--mirror", "/a b/c", "--only", "steps"]) == ["--mirror=...", "--only", "steps"]
+    assert main._without_mirrors(["--mirror=/x"]) == ["--mirror=..."]
 
 
 def test_the_longest_span_of_half_years_has_no_gap() -> None:
