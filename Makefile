@@ -11,11 +11,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 POOL ?= cpu
+BENCH ?=
 COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --generate-hashes --no-emit-index-url --no-header
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
 LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
 
-.PHONY: help run up down worker test servicetest check format lock clean
+.PHONY: help run up down worker test servicetest bench check format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -28,6 +29,9 @@ test: $(READY) ## Set up once, then run the tests, but for those of a whole serv
 
 servicetest: $(READY) ## Test the service with real workers, and its pages in a real browser
 	@$(BIN)/python -m pytest -m "service or ui"
+
+bench: $(READY) ## Measure on a quiet machine, beside what else could be used: make bench, make bench BENCH="--quick"
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 up: $(READY) ## Start the service: Prefect and its UI, MLflow, reports, workers
 	@$(BIN)/retrain up
@@ -56,7 +60,7 @@ lock: ## Renew requirements.lock from pyproject.toml
 	@rm -rf .lock; echo "requirements.lock is new: run make test"
 
 clean: ## Remove the environment and every cache; the store stays
-	@rm -rf $(VENV) .lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@rm -rf $(VENV) .bench .lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Hashes are checked for every file. --no-deps, because the lock is complete, and because pip 23 takes a pin without its

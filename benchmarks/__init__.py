@@ -1,1 +1,1 @@
-"""Measurements that a person runs on a quiet machine; no test is timed."""
+"""Measurements that a person runs on a quiet machine, beside what else could be used; no test is timed."""
