@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+from upath import UPath
 
-from storage.files import write_atomically
+from storage.files import digest_of_json, read_json, write_atomically, write_json
 from storage.layout import Store
 from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
@@ -40,6 +41,9 @@ from tasks.reporting import (
 )
 
 WRONG_REVIEWS = 5
+PICTURES = "pictures.json"
+# Raised by hand whenever the same results would be drawn otherwise.
+DRAWING_VERSION = 1
 # What a result tells in plain values: all but what only the report draws.
 TOLD = (
     "variant",
@@ -62,11 +66,13 @@ class Made:
 
     Attributes:
         pictures: PNGs by title, those of the markdown.
+        drawn_from: Digest of what the pictures show, by which the next run finds them.
         plain: JSON-ready: what the command prints as a table, or with `--json`.
     """
 
     markdown: str
     pictures: Mapping[str, bytes]
+    drawn_from: str
     validation: str
     metrics: list[dict[str, str]]
     plain: dict[str, Any]
@@ -110,9 +116,12 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
         versions=", ".join(f"{library} {version}" for library, version in library_versions().items()),
         date=datetime.now(tz=UTC).isoformat(timespec="seconds"),
     )
-    label = "MAE (normalised)" if view.kind == "forecast" else "cross-entropy (nats)"
-    pictures = {"learning curves": learning_curves_png(results, metric_label=label)}
-    pictures |= example_pictures(background, seen=seen, model=f"{candidate.variant} {decision.candidate}")
+    drawn_from = digest_of_json([DRAWING_VERSION, name, candidate.version, [result.version for result in results]])
+    pictures = _kept_pictures(drawn_from, folder=store.report_folder(table.dataset, table.version))
+    if pictures is None:
+        label = "MAE (normalised)" if view.kind == "forecast" else "cross-entropy (nats)"
+        pictures = {"learning curves": learning_curves_png(results, metric_label=label)}
+        pictures |= example_pictures(background, seen=seen, model=f"{candidate.variant} {decision.candidate}")
     plain = {
         "dataset": table.dataset,
         "model": name,
@@ -132,6 +141,7 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
     return Made(
         markdown=report_markdown(report, pictures=pictures),
         pictures=pictures,
+        drawn_from=drawn_from,
         validation=validation_markdown(report),
         metrics=metrics_rows(report),
         plain=json.loads(json.dumps(plain)),
@@ -142,8 +152,22 @@ def keep(made: Made, *, table: TableRef, store: Store) -> None:
     """Keep the report beside the Data Docs of its table, and its pictures as files."""
     folder = store.report_folder(table.dataset, table.version)
     for title, png in made.pictures.items():
-        write_atomically(folder / f"{title.replace(' ', '-')}.png", png)
+        write_atomically(folder / _file_name(title), png)
+    write_json(folder / PICTURES, {"drawn_from": made.drawn_from, "titles": list(made.pictures)})
     write_atomically(folder / "report.md", made.markdown.encode())
+
+
+def _file_name(title: str) -> str:
+    return f"{title.replace(' ', '-')}.png"
+
+
+def _kept_pictures(drawn_from: str, *, folder: UPath) -> dict[str, bytes] | None:
+    """Return the pictures of the last report of this table if they show the same: drawing is most of a report's time."""
+    note = read_json(folder / PICTURES) if (folder / PICTURES).is_file() else {}
+    if note.get("drawn_from") != drawn_from:
+        return None
+    files = {title: folder / _file_name(title) for title in note["titles"]}
+    return {title: path.read_bytes() for title, path in files.items()} if all(p.is_file() for p in files.values()) else None
 
 
 def _beside(

@@ -287,8 +287,9 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
 
 def expectations(source: str) -> tuple[Expectation, ...]:
     """Return the suite over `validation_frame`; the sample is held to the same, but for its size and lengths."""
-    fewest, mean_tokens = 2, (20, 500)
+    fewest, most, mean_tokens = 2, None, (20, 500)
     if source == "keras":
+        most = 2 * _OFFICIAL_REVIEWS
         fewest, mean_tokens = int(2 * _OFFICIAL_REVIEWS * (1 - _EMPTY_REVIEWS_LIMIT)), (200, 270)
 
     def expect(severity: Severity, meaning: str, kind: str, **arguments: Any) -> Expectation:
@@ -303,7 +304,7 @@ def expectations(source: str) -> tuple[Expectation, ...]:
     def within(column: str, values: list[Any], **more: Any) -> dict[str, Any]:
         return {"kind": "column_values_to_be_in_set", "column": column, "value_set": values, **more}
 
-    rows: dict[str, Any] = {"kind": "table_row_count_to_be_between", "min_value": fewest, "max_value": 2 * _OFFICIAL_REVIEWS}
+    rows: dict[str, Any] = {"kind": "table_row_count_to_be_between", "min_value": fewest, "max_value": most}
     first_words: dict[str, Any] = {"kind": "column_min_to_be_between", "column": "min_rank", "min_value": 1, "max_value": 3}
     places: dict[str, Any] = {"kind": "compound_columns_to_be_unique", "column_list": ["split", "review"]}
     whole = ("review", "label", "n_tokens", "min_rank", "max_rank", "is_repeated")

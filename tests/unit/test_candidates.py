@@ -160,3 +160,24 @@ def test_by_hand_only_what_is_there_is_promoted(stage: Stage, reference: str) ->
 def test_validation_is_compared_under_the_name_of_the_test_score(stage: Stage) -> None:
     version = stage.registry.version(NAME, stage.better.version)
     assert validation_scores(version, dataset="jena") == {"mae_normalised": version.metrics["val_loss"]}
+
+
+def test_a_simple_reference_is_no_candidate_unless_it_is_allowed_to(stage: Stage) -> None:
+    """The better version stands in for a reference; the worse one does not beat the naive reference."""
+    reference = stage.better.model_copy(update={"variant": "ridge"})
+    decision = stage.decide(reference, stage.worse)
+    assert (decision.outcome, decision.candidate) == ("rejected", f"v{stage.worse.version}")
+    decision = stage.decide(reference, stage.worse, allow_references=True)
+    assert (decision.outcome, decision.candidate) == ("promoted", f"v{stage.better.version}")
+    stage.clear()
+
+
+def test_a_run_of_simple_references_alone_keeps_what_is(stage: Stage) -> None:
+    reference = stage.better.model_copy(update={"variant": "ridge"})
+    decision = stage.decide(reference)
+    assert (decision.outcome, decision.candidate, decision.champion) == ("kept", "v1", None)
+    assert decision.reason == (
+        "Kept no champion: only a simple reference was there, which a person may promote: retrain promote jena-sample@1"
+    )
+    assert stage.lines() == []
+    assert stage.aliases() == {}

@@ -32,6 +32,18 @@ def test_cudnn_where_it_can_else_xla(kind: str, recurrent_dropout: bool, expecte
     assert kernel_for(variant, device=Device(kind=kind, count=1, backend="tensorflow")) == expected
 
 
+def test_jax_compiles_every_step_and_chooses_for_itself() -> None:
+    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1)
+    expected = Kernel(use_cudnn="auto", jit_compile=True)
+    assert kernel_for(variant, device=Device(kind="gpu", count=1, backend="jax")) == expected
+
+
+def test_xla_is_left_out_on_several_devices() -> None:
+    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1, cudnn=False)
+    expected = Kernel(use_cudnn=False, jit_compile=False)
+    assert kernel_for(variant, device=Device(kind="gpu", count=2, backend="tensorflow")) == expected
+
+
 def test_the_device_of_this_process(keras: Any) -> None:
     assert prepare_device(1, require_gpu=False) == Device(kind="cpu", count=1, backend="tensorflow")
     import tensorflow as tf

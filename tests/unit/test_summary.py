@@ -82,3 +82,16 @@ def test_the_report_is_kept_beside_the_data_docs(trained: Any) -> None:
     assert (folder / "report.md").read_text(encoding="utf-8") == report.markdown
     assert report.plain["links"]["report"] == str(folder / "report.md")
     assert (folder / "index.html").is_file()
+
+
+def test_pictures_that_would_show_the_same_are_not_drawn_again(trained: Any) -> None:
+    first = made(trained, candidate="v1", champion=None)
+    summary.keep(first, table=trained.table, store=trained.store)
+    drawn = trained.store.report_folder("jena", trained.table.version) / "learning-curves.png"
+    assert drawn.read_bytes() == first.pictures["learning curves"]
+    drawn.write_bytes(b"taken from the file")
+    again = made(trained, candidate="v1", champion=None)
+    assert again.pictures == {**first.pictures, "learning curves": b"taken from the file"}
+    assert made(trained, candidate="v2", champion=None).pictures["learning curves"] == first.pictures["learning curves"]
+    drawn.unlink()
+    assert made(trained, candidate="v1", champion=None).pictures == first.pictures
