@@ -73,7 +73,6 @@ class ImdbLearner:
     def __init__(
         self, splits: Mapping[str, pa.Table], *, words: tuple[str, ...], network: keras.Model, variant: Variant, kernel: Kernel
     ) -> None:
-
         self.words = words
         self.reviews: dict[str, npt.NDArray[np.uint16]] = {name: padded_tokens(splits[name]["tokens"]) for name in SPLITS}
         self.labels: dict[str, Floats] = {name: splits[name]["label"].to_numpy().astype(np.float32) for name in SPLITS}

@@ -30,14 +30,7 @@ def gru_network(kernel: Kernel, *, dropout: float = 0.0) -> keras.Model:
     """Return GRU(32) and one linear output on windows of float32 `(batch, 240, 14)`."""
     import keras
 
-    return keras.Sequential(
-        [
-            keras.Input((STEPS, len(COLUMNS))),
-            keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout, use_cudnn=kernel.use_cudnn),
-            keras.layers.Dense(1),
-        ],
-        name="network",
-    )
+    return _chain(keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout, use_cudnn=kernel.use_cudnn))
 
 
 def _gru_dropout(kernel: Kernel) -> keras.Model:
@@ -47,28 +40,29 @@ def _gru_dropout(kernel: Kernel) -> keras.Model:
 def _gru_stacked(kernel: Kernel) -> keras.Model:
     import keras
 
-    return keras.Sequential(
-        [
-            keras.Input((STEPS, len(COLUMNS))),
-            keras.layers.GRU(32, return_sequences=True, use_cudnn=kernel.use_cudnn),
-            keras.layers.GRU(32, use_cudnn=kernel.use_cudnn),
-            keras.layers.Dense(1),
-        ],
-        name="network",
-    )
+    first = keras.layers.GRU(32, return_sequences=True, use_cudnn=kernel.use_cudnn)
+    return _chain(first, keras.layers.GRU(32, use_cudnn=kernel.use_cudnn))
 
 
 def _gru_bidirectional(kernel: Kernel) -> keras.Model:
     import keras
 
-    return keras.Sequential(
-        [
-            keras.Input((STEPS, len(COLUMNS))),
-            keras.layers.Bidirectional(keras.layers.GRU(32, use_cudnn=kernel.use_cudnn)),
-            keras.layers.Dense(1),
-        ],
-        name="network",
-    )
+    return _chain(keras.layers.Bidirectional(keras.layers.GRU(32, use_cudnn=kernel.use_cudnn)))
+
+
+def _linear(kernel: Kernel) -> keras.Model:
+    """Return one weight for each reading of the last week."""
+    import keras
+
+    del kernel
+    return _chain(keras.layers.Cropping1D((STEPS - RIDGE_STEPS, 0)), keras.layers.Flatten())
+
+
+def _chain(*layers: keras.layers.Layer) -> keras.Model:
+    """Return layers one after the other, between a window and one linear output."""
+    import keras
+
+    return keras.Sequential([keras.Input((STEPS, len(COLUMNS))), *layers, keras.layers.Dense(1)], name="network")
 
 
 def _gru_daily(kernel: Kernel) -> keras.Model:
@@ -86,22 +80,6 @@ def _gru_daily(kernel: Kernel) -> keras.Model:
     linear = layers.Dense(1, use_bias=False, kernel_initializer="zeros")(week)
     now = layers.Flatten()(layers.Cropping1D((STEPS - 1, 0))(readings))[:, TEMPERATURE : TEMPERATURE + 1]
     return keras.Model(readings, layers.Add()([layers.Dense(1)(state), linear, now]), name="network")
-
-
-def _linear(kernel: Kernel) -> keras.Model:
-    """Return one weight for each reading of the last week."""
-    import keras
-
-    del kernel
-    return keras.Sequential(
-        [
-            keras.Input((STEPS, len(COLUMNS))),
-            keras.layers.Cropping1D((STEPS - RIDGE_STEPS, 0)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(1),
-        ],
-        name="network",
-    )
 
 
 def _solve_ridge(learner: Any) -> None:

@@ -16,7 +16,7 @@ from tasks.evaluation import PRIMARY_METRIC, VALIDATION_METRIC
 from tasks.models import VIEWS, with_references
 from tasks.models.device import Device, kernel_for
 from tasks.models.fit import solve
-from tasks.models.spec import Variant, View
+from tasks.models.spec import Variant, View, Weather
 from tasks.models.verify import predict_file
 
 CPU = Device(kind="cpu", count=1, backend="tensorflow")
@@ -129,3 +129,23 @@ def test_a_variant_trains_exports_and_predicts(
     assert seen.prediction.shape == seen.truth.shape == seen.naive.shape == learner.targets("test").shape
     assert np.isfinite(seen.prediction).all()
     assert seen.scale > 0
+
+
+@every_view
+def test_what_pictures_show_is_what_was_predicted(keras: Any, tiny: Callable[[str], Any], view: View) -> None:
+    splits, normalisation = tiny(view.dataset)
+    variant = view.variants["gru_baseline"]
+    seen = view.test_view(view.learner(splits, normalisation, variant, kernel_for(variant, device=CPU), 0))
+    background = view.background(splits, normalisation)
+    if isinstance(background, Weather):
+        assert (np.diff(background.stamp) > np.timedelta64(0)).all()
+        rows = np.searchsorted(background.stamp, background.target_stamp)
+        assert (background.stamp[rows] == background.target_stamp).all()
+        np.testing.assert_allclose(background.temperature_degc[rows], seen.truth, atol=1e-3)
+        assert rows.min() >= background.first_test_row
+    else:
+        assert background.lengths.max() <= background.read_tokens
+        assert len(background.lengths) == splits["train"].num_rows
+        words = dict(zip(splits["words"]["rank"].to_pylist(), splits["words"]["word"].to_pylist(), strict=True))
+        review = splits["test"]["tokens"][3].as_py()
+        assert background.text(3).split() == [words.get(token - 3, "…") for token in review if token != 1]

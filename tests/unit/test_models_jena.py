@@ -17,6 +17,7 @@ from storage.errors import DataError
 from tasks.datasets.jena import COLUMNS
 from tasks.datasets.spec import SPLITS
 from tasks.models.jena import VIEW, window_rows
+from tasks.models.jena_networks import RIDGE_PENALTY
 from tasks.models.spec import Kernel
 
 PLAIN = Kernel(use_cudnn=False, jit_compile=False)
@@ -228,3 +229,24 @@ def test_the_sample_is_learnt(keras: Any, tiny: Callable[[str], Any]) -> None:
         for batch in learner.batches(seed=0, epoch=0, steps=25)[1]
     ]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_ridge_is_the_regression_on_the_last_week_by_its_formula(keras: Any) -> None:
+    """In its dual form, w = X'(XX' + aI)⁻¹ y on centred values, with every lag gathered by hand."""
+    _, _, splits, normalisation = simple_splits()
+    variant = VIEW.variants["ridge"]
+    learner = VIEW.learner(splits, normalisation, variant, PLAIN, 0)
+    variant.solve(learner)
+
+    def week(row: int) -> np.ndarray:
+        return np.concatenate([learner.table[row - lag] for lag in range(1008, 0, -6)]).astype(np.float64)
+
+    rows = learner.rows["train"]
+    inputs, targets = np.array([week(row) for row in rows]), learner.table[rows + 144, 1].astype(np.float64)
+    centre, level = inputs.mean(axis=0), targets.mean()
+    centred = inputs - centre
+    weights = centred.T @ np.linalg.solve(centred @ centred.T + RIDGE_PENALTY * np.eye(len(rows)), targets - level)
+    asked = learner.rows["test"][:20]
+    expected = np.array([(week(row) - centre) @ weights + level for row in asked])
+    np.testing.assert_allclose(learner.predict_rows(asked), expected, atol=2e-4)
+    assert expected.std() > 0.05
