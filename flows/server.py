@@ -4,46 +4,95 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flows.service import running_api
+from flows.service import answers, running_api
+from storage.errors import RetrainError
 from storage.layout import Store
+
+START_S = 120
+STOP_S = 10
 
 
 @contextmanager
-def prefect_server(store: Store) -> Iterator[str]:
+def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
     """Give the address of a Prefect API; start a server on loopback when neither `PREFECT_API_URL` nor `make up` has one.
 
     The server keeps its runs in the store, so a lasting server on the same store shows them later. Trainings run in
     processes of their own and find it through the environment.
+
+    Args:
+        store: Whose Prefect database it is.
+        meanwhile: What can be done while a server starts, such as imports: that takes as long as the start itself.
+
+    Raises:
+        RetrainError: The server ended, or did not answer in time.
     """
     named = os.environ.get("PREFECT_API_URL") or running_api(store)
     if named:
         os.environ["PREFECT_API_URL"] = named
+        meanwhile()
         yield named
         return
     if store.is_local:
         os.environ.setdefault("PREFECT_HOME", str(store.prefect_folder))
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    server = _start(port)
+    try:
+        # Prefect reads it when it is imported, which `meanwhile` does.
+        os.environ["PREFECT_API_URL"] = f"{address}/api"
+        meanwhile()
+        _wait_for(server, health=f"{address}/api/health")
+        from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    server = SubprocessASGIServer()
+        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+            _free_what_the_dead_hold()
+            try:
+                yield f"{address}/api"
+            finally:
+                _send_what_is_queued()
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        server.terminate()
+        try:
+            server.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _start(port: int) -> subprocess.Popen[bytes]:
+    """Start Prefect's temporary server: the command and the variables of its own `SubprocessASGIServer`.
+
+    That class would import the whole server here first, which takes seconds, and then wait idly.
+    """
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     # Ctrl-C reaches every process of a terminal; the server must outlive the run, which tells it how it ended.
     inherited = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        server.start(timeout=120)
+        return subprocess.Popen([*command, *options], env={**os.environ, **own})
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, inherited)
-    os.environ["PREFECT_API_URL"] = server.api_url
-    try:
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
-            _free_what_the_dead_hold()
-            yield server.api_url
-    finally:
-        _send_what_is_queued()
-        del os.environ["PREFECT_API_URL"]
-        server.stop()
+
+
+def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
+    deadline_s = time.monotonic() + START_S
+    while not answers(health):
+        if server.poll() is not None:
+            raise RetrainError(f"Prefect's server ended with code {server.returncode} as it started: run again, or `make up`")
+        if time.monotonic() > deadline_s:
+            raise RetrainError(f"Prefect's server did not answer within {START_S} s: the machine is too busy, run again later")
+        time.sleep(0.1)
 
 
 def _free_what_the_dead_hold() -> None:

@@ -126,7 +126,7 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         addresses = {name: service.address(name) for name in PORTS}
         write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
     for name in PORTS:
-        _wait(lambda name=name: _answers(service.address(name) + HEALTH[name]), what=name, service=service)  # type: ignore[misc]
+        _wait(lambda name=name: answers(service.address(name) + HEALTH[name]), what=name, service=service)  # type: ignore[misc]
         say(f"{name:<8} {service.address(name)}")
     for pool in POOLS:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
@@ -211,7 +211,7 @@ def running_api(store: Store) -> str | None:
     if addresses is None or not addresses.is_file():
         return None
     base = str(read_json(addresses)["prefect"])
-    return f"{base}/api" if _answers(base + HEALTH["prefect"]) else None
+    return f"{base}/api" if answers(base + HEALTH["prefect"]) else None
 
 
 def _as_started(service: Service) -> Service:
@@ -263,7 +263,8 @@ def _wait(is_there: Callable[[], bool], *, what: str, service: Service) -> None:
         time.sleep(0.5)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Tell whether a server answers with success."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  (an address of our own)
             return bool(answer.status == 200)

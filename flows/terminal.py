@@ -45,7 +45,7 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     from flows.server import prefect_server
 
     results = []
-    with prefect_server(store):
+    with prefect_server(store, meanwhile=_import_what_runs_use):
         from flows.retrain import retrain
 
         with _stopped_at_once(), _shown(console, store=store):
@@ -59,6 +59,13 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
             f"Took {timedelta(seconds=round(time.monotonic() - started))}. More: `retrain models`, `retrain show MODEL`."
         )
     return results
+
+
+def _import_what_runs_use() -> None:
+    """Import what every run needs, which takes seconds."""
+    import mlflow.tracking  # noqa: F401
+
+    import flows.retrain  # noqa: F401
 
 
 def reproduce_all(
