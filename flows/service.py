@@ -192,8 +192,7 @@ def serve(pool: str) -> None:
 def until(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:
     """Wait for a process that leads a group of its own, or end the group when told to; return its exit code.
 
-    Prefect's worker cancels itself when it is told to end, and now and then swallows that in the middle of a request: it
-    must end all the same, and its runs with it.
+    Prefect's worker was seen to run on for a minute after it was told to end; it must end all the same, and its runs with it.
     """
     while process.poll() is None and not stopped.wait(0.5):
         pass
