@@ -27,6 +27,12 @@ def database_lock(address: str) -> AbstractContextManager[Any]:
     return FileLock(lock)
 
 
+def import_mlflow() -> None:
+    """Import what the registry uses of MLflow, which takes seconds, with its telemetry and its notes off from the first line."""
+    with quiet():
+        import mlflow.tracking  # noqa: F401
+
+
 def save_model(model: Any, folder: Path, described: Any, *, signature: Any, requirements: Sequence[str]) -> None:
     """Write the model in MLflow's layout, without the pickle that MLflow makes of registered Keras layers.
 
