@@ -52,10 +52,17 @@ def retrain(
 
 
 def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: TrainSettings) -> tuple[ModelRef, ...]:
-    """Train what no equal training has made before, each variant in a process or on a worker of its own."""
-    standing = {variant: steps.find_trained(table, variant, settings) for variant in variants}
-    running = {variant: train_somewhere.submit(table, variant, settings) for variant, model in standing.items() if model is None}
-    return tuple(model or running[variant].result() for variant, model in standing.items())
+    """Train what no equal training has made before, each network in a process or on a worker of its own.
+
+    The simple references are computed here meanwhile: in the pool, one would keep a network from starting.
+    """
+    models = {variant: steps.find_trained(table, variant, settings) for variant in variants}
+    missing = [variant for variant, model in models.items() if model is None]
+    here = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
+    running = {variant: train_somewhere.submit(table, variant, settings) for variant in missing if variant not in here}
+    models |= {variant: train_somewhere(table, variant, settings) for variant in here}
+    models |= {variant: future.result() for variant, future in running.items()}
+    return tuple(model for model in models.values() if model is not None)
 
 
 def main() -> None:

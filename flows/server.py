@@ -51,9 +51,10 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
         os.environ["PREFECT_API_URL"] = f"{address}/api"
         meanwhile()
         _wait_for(server, health=f"{address}/api/health")
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+        # Nothing on such a server waits for signs of life, and every flow would wait up to a second for their sender to end.
+        with temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             _free_what_the_dead_hold()
             try:
                 yield f"{address}/api"

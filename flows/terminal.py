@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     from flows.server import prefect_server
 
     results = []
-    with prefect_server(store, meanwhile=_import_what_runs_use):
+    # The first server of a store makes its database, which takes longer than all imports; a later one is there sooner.
+    is_first = store.is_local and not store.prefect_folder.exists()
+    with prefect_server(store, meanwhile=partial(_import_what_runs_use, training=is_first)):
         from flows.retrain import retrain
 
         with _stopped_at_once(), _shown(console, store=store):
@@ -61,12 +64,18 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     return results
 
 
-def _import_what_runs_use() -> None:
-    """Import what every run needs, which takes seconds."""
+def _import_what_runs_use(*, training: bool) -> None:
+    """Import what every run needs, which takes seconds, and what validates and trains when it will surely be needed."""
     import flows.retrain  # noqa: F401
     from storage.mlflow_quirks import import_mlflow
 
     import_mlflow()
+    if training:
+        from tasks.expectations import import_great_expectations
+        from tasks.models.device import import_keras
+
+        import_great_expectations()
+        import_keras()
 
 
 def reproduce_all(

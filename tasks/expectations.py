@@ -162,6 +162,12 @@ def _complaint(outcome: Outcome) -> str:
     )
 
 
+def import_great_expectations() -> None:
+    """Import what validation uses, which takes seconds."""
+    with _quiet():
+        import great_expectations.expectations  # noqa: F401
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Great Expectations' telemetry off and its own deprecation warnings from the reader."""

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -69,10 +69,12 @@ def _is_no_fault_of_input(task: Any, run: Any, state: State[Any]) -> bool:
 def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
     """Train a variant on a device of this host; its progress shows in the run and in the terminal."""
     store = Store.from_environment()
-    on_gpu = not variant_named(variant, dataset=table.dataset).is_reference and (settings.require_gpu or site_requires_gpu())
+    is_reference = variant_named(variant, dataset=table.dataset).is_reference
+    on_gpu = not is_reference and (settings.require_gpu or site_requires_gpu())
     device = prepare_device(settings.threads, require_gpu=on_gpu)
     key = learning.training_key(table, variant=variant, settings=settings)
-    with _lease(device, threads=settings.threads):
+    # A reference is done in seconds, and waits for nobody.
+    with nullcontext() if is_reference else _lease(device, threads=settings.threads):
         show = _ProgressShow(f"{table.dataset} {variant}", key=key, store=store)
         fitted = learning.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=show)
         show.close()

@@ -43,9 +43,7 @@ def prepare_device(threads: int, *, require_gpu: bool) -> Device:
     Raises:
         DeviceError: A GPU is required and there is none.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    _keep_programs()
+    import_keras()
     with _native_stderr_silenced():
         import keras
 
@@ -57,6 +55,15 @@ def prepare_device(threads: int, *, require_gpu: bool) -> Device:
             f"{backend}: run on a GPU worker, install the CUDA build, or turn require_gpu off"
         )
     return Device(kind="gpu" if gpus else "cpu", count=len(gpus) or 1, backend=backend)
+
+
+def import_keras() -> None:
+    """Import Keras and its backend, which takes seconds, with all set that they read as they are imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    _keep_programs()
+    with _native_stderr_silenced():
+        import keras  # noqa: F401
 
 
 def _keep_programs() -> None:

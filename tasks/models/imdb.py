@@ -171,7 +171,7 @@ def _learner(
 
     del normalisation
     keras.utils.set_random_seed(seed)
-    return ImdbLearner(splits, words=_words(splits), network=variant.network(kernel), variant=variant, kernel=kernel)
+    return ImdbLearner(splits, words=_words(splits), network=variant.build(kernel), variant=variant, kernel=kernel)
 
 
 def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], exported: keras.Model) -> ImdbLearner:

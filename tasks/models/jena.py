@@ -166,7 +166,7 @@ def _learner(
     import keras
 
     keras.utils.set_random_seed(seed)
-    return JenaLearner(splits, normalisation, network=variant.network(kernel), variant=variant, kernel=kernel)
+    return JenaLearner(splits, normalisation, network=variant.build(kernel), variant=variant, kernel=kernel)
 
 
 def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], exported: keras.Model) -> JenaLearner:

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tasks.models.cells import compiled_well
+
 if TYPE_CHECKING:
     import keras
 
@@ -93,6 +95,10 @@ class Variant:
     cudnn: bool = True
     tutorial_best: float | None = None
     solve: Callable[[Any], None] | None = None
+
+    def build(self, kernel: Kernel) -> keras.Model:
+        """Return the network for a kernel, with new weights."""
+        return compiled_well(self.network(kernel), kernel=kernel)
 
     @property
     def is_reference(self) -> bool:

@@ -68,7 +68,7 @@ def test_a_variant_is_described(view: View, variant: Variant) -> None:
 @every_variant
 def test_what_cudnn_can_run_is_declared(keras: Any, view: View, variant: Variant) -> None:
     """On a GPU the flag chooses the kernel: a wrong one raises there, or leaves cuDNN unused."""
-    network = variant.network(kernel_for(variant, device=CPU))
+    network = variant.build(kernel_for(variant, device=CPU))
     loops = (keras.layers.SimpleRNN, keras.layers.GRU, keras.layers.LSTM)
     recurrent = [layer for layer in network._flatten_layers() if isinstance(layer, loops)]
     assert bool(recurrent) != variant.is_reference
