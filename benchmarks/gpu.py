@@ -84,5 +84,5 @@ def _row(bench: Bench, *, worker: Worker, name: str, values: dict[str, Any]) -> 
     kernel = described["kernel"]
     values[name] = {"described": described, "first": first, "turns": turns}
     imported = "yes" if described["tensorflow_imported"] else "no"
-    told = f"use_cudnn={kernel['use_cudnn']}, jit_compile={kernel['jit_compile']}"
+    told = ", ".join(f"{name}={value}" for name, value in kernel.items())
     return name, told, step_ms.text(digits=1), f"{first['whole_s']:.1f}", f"{first['loss']:.4f}", imported

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import DataError
-from tasks.models.parallel import take_step
+from tasks.models.parallel import grouped, take_steps
 from tasks.models.spec import Budget, Learner
 
 Curves = dict[str, list[float]]
@@ -150,13 +150,15 @@ def _run_epoch(
     sums: dict[str, float] = {}
     examples = 0
     reported = time.perf_counter()
-    for step, batch in enumerate(batches, start=1):
-        size = len(batch.inputs)
-        if schedule:
-            done = (epoch + (step - 1) / total) / budget.epochs
+    step = 0
+    for group in grouped(batches):
+        size = sum(len(batch.inputs) for batch in group)
+        if schedule:  # such a variant takes its steps one by one
+            done = (epoch + step / total) / budget.epochs
             learner.optimizer.learning_rate = learner.variant.learning_rate * schedule(done)
-        for name, value in take_step(batch).items():
+        for name, value in take_steps(group).items():
             sums[name] = sums.get(name, 0.0) + float(value) * size
+        step += len(group)
         examples += size
         if time.perf_counter() - reported > REPORT_EVERY_S:
             reported = time.perf_counter()

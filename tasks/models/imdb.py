@@ -84,7 +84,7 @@ class ImdbLearner:
         self.optimizer = variant.optimizer(variant.learning_rate)
         self.optimizer.build(network.trainable_variables)
         self._drops = any(getattr(layer, "dropout", 0) or getattr(layer, "recurrent_dropout", 0) for layer in network.layers)
-        self._jit_compile = kernel.jit_compile
+        self._kernel = kernel
         self._models: dict[tuple[int, bool], keras.Model] = {}
 
     def _model(self, width: int, *, training: bool) -> keras.Model:
@@ -97,7 +97,11 @@ class ImdbLearner:
         if key not in self._models:
             model = shared_prefix_model(self.network, width) if shares else padded_model(self.network, width)
             model.compile(
-                optimizer=self.optimizer, loss="binary_crossentropy", metrics=["accuracy"], jit_compile=self._jit_compile
+                optimizer=self.optimizer,
+                loss="binary_crossentropy",
+                metrics=["accuracy"],
+                jit_compile=self._kernel.jit_compile,
+                steps_per_execution=self._kernel.steps_per_execution,
             )
             self._models[key] = model
         return self._models[key]

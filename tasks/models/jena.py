@@ -101,7 +101,12 @@ class JenaLearner:
         self.variant = variant
         self.optimizer = variant.optimizer(variant.learning_rate)
         self.optimizer.build(network.trainable_variables)
-        self.model.compile(optimizer=self.optimizer, loss="mae", jit_compile=kernel.jit_compile)
+        self.model.compile(
+            optimizer=self.optimizer,
+            loss="mae",
+            jit_compile=kernel.jit_compile,
+            steps_per_execution=kernel.steps_per_execution,
+        )
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
         """Return windows drawn without replacement; where there are too few, all of them come before one comes again."""

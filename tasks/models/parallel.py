@@ -1,8 +1,8 @@
-"""One training on several devices: each takes its part of every batch, and all of them take the same step."""
+"""How steps are taken: one by one, many in one call, or on several devices that each take their part of every batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,38 @@ def on_every(device: Device) -> Iterator[None]:
     names = [f"/{device.kind.upper()}:{number}" for number in range(device.count)]
     with tf.distribute.MirroredStrategy(names).scope():
         yield
+
+
+def take_steps(batches: Sequence[Batch]) -> dict[str, float]:
+    """Take the steps of batches of one model and one size, and return their figures, means over all examples.
+
+    A model that was compiled for many steps an execution takes them without returning to Python in between.
+    """
+    if len(batches) == 1:
+        return take_step(batches[0])
+    import tensorflow as tf
+
+    model = batches[0].model
+    model._maybe_symbolic_build(data_batch=(batches[0].inputs, batches[0].targets, None))
+    model.make_train_function()
+    model.reset_metrics()
+    stacked = (np.stack([batch.inputs for batch in batches]), np.stack([batch.targets for batch in batches]))
+    # What `fit` does with a data set; it would set up callbacks and more for every group.
+    figures = model.train_function(iter(tf.data.Dataset.from_tensor_slices(stacked)))
+    return {name: float(value) for name, value in figures.items()}
+
+
+def grouped(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """Put together what one execution takes: consecutive batches of one model and size, as many as it was compiled for."""
+    group: list[Batch] = []
+    for batch in batches:
+        fits = bool(group) and group[0].model is batch.model and len(group[0].inputs) == len(batch.inputs)
+        if group and not (fits and len(group) < batch.model.steps_per_execution):
+            yield group
+            group = []
+        group.append(batch)
+    if group:
+        yield group
 
 
 def take_step(batch: Batch) -> dict[str, float]:

@@ -27,10 +27,12 @@ class Kernel:
     Attributes:
         use_cudnn: Passed to the Keras layer: True raises where cuDNN cannot, False never tries, `auto` is for export.
         jit_compile: Whether the step is compiled by XLA, which cannot hold a cuDNN call.
+        steps_per_execution: Steps that are taken without returning to Python in between.
     """
 
     use_cudnn: Literal["auto"] | bool
     jit_compile: bool
+    steps_per_execution: int = 1
 
 
 def rmsprop(learning_rate: float) -> keras.Optimizer:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from storage.errors import DeviceError
+from tasks.models import VIEWS
 from tasks.models.device import Device, _keep_programs, kernel_for, prepare_device
 from tasks.models.spec import Kernel, Variant
 
@@ -18,8 +19,8 @@ from tasks.models.spec import Kernel, Variant
 @pytest.mark.parametrize(
     ("kind", "recurrent_dropout", "expected"),
     [
-        ("gpu", False, Kernel(use_cudnn=True, jit_compile=False)),
-        ("gpu", True, Kernel(use_cudnn=False, jit_compile=True)),
+        ("gpu", False, Kernel(use_cudnn=True, jit_compile=False, steps_per_execution=50)),
+        ("gpu", True, Kernel(use_cudnn=False, jit_compile=True, steps_per_execution=50)),
         ("cpu", False, Kernel(use_cudnn=False, jit_compile=True)),
         ("cpu", True, Kernel(use_cudnn=False, jit_compile=True)),
     ],
@@ -42,6 +43,40 @@ def test_xla_is_left_out_on_several_devices() -> None:
     variant = Variant(name="any", summary="", network=lambda _: None, epochs=1, cudnn=False)
     expected = Kernel(use_cudnn=False, jit_compile=False)
     assert kernel_for(variant, device=Device(kind="gpu", count=2, backend="tensorflow")) == expected
+
+
+def test_a_scheduled_rate_is_set_before_every_step() -> None:
+    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1, schedule=lambda done: 1.0 - done)
+    assert kernel_for(variant, device=Device(kind="gpu", count=1, backend="tensorflow")).steps_per_execution == 1
+
+
+# What every variant takes on one GPU: cuDNN (no XLA) or XLA (no cuDNN), and the steps of an execution.
+ON_A_GPU = {
+    ("jena", "gru_baseline"): (True, False, 50),
+    ("jena", "gru_dropout"): (False, True, 50),
+    ("jena", "gru_stacked"): (True, False, 50),
+    ("jena", "gru_bidirectional"): (True, False, 50),
+    ("jena", "gru_daily"): (True, False, 1),
+    ("jena", "ridge"): (False, True, 50),
+    ("imdb", "gru_baseline"): (True, False, 50),
+    ("imdb", "gru_dropout"): (False, True, 50),
+    ("imdb", "simple_rnn"): (False, True, 50),
+    ("imdb", "lstm"): (True, False, 50),
+    ("imdb", "gru_bidirectional"): (True, False, 50),
+    ("imdb", "gru_pooled"): (False, True, 1),
+    ("imdb", "tfidf_logistic"): (False, True, 50),
+}
+
+
+def test_the_kernel_of_every_variant_on_a_gpu() -> None:
+    gpu = Device(kind="gpu", count=1, backend="tensorflow")
+    found = {
+        (dataset, name): (kernel.use_cudnn, kernel.jit_compile, kernel.steps_per_execution)
+        for dataset, view in VIEWS.items()
+        for name, variant in view.variants.items()
+        for kernel in [kernel_for(variant, device=gpu)]
+    }
+    assert found == ON_A_GPU
 
 
 def test_the_device_of_this_process(keras: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from storage.errors import DataError
 from tasks.models.fit import Fitted, Progress, fit
+from tasks.models.parallel import grouped
 from tasks.models.spec import Batch, Budget, Variant, averaged_adam, cosine
 
 EXAMPLES, STEPS, FEATURES = 38, 4, 3
@@ -275,3 +276,34 @@ def test_weights_are_prepared_once(keras: Any) -> None:
     assert prepared == [learner]
     train(Learner(keras, prepare=prepared.append), epochs=2, checkpoint=kept.checkpoints[0])
     assert prepared == [learner]
+
+
+def test_steps_are_put_together_by_model_and_size_as_many_as_fit() -> None:
+    class Compiled:
+        steps_per_execution = 2
+
+    one, other = Compiled(), Compiled()
+
+    def batch(model: Any, size: int) -> Batch:
+        return Batch(model, np.zeros((size, 1), np.float32), np.zeros((size, 1), np.float32))
+
+    given = [batch(one, 4), batch(one, 4), batch(one, 4), batch(other, 4), batch(other, 3)]
+    assert list(grouped(given)) == [given[:2], given[2:3], given[3:4], given[4:]]
+    assert list(grouped([])) == []
+
+
+def test_many_steps_in_one_call_are_the_same_steps(keras: Any) -> None:
+    """Three batches of 16, 16 and 6: the first two go together, and the shorter one alone."""
+    found = {}
+    for steps_per_execution in (1, 5):
+        learner = Learner(keras, recurrent=True, dropout=0.2)
+        learner.network.compile(
+            optimizer=learner.optimizer, loss="mae", jit_compile=True, steps_per_execution=steps_per_execution
+        )
+        groups = list(grouped(learner.batches(seed=0, epoch=0, steps=None)[1]))
+        assert [len(group) for group in groups] == ([1, 1, 1] if steps_per_execution == 1 else [2, 1])
+        fitted = fit(learner, budget=Budget(2, None, 2), seed=0, is_better=lambda new, old: True)
+        found[steps_per_execution] = (fitted.curves["loss"], learner.network.get_weights())
+    np.testing.assert_allclose(found[5][0], found[1][0], rtol=1e-6)
+    for ours, theirs in zip(found[5][1], found[1][1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
