@@ -75,12 +75,16 @@ def _keep_programs() -> None:
     processor, because a program of one processor may not run on another.
     """
     flags = os.environ.get("TF_XLA_FLAGS", "")
+    try:
+        version = importlib.metadata.version("tensorflow")
+    except importlib.metadata.PackageNotFoundError:  # another backend of Keras
+        return
     if "persistent_cache" in flags:  # a person chose a place
         return
     cpuinfo = Path("/proc/cpuinfo")
     processor = cpuinfo.read_text(encoding="utf-8").split("\n\n")[0] if cpuinfo.is_file() else platform.processor()
     same = [line for line in processor.splitlines() if line.startswith(("model name", "flags", "Features"))]
-    mark = hashlib.sha256("\n".join([importlib.metadata.version("tensorflow"), platform.machine(), *same]).encode())
+    mark = hashlib.sha256("\n".join([version, platform.machine(), *same]).encode())
     folder = programs_folder(mark.hexdigest()[:16])
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -167,5 +168,14 @@ def test_a_place_that_a_person_chose_stays(flags: pytest.MonkeyPatch) -> None:
 
 def test_without_a_folder_nothing_is_kept(flags: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "retrain").write_text("a file where the folder should be")
+    _keep_programs()
+    assert "TF_XLA_FLAGS" not in os.environ
+
+
+def test_without_tensorflow_nothing_is_kept(flags: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    flags.setattr(importlib.metadata, "version", missing)
     _keep_programs()
     assert "TF_XLA_FLAGS" not in os.environ
