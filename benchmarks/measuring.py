@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from benchmarks.remarks import remarks_on
+
 Measured = TypeVar("Measured")
 
 
@@ -163,6 +165,8 @@ def document(parts: Mapping[str, Mapping[str, Any]]) -> str:
     if goals:
         rows = [(goal["what"], goal["against"], goal["measured"], goal["aim"], _REACHED[goal["reached"]]) for goal in goals]
         blocks += ["## Aims", markdown_table(("what", "against", "measured", "aim", "reached"), rows)]
+        told = remarks_on(goals)
+        blocks += ["### What fell short, and why", *told] if told else []
     for name, part in parts.items():
         blocks += [f"## {name.capitalize()}", _told(part["circumstances"])]
         for table in part["tables"]:

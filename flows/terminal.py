@@ -46,9 +46,9 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     from flows.server import prefect_server
 
     results = []
-    # The first server of a store makes its database, which takes longer than all imports; a later one is there sooner.
-    is_first = store.is_local and not store.prefect_folder.exists()
-    with prefect_server(store, meanwhile=partial(_import_what_runs_use, training=is_first)):
+    # A store without tables has a new server too, which makes its database first: that takes longer than all imports.
+    is_new = not any(store.table_folder(parameters["dataset"], "any").parent.exists() for parameters in plan)
+    with prefect_server(store, meanwhile=partial(_import_what_runs_use, training=is_new)):
         from flows.retrain import retrain
 
         with _stopped_at_once(), _shown(console, store=store):

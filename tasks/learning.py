@@ -27,7 +27,7 @@ from tasks.config import TrainSettings
 from tasks.evaluation import classification_scores, forecast_scores
 from tasks.models import variant_named, view_named
 from tasks.models.layers import register_layers
-from tasks.models.spec import Budget, Learner, View
+from tasks.models.spec import Budget, Learner, Variant, View
 from tasks.preparation import read_splits
 
 # Raised by hand whenever an equal configuration would train to other weights.
@@ -87,6 +87,11 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
     return digest_of_json(content, length=KEY_DIGITS)
 
 
+def threads_for(variant: Variant, *, settings: TrainSettings) -> int:
+    """Return the threads of a training; a simple reference has one, as has what else the process of a run computes."""
+    return 1 if variant.is_reference else settings.threads
+
+
 def fit_variant(
     table: TableRef, *, variant: str, settings: TrainSettings, store: Store, on_progress: Callable[[Any], None]
 ) -> FittedRef:
@@ -102,7 +107,8 @@ def fit_variant(
     from tasks.models.parallel import on_every
 
     view, chosen = view_named(table.dataset), variant_named(variant, dataset=table.dataset)
-    device = prepare_device(settings.threads, require_gpu=settings.require_gpu and not chosen.is_reference)
+    threads = threads_for(chosen, settings=settings)
+    device = prepare_device(threads, require_gpu=settings.require_gpu and not chosen.is_reference)
     key = training_key(table, variant=variant, settings=settings)
     folder = store.checkpoint_folder(table.version, key)
     reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder))

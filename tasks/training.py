@@ -69,12 +69,12 @@ def _is_no_fault_of_input(task: Any, run: Any, state: State[Any]) -> bool:
 def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
     """Train a variant on a device of this host; its progress shows in the run and in the terminal."""
     store = Store.from_environment()
-    is_reference = variant_named(variant, dataset=table.dataset).is_reference
-    on_gpu = not is_reference and (settings.require_gpu or site_requires_gpu())
-    device = prepare_device(settings.threads, require_gpu=on_gpu)
+    chosen = variant_named(variant, dataset=table.dataset)
+    on_gpu = not chosen.is_reference and (settings.require_gpu or site_requires_gpu())
+    device = prepare_device(learning.threads_for(chosen, settings=settings), require_gpu=on_gpu)
     key = learning.training_key(table, variant=variant, settings=settings)
     # A reference is done in seconds, and waits for nobody.
-    with nullcontext() if is_reference else _lease(device, threads=settings.threads):
+    with nullcontext() if chosen.is_reference else _lease(device, threads=settings.threads):
         show = _ProgressShow(f"{table.dataset} {variant}", key=key, store=store)
         fitted = learning.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=show)
         show.close()

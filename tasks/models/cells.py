@@ -58,7 +58,7 @@ def _cell_class() -> type[Any]:
 def compiled_well(network: keras.Model, *, kernel: Kernel) -> keras.Model:
     """Return the network, its recurrent layers ready to be compiled by XLA where the kernel is that.
 
-    Layers that hand out their last output, without dropout, run as the loops of `tasks.models.loops`; other GRUs get the cell
+    Layers that hand out their last output run as the loops of `tasks.models.loops`; other GRUs get the cell
     above. Keras slices the gates out of one product, and the gradient of a slice is a sum of padded arrays, which XLA computes
     number by number; that of a split is one concatenation. Weights, results and what is saved are the same. Steps on one
     thread of an AMD EPYC, before and after: Jena `gru_baseline` 28 and 22 ms, `gru_dropout` 44 and 34 ms; IMDB `simple_rnn` 23
@@ -91,27 +91,66 @@ def _is_plain(layer: keras.layers.Layer) -> bool:
     if type(layer) not in _kinds():
         return False
     cell = layer.cell
-    usual = cell.activation is keras.activations.tanh and cell.use_bias and not (cell.dropout or cell.recurrent_dropout)
+    usual = cell.activation is keras.activations.tanh and cell.use_bias
     gates = getattr(cell, "recurrent_activation", keras.activations.sigmoid) is keras.activations.sigmoid
     forward = not (layer.return_sequences or layer.go_backwards or layer.stateful or layer.unroll)
     return usual and gates and forward and getattr(cell, "reset_after", True)
 
 
-def _inner_loop(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:  # noqa: FBT001, FBT002
+def states_after(layer: Any, step: Any, *, repeats: int, training: bool) -> list[Any]:
+    """Return the states of a recurrent layer after it read one and the same step many times, from its usual first states.
+
+    Args:
+        layer: It may have been built without `return_state`.
+        step: float32 `(1, 1, features)`.
+        repeats: How many times.
+        training: Whether gradients and dropout are wanted.
+    """
+    import keras
+
+    first = layer.get_initial_state(1)
+    if _runs_as_loop(layer):
+        return list(_inner_loop(layer, step, first, None, training=training, repeats=repeats)[2])
+    # `inner_loop` is what the layer itself calls; unlike `call` it hands out the states.
+    steps = keras.ops.repeat(step, repeats, axis=1)
+    return list(layer.inner_loop(sequences=steps, initial_state=first, mask=None, training=training)[2])
+
+
+def _runs_as_loop(layer: Any) -> bool:
+    return "inner_loop" in vars(layer)
+
+
+def _inner_loop(
+    layer: Any,
+    sequences: Any,
+    initial_state: Any,
+    mask: Any,
+    training: bool = False,  # noqa: FBT001, FBT002  (Keras's own signature)
+    *,
+    repeats: int | None = None,
+) -> Any:
     """Stand in for the layer's own `inner_loop`: float32 `(batch, steps, features)` to last output, outputs, last states."""
     import tensorflow as tf
 
-    del training
     if mask is not None:
         raise NotImplementedError(f"{layer.name} got a mask: its loop reads padding like any other token")
     kind, cell = _kinds()[type(layer)], layer.cell
     kernel, recurrent_kernel, bias = (tf.convert_to_tensor(one) for one in (cell.kernel, cell.recurrent_kernel, cell.bias))
+    initial = list(initial_state) if isinstance(initial_state, list | tuple) else [initial_state]
     last = loops.last_states(
         kind,
         tf.transpose(sequences, (1, 0, 2)),
-        initial=list(initial_state) if isinstance(initial_state, list | tuple) else [initial_state],
+        initial=initial,
         kernel=kernel,
         recurrent_kernel=recurrent_kernel,
         biases=tf.unstack(bias) if kind is loops.GRU else [bias],
+        input_masks=_listed(cell.get_dropout_mask(sequences[:, 0])) if training and cell.dropout else None,
+        state_masks=_listed(cell.get_recurrent_dropout_mask(initial[0])) if training and cell.recurrent_dropout else None,
+        repeats=repeats,
     )
     return last[0], last[0], last
+
+
+def _listed(masks: Any) -> list[Any]:
+    """Return one mask for all gates, or one for each, as a list: Keras's cells make either."""
+    return masks if isinstance(masks, list) else [masks]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from tasks.models.cells import states_after
+
 if TYPE_CHECKING:
     import keras
 
@@ -63,18 +65,11 @@ def shared_prefix_model(network: keras.Model, width: int) -> keras.Model:
             self.embedding, self.recurrent = embedding, recurrent
 
         def call(self, tokens: Any, training: bool | None = None) -> Any:  # noqa: FBT001  (Keras's own signature)
-            zeros = keras.ops.zeros((1, padding), dtype="int32")
-            states = self._last_states(self.embedding(zeros), training=training)
+            step = self.embedding(keras.ops.zeros((1, 1), dtype="int32"))
+            states = states_after(self.recurrent, step, repeats=padding, training=bool(training))
             batch = keras.ops.shape(tokens)[0]
             spread = [keras.ops.broadcast_to(state, (batch, state.shape[-1])) for state in states]
             return self.recurrent(self.embedding(tokens), initial_state=spread, training=training)
-
-        def _last_states(self, embedded: Any, *, training: bool | None) -> list[Any]:
-            # `inner_loop` is what the layer itself calls; unlike `call` it hands out the states of a layer that
-            # was built without `return_state`.
-            first = self.recurrent.get_initial_state(1)
-            _, _, states = self.recurrent.inner_loop(sequences=embedded, initial_state=first, mask=None, training=bool(training))
-            return list(states)
 
     tokens = keras.Input((width,), dtype="int32")
     output = SharedPrefix()(tokens)

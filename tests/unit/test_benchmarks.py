@@ -90,6 +90,16 @@ def test_the_document_is_made_from_what_the_json_holds() -> None:
     assert "### Skipped\n\n- no GPU here" in text
 
 
+def test_a_missed_aim_is_told_with_its_reason_and_a_reached_one_is_not() -> None:
+    missed = Goal("imdb lstm epoch", "torch", "1.83x", "at least 2x", reached=False)
+    reached = Goal("ingest of 420,551 rows", "pandas", "5.00x", "at least 4x", reached=True)
+    part = measuring.plain_part(Part("steps", (missed, reached)), circumstances={})
+    text = measuring.document({"steps": part})
+    assert "### What fell short, and why\n\n**imdb lstm epoch against torch.** Our step runs on one core" in text
+    assert "ingest of 420,551 rows against" not in text
+    assert "fell short" not in measuring.document({"steps": measuring.plain_part(Part("steps", (reached,)), circumstances={})})
+
+
 def test_a_part_that_is_measured_again_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = tmp_path / "benchmarks.json", tmp_path / "benchmarks.md"
     monkeypatch.setattr(main, "WRITTEN", written)

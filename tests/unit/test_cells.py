@@ -24,7 +24,11 @@ CASES = {
     "GRU with dropout": {"dropout": 0.3},
     "GRU with recurrent dropout": {"recurrent_dropout": 0.3},
     "GRU with both": {"dropout": 0.3, "recurrent_dropout": 0.3},
+    "GRU with both that hands out every step": {"dropout": 0.3, "recurrent_dropout": 0.3, "return_sequences": True},
     "GRU that reads backwards": {"go_backwards": True},
+    "SimpleRNN with both": {"dropout": 0.3, "recurrent_dropout": 0.3},
+    "LSTM with dropout": {"dropout": 0.3},
+    "LSTM with both": {"dropout": 0.3, "recurrent_dropout": 0.3},
 }
 
 
@@ -94,12 +98,12 @@ def way_of(layer: Any) -> str:
     ("dataset", "variant", "expected"),
     [
         ("jena", "gru_baseline", ["loop"]),
-        ("jena", "gru_dropout", ["split"]),
+        ("jena", "gru_dropout", ["loop"]),
         ("jena", "gru_stacked", ["split", "loop"]),
         ("jena", "gru_bidirectional", ["loop", "split"]),
         ("jena", "gru_daily", ["loop"]),
         ("imdb", "gru_baseline", ["loop"]),
-        ("imdb", "gru_dropout", ["split"]),
+        ("imdb", "gru_dropout", ["loop"]),
         ("imdb", "simple_rnn", ["loop"]),
         ("imdb", "lstm", ["loop"]),
         ("imdb", "gru_pooled", ["split", "split"]),

@@ -120,6 +120,18 @@ class CutOffError(Exception):
     """Stands for a power cut."""
 
 
+def test_a_reference_keeps_to_the_one_thread_of_its_process(keras: Any, samples: Any) -> None:
+    """It is computed where the run itself is, which computes with one thread whatever the networks are given."""
+    keras.ops.convert_to_numpy(keras.ops.ones(2) + 1.0)  # TensorFlow keeps its threads from now on
+    store, settings = samples.store, TrainSettings(threads=3)
+    table = samples.tables["jena"]
+    fitted = fit_variant(table, variant="ridge", settings=settings, store=store, on_progress=quiet)
+    assert (Path(fitted.folder) / "model.keras").is_file()
+    remove_folder(Path(fitted.folder))
+    with pytest.raises(DeviceError, match="other than 3 threads already"):
+        fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=quiet)
+
+
 def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, trained: Any) -> None:
     """The registered one went through without a stop; this one is cut off after its first epoch, in another folder."""
     settings, table, store = trained.better_settings, trained.table, trained.store
@@ -145,7 +157,7 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
     resumed = json.loads((folder / "fitted.json").read_text())
     assert (whole["resumed_from"], resumed["resumed_from"]) == (0, 1)
     assert resumed["curves"] == whole["curves"]
-    assert resumed["kernel"] == {"use_cudnn": False, "jit_compile": True}
+    assert resumed["kernel"] == {"use_cudnn": False, "jit_compile": True, "steps_per_execution": 1}
     model = keras.saving.load_model(Path(str(folder)) / "model.keras", compile=False, safe_mode=True)
     weights = trained.registry.load_model(version).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))

@@ -18,6 +18,7 @@ from tasks.datasets.jena import COLUMNS
 from tasks.datasets.spec import SPLITS
 from tasks.models.jena import VIEW, window_rows
 from tasks.models.jena_networks import RIDGE_PENALTY
+from tasks.models.parallel import take_step
 from tasks.models.spec import Kernel
 
 PLAIN = Kernel(use_cudnn=False, jit_compile=False)
@@ -109,6 +110,21 @@ def test_the_network_sees_every_sixth_of_1440_rows_and_is_told_the_temperature_a
     expected = np.asarray(learner.network.predict_on_batch(windows))[:, 0]
     np.testing.assert_allclose(learner.predict_rows(ids), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(learner.targets("val")[[0, 5, -1]], table[ids + 144, COLUMNS.index("temperature_degc")])
+
+
+def test_a_step_is_fed_numbers_of_rows_and_is_the_step_on_their_windows(keras: Any) -> None:
+    _, _, splits, normalisation = simple_splits()
+    learner, plain = (VIEW.learner(splits, normalisation, BASELINE, PLAIN, 0) for _ in range(2))
+    assert learner.model.input_shape == (None,)
+    resident = [variable for variable in learner.model.non_trainable_variables if variable.shape == (5100, 14)]
+    assert len(resident) == 1  # the whole table is a variable of the model, so it lies on the model's device
+    plain.network.compile(optimizer=plain.optimizer, loss="mae", jit_compile=False)
+    for batch in learner.batches(seed=0, epoch=0, steps=2)[1]:
+        windows = np.stack([learner.table[row - 1440 : row : 6] for row in batch.inputs])
+        expected = plain.network.train_on_batch(windows, batch.targets)
+        assert take_step(batch)["loss"] == pytest.approx(float(expected), rel=1e-5)
+    for ours, theirs in zip(learner.network.get_weights(), plain.network.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_batches_follow_from_seed_and_epoch(keras: Any) -> None:

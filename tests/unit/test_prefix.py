@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.models.cells import compiled_well
 from tasks.models.imdb_networks import gru_network
 from tasks.models.prefix import padded_model, shared_prefix_model
 from tasks.models.spec import Kernel
@@ -86,6 +87,21 @@ def test_loss_and_every_gradient_are_those_of_the_plain_run(keras: Any, case: Ca
         np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
     # Row 0 embeds the padding; it learns from the prefix, so it has a gradient to compare.
     assert np.abs(case.gradients[0][0]).max() > 1e-4
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_loops_of_the_project_share_the_prefix_too(keras: Any, layer: str) -> None:
+    plain, ours = small_network(keras, layer), small_network(keras, layer)
+    compiled_well(ours, kernel=Kernel(use_cudnn=False, jit_compile=True))
+    assert "inner_loop" in vars(ours.layers[1])
+    tokens, labels = reviews(width=SHORT)
+    expected = loss_and_gradients(keras, plain, variables=plain.trainable_variables, tokens=tokens, labels=labels)
+    shared = shared_prefix_model(ours, SHORT)
+    cut = tokens[:, STEPS - SHORT :]
+    loss, gradients = loss_and_gradients(keras, shared, variables=ours.trainable_variables, tokens=cut, labels=labels)
+    assert loss == pytest.approx(expected[0], rel=1e-6)
+    for gradient, theirs in zip(gradients, expected[1], strict=True):
+        np.testing.assert_allclose(gradient, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_a_run_without_the_prefix_is_another_function(keras: Any, case: Case) -> None:
