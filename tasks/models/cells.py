@@ -60,9 +60,8 @@ def compiled_well(network: keras.Model, *, kernel: Kernel) -> keras.Model:
 
     Layers that hand out their last output run as the loops of `tasks.models.loops`; other GRUs get the cell
     above. Keras slices the gates out of one product, and the gradient of a slice is a sum of padded arrays, which XLA computes
-    number by number; that of a split is one concatenation. Weights, results and what is saved are the same. Steps on one
-    thread of an AMD EPYC, before and after: Jena `gru_baseline` 28 and 22 ms, `gru_dropout` 44 and 34 ms; IMDB `simple_rnn` 23
-    and 18 ms, `lstm` 47 and 45 ms.
+    number by number; that of a split is one concatenation. Weights, results and what is saved are the same. Decision
+    0012 has the times before and after.
     """
     import keras
 

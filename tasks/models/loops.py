@@ -1,15 +1,15 @@
 """Recurrent layers as loops with gradients written by hand, which XLA turns into a lean program.
 
 TensorFlow derives a loop's gradient by keeping every intermediate of every step, some ten arrays `(steps, batch, units)`. Here
-the states alone are kept, and a step back computes the rest of its step again: less memory is moved than is computed. Results
-and gradients are those of Keras's layers to rounding, which a test holds them to.
+the states alone are kept, and a step back computes the rest of its step again, which takes less time than to move so much
+memory. Results and gradients are those of Keras's layers to rounding, which a test holds them to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 Tensors = list[Any]
 
@@ -23,7 +23,7 @@ class Recurrence:
     Attributes:
         states: How many states it carries, the first of which is its output.
         summed: Whether it reads nothing but the sum of the products.
-        needs: What `backward` has of the products: nothing, the products computed again, or those of the way forward, kept.
+        reads_products: Whether `backward` reads the products; they are computed again for it.
         forward: Products, or their sum alone, and states to the next states.
         backward: Products, states, next states and the gradients of those, to the gradients of the products, and to what reaches
             the states past the products.
@@ -31,7 +31,7 @@ class Recurrence:
 
     states: int
     summed: bool
-    needs: Literal["nothing", "again", "kept"]
+    reads_products: bool
     forward: Callable[[Tensors, Tensors], Tensors]
     backward: Callable[[Tensors, Tensors, Tensors, Tensors], tuple[Tensors, Tensors]]
 
@@ -110,9 +110,9 @@ def _lstm_backward(products: Tensors, states: Tensors, following: Tensors, gradi
     return [tf.concat(before, axis=1)], [tf.zeros_like(carry), d_carry * keep]
 
 
-SIMPLE_RNN = Recurrence(states=1, summed=True, needs="nothing", forward=_simple_forward, backward=_simple_backward)
-GRU = Recurrence(states=1, summed=False, needs="again", forward=_gru_forward, backward=_gru_backward)
-LSTM = Recurrence(states=2, summed=True, needs="again", forward=_lstm_forward, backward=_lstm_backward)
+SIMPLE_RNN = Recurrence(states=1, summed=True, reads_products=False, forward=_simple_forward, backward=_simple_backward)
+GRU = Recurrence(states=1, summed=False, reads_products=True, forward=_gru_forward, backward=_gru_backward)
+LSTM = Recurrence(states=2, summed=True, reads_products=True, forward=_lstm_forward, backward=_lstm_backward)
 
 
 class _Product:
@@ -190,25 +190,18 @@ def last_states(
             return [of_input, of_state + biases[1]]
 
         def forward(t: Any, states: Any, kept: Any) -> Any:
-            given = products(t, states)
-            keep = [*states, *given] if kind.needs == "kept" else states
-            following = tuple(kind.forward(given, list(states)))
-            return t + 1, following, tuple(array.write(t, one) for array, one in zip(kept, keep, strict=True))
+            following = tuple(kind.forward(products(t, states), list(states)))
+            return t + 1, following, tuple(array.write(t, state) for array, state in zip(kept, states, strict=True))
 
-        widths = [units] * kind.states
-        if kind.needs == "kept":
-            widths += [kernel.shape[1]] * (1 if kind.summed else 2)
-        kept = tuple(tf.TensorArray(tf.float32, size=steps, element_shape=(None, width)) for width in widths)
+        kept = tuple(tf.TensorArray(tf.float32, size=steps, element_shape=(None, units)) for _ in initial)
         _, last, kept = tf.while_loop(lambda t, *_: t < steps, forward, (0, initial, kept), maximum_iterations=steps)
         seen = [array.stack() for array in kept]
 
         def gradient(*d_last: Any) -> Any:
             def backward(n: Any, following: Any, d_states: Any, sums: Any, d_inputs: Any) -> Any:
                 t = steps - 1 - n
-                here = [array[t] for array in seen]
-                states, given = here[: kind.states], here[kind.states :]
-                if kind.needs == "again":
-                    given = products(t, states)
+                states = [array[t] for array in seen]
+                given = products(t, states) if kind.reads_products else []
                 d_products, past = kind.backward(given, states, list(following), list(d_states))
                 d_recurrent_kernel, d_output = of_states.gradients(states[0], d_products[-1])
                 past[0] += d_output

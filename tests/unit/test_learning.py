@@ -127,7 +127,7 @@ def test_a_reference_keeps_to_the_one_thread_of_its_process(keras: Any, samples:
     table = samples.tables["jena"]
     fitted = fit_variant(table, variant="ridge", settings=settings, store=store, on_progress=quiet)
     assert (Path(fitted.folder) / "model.keras").is_file()
-    remove_folder(Path(fitted.folder))
+    remove_folder(store.checkpoint_folder(table.version, fitted.training_key))
     with pytest.raises(DeviceError, match="other than 3 threads already"):
         fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=quiet)
 
