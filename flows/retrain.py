@@ -18,8 +18,9 @@ from tasks.models import variant_named, with_references
 
 # Prefect types the parameter for its thread futures; its own process pool returns a sibling.
 _POOL: Any = ProcessPoolTaskRunner
-# Two trainings with one thread each do 1.72 times the work of one after the other with two (measured on two cores).
-SIDE_BY_SIDE = max(1, min(4, os.cpu_count() or 1))
+CORES = os.cpu_count() or 1
+# Two trainings with a thread each are done sooner than one after the other with two: a training makes less of a second core.
+SIDE_BY_SIDE = min(4, CORES)
 
 
 @flow(name="retrain", flow_run_name=run_name, task_runner=_POOL(max_workers=SIDE_BY_SIDE))
@@ -59,7 +60,9 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
     models = {variant: steps.find_trained(table, variant, settings) for variant in variants}
     missing = [variant for variant, model in models.items() if model is None]
     here = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
-    running = {variant: train_somewhere.submit(table, variant, settings) for variant in missing if variant not in here}
+    networks = [variant for variant in missing if variant not in here]
+    shared = settings if settings.place == "pool" else settings.among(min(len(networks), SIDE_BY_SIDE), cores=CORES)
+    running = {variant: train_somewhere.submit(table, variant, shared) for variant in networks}
     models |= {variant: train_somewhere(table, variant, settings) for variant in here}
     models |= {variant: future.result() for variant, future in running.items()}
     return tuple(model for model in models.values() if model is not None)

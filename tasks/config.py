@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -60,8 +60,11 @@ class TrainSettings(Settings):
         10, ge=1, le=1000, description="Stop after this many epochs in a row without a better validation figure."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, dropout and the order of batches.")
-    threads: int = Field(
-        1, ge=1, le=256, description="Threads of one training on a CPU; two trainings with one each are fastest."
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Threads of one training on a CPU. None: the cores of the host, divided among the trainings of the run.",
     )
     timeout_hours: float = Field(
         24.0,
@@ -77,6 +80,10 @@ class TrainSettings(Settings):
     require_gpu: bool = Field(
         default=False, description="Refuse to train on a CPU. A worker with RETRAIN_REQUIRE_GPU=true refuses in any case."
     )
+
+    def among(self, trainings: int, *, cores: int) -> Self:
+        """Return the settings of each of some trainings that run side by side on so many cores."""
+        return self.model_copy(update={"threads": self.threads or max(1, cores // max(1, trainings))})
 
 
 class PromotionSettings(Settings):

@@ -31,7 +31,7 @@ from tasks.models.spec import Budget, Learner, Variant, View
 from tasks.preparation import read_splits
 
 # Raised by hand whenever an equal configuration would train to other weights.
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 KEY_DIGITS = 16
 EXAMPLES = 16
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
@@ -88,8 +88,8 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
 
 
 def threads_for(variant: Variant, *, settings: TrainSettings) -> int:
-    """Return the threads of a training; a simple reference has one, as has what else the process of a run computes."""
-    return 1 if variant.is_reference else settings.threads
+    """Return the threads of a training: one where its batch cannot be split over cores."""
+    return settings.threads or 1 if variant.splits else 1
 
 
 def fit_variant(

@@ -71,10 +71,11 @@ def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
     store = Store.from_environment()
     chosen = variant_named(variant, dataset=table.dataset)
     on_gpu = not chosen.is_reference and (settings.require_gpu or site_requires_gpu())
-    device = prepare_device(learning.threads_for(chosen, settings=settings), require_gpu=on_gpu)
+    threads = learning.threads_for(chosen, settings=settings)
+    device = prepare_device(threads, require_gpu=on_gpu)
     key = learning.training_key(table, variant=variant, settings=settings)
     # A reference is done in seconds, and waits for nobody.
-    with nullcontext() if chosen.is_reference else _lease(device, threads=settings.threads):
+    with nullcontext() if chosen.is_reference else _lease(device, threads=threads):
         show = _ProgressShow(f"{table.dataset} {variant}", key=key, store=store)
         fitted = learning.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=show)
         show.close()

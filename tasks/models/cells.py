@@ -65,12 +65,12 @@ def compiled_well(network: keras.Model, *, kernel: Kernel) -> keras.Model:
     """
     import keras
 
-    if kernel.jit_compile and kernel.use_cudnn is False:
+    if kernel.use_cudnn is False and (kernel.jit_compile or kernel.parts > 1):
         for layer in network.layers:
             both_ways = isinstance(layer, keras.layers.Bidirectional)
             for one in (layer.forward_layer, layer.backward_layer) if both_ways else (layer,):
                 if _is_plain(one):
-                    one.inner_loop = partial(_inner_loop, one)
+                    one.inner_loop = partial(_inner_loop, one, parts=kernel.parts)
                 elif isinstance(one, keras.layers.GRU) and one.cell.reset_after:
                     # It stays the cell that Keras made, with its weights and seeds; only its way to compute is another.
                     one.cell.__class__ = _cell_class()
@@ -109,7 +109,7 @@ def states_after(layer: Any, step: Any, *, repeats: int, training: bool) -> list
 
     first = layer.get_initial_state(1)
     if _runs_as_loop(layer):
-        return list(_inner_loop(layer, step, first, None, training=training, repeats=repeats)[2])
+        return list(layer.inner_loop(step, first, None, training=training, repeats=repeats)[2])
     # `inner_loop` is what the layer itself calls; unlike `call` it hands out the states.
     steps = keras.ops.repeat(step, repeats, axis=1)
     return list(layer.inner_loop(sequences=steps, initial_state=first, mask=None, training=training)[2])
@@ -127,6 +127,7 @@ def _inner_loop(
     training: bool = False,  # noqa: FBT001, FBT002  (Keras's own signature)
     *,
     repeats: int | None = None,
+    parts: int = 1,
 ) -> Any:
     """Stand in for the layer's own `inner_loop`: float32 `(batch, steps, features)` to last output, outputs, last states."""
     import tensorflow as tf
@@ -146,6 +147,7 @@ def _inner_loop(
         input_masks=_listed(cell.get_dropout_mask(sequences[:, 0])) if training and cell.dropout else None,
         state_masks=_listed(cell.get_recurrent_dropout_mask(initial[0])) if training and cell.recurrent_dropout else None,
         repeats=repeats,
+        parts=parts,
     )
     return last[0], last[0], last
 

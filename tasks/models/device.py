@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from storage.layout import programs_folder
 from tasks.models.spec import Kernel, Variant
 
 STEPS_PER_EXECUTION = 50
+# Examples; a smaller part would take about as long as one of this size.
+LEAST_PART = 32
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,20 @@ class Device:
         kind: `gpu` or `cpu`.
         count: How many of them.
         backend: Keras's backend.
+        threads: Threads of one training on a CPU.
     """
 
     kind: str
     count: int
     backend: str
+    threads: int = 1
 
 
 def prepare_device(threads: int, *, require_gpu: bool) -> Device:
     """Set threads and memory growth before anything is computed, and tell which device is there.
 
     Args:
-        threads: Threads of one operation on a CPU; two models side by side with one each beat one with two
-            (1.72 times, measured on two cores).
+        threads: Threads of one training on a CPU, which `kernel_for` makes use of.
         require_gpu: Refuse a CPU.
 
     Raises:
@@ -50,13 +53,13 @@ def prepare_device(threads: int, *, require_gpu: bool) -> Device:
         import keras
 
         backend = keras.backend.backend()
-        gpus = _tensorflow_gpus(threads) if backend == "tensorflow" else _jax_gpus()
+        gpus = _tensorflow_gpus() if backend == "tensorflow" else _jax_gpus()
     if require_gpu and not gpus:
         raise DeviceError(
             "require_gpu is on, but this host shows no GPU to "
             f"{backend}: run on a GPU worker, install the CUDA build, or turn require_gpu off"
         )
-    return Device(kind="gpu" if gpus else "cpu", count=len(gpus) or 1, backend=backend)
+    return Device(kind="gpu" if gpus else "cpu", count=len(gpus) or 1, backend=backend, threads=threads)
 
 
 def import_keras() -> None:
@@ -116,18 +119,16 @@ def _native_stderr_silenced() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _tensorflow_gpus(threads: int) -> list[Any]:
+def _tensorflow_gpus() -> list[Any]:
     import tensorflow as tf
 
     # One model a width means one trace each; TensorFlow takes that for an oversight and says so at length.
     tf.get_logger().setLevel("ERROR")
-    # A process that serves a second training keeps the threads of its first: TensorFlow refuses a change.
-    if tf.config.threading.get_intra_op_parallelism_threads() != threads:
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.threading.set_inter_op_parallelism_threads(threads)
-        except RuntimeError as error:
-            raise DeviceError(f"this process computes with other than {threads} threads already: {error}") from error
+    # The operations of a recurrent step are too small to be shared: with two threads each they take a third longer. Operations
+    # beside each other are what a training with several threads has, and each process may come to such a one.
+    with suppress(RuntimeError):  # TensorFlow refuses a change once it has computed: the process keeps what it has
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count() or 1)
     gpus = list(tf.config.list_physical_devices("GPU"))
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, enable=True)
@@ -156,4 +157,8 @@ def kernel_for(variant: Variant, *, device: Device) -> Kernel:
     at_once = STEPS_PER_EXECUTION if device.kind == "gpu" and device.count == 1 and variant.schedule is None else 1
     if device.kind == "gpu" and variant.cudnn and not variant.is_reference:
         return Kernel(use_cudnn=True, jit_compile=False, steps_per_execution=at_once)
+    # A program of XLA keeps to one core, so a training that has several runs parts of its batch beside each other.
+    parts = min(device.threads, variant.batch_size // LEAST_PART) if device.kind == "cpu" and device.count == 1 else 1
+    if parts > 1 and variant.splits and not variant.is_reference:
+        return Kernel(use_cudnn=False, jit_compile=False, steps_per_execution=at_once, parts=parts)
     return Kernel(use_cudnn=False, jit_compile=device.count == 1, steps_per_execution=at_once)

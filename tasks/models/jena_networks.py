@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.datasets.jena import COLUMNS
-from tasks.models.spec import Kernel, Variant, adamw, cosine
+from tasks.models.optimizers import adamw, cosine
+from tasks.models.spec import Kernel, Variant
 
 if TYPE_CHECKING:
     import keras
@@ -102,6 +103,7 @@ VARIANTS = (
         network=gru_network,
         epochs=20,
         steps_per_epoch=500,
+        splits=True,
         tutorial_best=0.2605,
     ),
     Variant(
@@ -112,7 +114,13 @@ VARIANTS = (
         steps_per_epoch=500,
         cudnn=False,
     ),
-    Variant(name="gru_stacked", summary="GRU(32), GRU(32), Dense(1)", network=_gru_stacked, epochs=20, steps_per_epoch=500),
+    Variant(
+        name="gru_stacked",
+        summary="GRU(32), GRU(32), Dense(1)",
+        network=_gru_stacked,
+        epochs=20,
+        steps_per_epoch=500,
+    ),
     Variant(
         name="gru_bidirectional",
         summary="Bidirectional(GRU(32)), Dense(1)",

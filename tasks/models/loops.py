@@ -7,8 +7,9 @@ memory. Results and gradients are those of Keras's layers to rounding, which a t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 Tensors = list[Any]
@@ -118,7 +119,7 @@ LSTM = Recurrence(states=2, summed=True, reads_products=True, forward=_lstm_forw
 class _Product:
     """`inputs @ weight`; with masks of dropout, each gate's columns are multiplied by inputs under the gate's own mask."""
 
-    def __init__(self, weight: Any, *, masks: Tensors | None) -> None:
+    def __init__(self, weight: Any, *, masks: Sequence[Any] | None) -> None:
         import tensorflow as tf
 
         self._weight, self._masks = weight, masks
@@ -146,6 +147,96 @@ class _Product:
         return tf.concat(weight, axis=1), tf.add_n(given)
 
 
+@dataclass(frozen=True)
+class _Loop:
+    """All that a loop is besides its tensors, so that equal ones share a compiled program.
+
+    Weights are the kernel `(features, gates * units)`, the recurrent kernel `(units, gates * units)` and the biases; masks are
+    those of the inputs and of the state, each a tuple of tensors or None.
+    """
+
+    kind: Recurrence
+    repeats: int | None
+
+    def forward(self, inputs: Any, weights: Any, masks: Any, initial: Any) -> Any:
+        """Return the states after the last step, and those before each one, `(steps, states, batch, units)`."""
+        import tensorflow as tf
+
+        steps, units = self.repeats or inputs.shape[0], weights[1].shape[0]
+        products = self._products(inputs, weights, masks)
+
+        def step(t: Any, states: Any, kept: Any) -> Any:
+            return t + 1, tuple(self.kind.forward(products(t, states), list(states))), kept.write(t, tf.stack(states))
+
+        # One array for all states: what a program does besides its loop must be little, or XLA hands the loop to the only thread
+        # of its pool, where parts wait for each other.
+        kept = tf.TensorArray(tf.float32, size=steps, element_shape=(self.kind.states, None, units))
+        _, last, kept = tf.while_loop(lambda t, *_: t < steps, step, (0, tuple(initial), kept), maximum_iterations=steps)
+        return last, kept.stack()
+
+    def backward(self, inputs: Any, weights: Any, masks: Any, states: Any, d_last: Any) -> Any:
+        """Return the gradients of inputs, weights and first states, from what `forward` returned and the last states' own."""
+        import tensorflow as tf
+
+        last, seen = states
+        kernel, recurrent_kernel, *biases = weights
+        steps, kind, repeats = self.repeats or inputs.shape[0], self.kind, self.repeats
+        of_inputs, of_states = _Product(kernel, masks=masks[0]), _Product(recurrent_kernel, masks=masks[1])
+        products = self._products(inputs, weights, masks)
+
+        def step(n: Any, following: Any, d_states: Any, sums: Any, d_inputs: Any) -> Any:
+            t = steps - 1 - n
+            before = tf.unstack(seen[t])
+            given = products(t, before) if kind.reads_products else []
+            d_products, past = kind.backward(given, before, list(following), list(d_states))
+            d_recurrent_kernel, d_output = of_states.gradients(before[0], d_products[-1])
+            past[0] += d_output
+            # Biases are summed over the batch after the loop: within it, XLA adds number by number.
+            parts = [d_recurrent_kernel, *d_products]
+            if not repeats:
+                d_kernel, d_input = of_inputs.gradients(inputs[t], d_products[0])
+                parts.append(d_kernel)
+                d_inputs = d_inputs.write(t, d_input)
+            sums = tuple(total + part for total, part in zip(sums, parts, strict=True))
+            return n + 1, tuple(before), tuple(past), sums, d_inputs
+
+        d_inputs = tf.TensorArray(tf.float32, size=inputs.shape[0], element_shape=(None, inputs.shape[2]))
+        by_example = tf.zeros((tf.shape(last[0])[0], kernel.shape[1]))
+        sums = (tf.zeros_like(recurrent_kernel), *(by_example for _ in biases), *([] if repeats else [tf.zeros_like(kernel)]))
+        start = (0, tuple(last), tuple(d_last), sums, d_inputs)
+        _, _, d_initial, sums, d_inputs = tf.while_loop(lambda n, *_: n < steps, step, start, maximum_iterations=steps)
+        d_products = sums[1 : 1 + len(biases)]
+        if repeats:
+            d_kernel, d_input = of_inputs.gradients(inputs[0], d_products[0])
+            d_inputs = d_inputs.write(0, d_input)
+        else:
+            d_kernel = sums[-1]
+        return d_inputs.stack(), (d_kernel, sums[0], *(tf.reduce_sum(one, axis=0) for one in d_products)), d_initial
+
+    def _products(self, inputs: Any, weights: Any, masks: Any) -> Callable[[Any, Any], Tensors]:
+        """Return a function of step and states to the products, or their sum."""
+        kernel, recurrent_kernel, *biases = weights
+        of_inputs, of_states = _Product(kernel, masks=masks[0]), _Product(recurrent_kernel, masks=masks[1])
+        of_every_input = of_inputs.of(inputs[0]) + biases[0] if self.repeats else None
+
+        def products(t: Any, states: Any) -> Tensors:
+            of_input = of_every_input if self.repeats else of_inputs.of(inputs[t]) + biases[0]
+            of_state = of_states.of(states[0])
+            if self.kind.summed:
+                return [of_input + of_state]
+            return [of_input, of_state + biases[1]]
+
+        return products
+
+
+@cache
+def _compiled(loop: _Loop) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return `forward` and `backward` as programs of their own, which TensorFlow runs beside each other on other parts."""
+    import tensorflow as tf
+
+    return tf.function(loop.forward, jit_compile=True), tf.function(loop.backward, jit_compile=True)
+
+
 def last_states(
     kind: Recurrence,
     inputs: Any,
@@ -157,6 +248,7 @@ def last_states(
     input_masks: Tensors | None = None,
     state_masks: Tensors | None = None,
     repeats: int | None = None,
+    parts: int = 1,
 ) -> Tensors:
     """Return the states after the last step, each `(batch, units)`.
 
@@ -170,65 +262,39 @@ def last_states(
         input_masks: Factors of the inputs, the same for every step: one `(batch, features)` for all gates or one for each.
         state_masks: The same of the output that the state carries, `(batch, units)`.
         repeats: Take the one step that `inputs` hold so many times; its product with the kernel is then made once.
+        parts: Run so many parts of the batch beside each other, each as a program of its own on a thread of its own; the step
+            around them must not be compiled. 1 leaves the loop to the program that it stands in.
     """
     import tensorflow as tf
 
-    steps, units = repeats or inputs.shape[0], recurrent_kernel.shape[0]
+    loop = _Loop(kind=kind, repeats=repeats)
+    forward, backward = (loop.forward, loop.backward) if parts == 1 else _compiled(loop)
+    weights, masks = (kernel, recurrent_kernel, *biases), (_or_none(input_masks), _or_none(state_masks))
 
-    def run(inputs: Any, kernel: Any, recurrent_kernel: Any, *others: Any) -> Any:
-        biases, initial = others[: len(others) - kind.states], others[len(others) - kind.states :]
-        of_inputs = _Product(kernel, masks=input_masks)
-        of_states = _Product(recurrent_kernel, masks=state_masks)
+    def part(inputs: Any, initial: Any, masks: Any) -> Tensors:
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def run(inputs: Any, *tensors: Any) -> Any:
+            weights, initial = tensors[: -kind.states], tensors[-kind.states :]
+            states = forward(inputs, weights, masks, initial)
 
-        of_every_input = of_inputs.of(inputs[0]) + biases[0] if repeats else None
+            def gradient(*d_last: Any) -> Any:
+                d_inputs, d_weights, d_initial = backward(inputs, weights, masks, states, d_last)
+                return d_inputs, *d_weights, *d_initial
 
-        def products(t: Any, states: Any) -> Tensors:
-            of_input = of_every_input if repeats else of_inputs.of(inputs[t]) + biases[0]
-            of_state = of_states.of(states[0])
-            if kind.summed:
-                return [of_input + of_state]
-            return [of_input, of_state + biases[1]]
+            return tuple(states[0]), gradient
 
-        def forward(t: Any, states: Any, kept: Any) -> Any:
-            following = tuple(kind.forward(products(t, states), list(states)))
-            return t + 1, following, tuple(array.write(t, state) for array, state in zip(kept, states, strict=True))
+        return list(run(inputs, *weights, *initial))
 
-        kept = tuple(tf.TensorArray(tf.float32, size=steps, element_shape=(None, units)) for _ in initial)
-        _, last, kept = tf.while_loop(lambda t, *_: t < steps, forward, (0, initial, kept), maximum_iterations=steps)
-        seen = [array.stack() for array in kept]
+    # Equal parts keep shapes known; a batch that does not divide, such as the one step of the padding, is run whole.
+    size = inputs.shape[1]
+    if parts == 1 or size is None or size % parts:
+        return part(inputs, initial, masks)
+    split = [None if given is None else [tf.split(one, parts) for one in given] for given in (initial, *masks)]
+    first, of_inputs, of_states = ([given and tuple(one[i] for one in given) for i in range(parts)] for given in split)
+    pieces = tf.split(inputs, parts, axis=1)
+    done = [part(pieces[i], first[i], (of_inputs[i], of_states[i])) for i in range(parts)]
+    return [tf.concat(states, axis=0) for states in zip(*done, strict=True)]
 
-        def gradient(*d_last: Any) -> Any:
-            def backward(n: Any, following: Any, d_states: Any, sums: Any, d_inputs: Any) -> Any:
-                t = steps - 1 - n
-                states = [array[t] for array in seen]
-                given = products(t, states) if kind.reads_products else []
-                d_products, past = kind.backward(given, states, list(following), list(d_states))
-                d_recurrent_kernel, d_output = of_states.gradients(states[0], d_products[-1])
-                past[0] += d_output
-                # Biases are summed over the batch after the loop: within it, XLA adds number by number.
-                parts = [d_recurrent_kernel, *d_products]
-                if not repeats:
-                    d_kernel, d_input = of_inputs.gradients(inputs[t], d_products[0])
-                    parts.append(d_kernel)
-                    d_inputs = d_inputs.write(t, d_input)
-                sums = tuple(total + part for total, part in zip(sums, parts, strict=True))
-                return n + 1, tuple(states), tuple(past), sums, d_inputs
 
-            d_inputs = tf.TensorArray(tf.float32, size=inputs.shape[0], element_shape=(None, inputs.shape[2]))
-            by_example = tf.zeros((tf.shape(initial[0])[0], kernel.shape[1]))
-            sums = (tf.zeros_like(recurrent_kernel), *(by_example for _ in biases), *([] if repeats else [tf.zeros_like(kernel)]))
-            _, _, d_initial, sums, d_inputs = tf.while_loop(
-                lambda n, *_: n < steps, backward, (0, tuple(last), d_last, sums, d_inputs), maximum_iterations=steps
-            )
-            d_recurrent_kernel, d_products = sums[0], sums[1 : 1 + len(biases)]
-            if repeats:
-                d_kernel, d_input = of_inputs.gradients(inputs[0], d_products[0])
-                d_inputs = d_inputs.write(0, d_input)
-            else:
-                d_kernel = sums[-1]
-            d_biases = [tf.reduce_sum(one, axis=0) for one in d_products]
-            return d_inputs.stack(), d_kernel, d_recurrent_kernel, *d_biases, *d_initial
-
-        return tuple(last), gradient
-
-    return list(tf.custom_gradient(run)(inputs, kernel, recurrent_kernel, *biases, *initial))
+def _or_none(masks: Tensors | None) -> tuple[Any, ...] | None:
+    return None if masks is None else tuple(masks)

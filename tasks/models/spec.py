@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.models.cells import compiled_well
+from tasks.models.optimizers import rmsprop
 
 if TYPE_CHECKING:
     import keras
@@ -28,37 +28,13 @@ class Kernel:
         use_cudnn: Passed to the Keras layer: True raises where cuDNN cannot, False never tries, `auto` is for export.
         jit_compile: Whether the step is compiled by XLA, which cannot hold a cuDNN call.
         steps_per_execution: Steps that are taken without returning to Python in between.
+        parts: Parts of a batch whose recurrent layers run beside each other, each on a core of its own.
     """
 
     use_cudnn: Literal["auto"] | bool
     jit_compile: bool
     steps_per_execution: int = 1
-
-
-def rmsprop(learning_rate: float) -> keras.Optimizer:
-    """Return the optimizer of the tutorial."""
-    import keras
-
-    return keras.optimizers.RMSprop(learning_rate)
-
-
-def adamw(learning_rate: float) -> keras.Optimizer:
-    """Return AdamW with a little decay of the weights, and gradients of a norm of at most 1."""
-    import keras
-
-    return keras.optimizers.AdamW(learning_rate, weight_decay=1e-4, clipnorm=1.0)
-
-
-def averaged_adam(learning_rate: float) -> keras.Optimizer:
-    """Return Adam with clipped gradients that keeps a moving average of the weights over some 200 steps."""
-    import keras
-
-    return keras.optimizers.Adam(learning_rate, clipnorm=1.0, use_ema=True, ema_momentum=0.995)
-
-
-def cosine(done: float) -> float:
-    """Return the factor of the learning rate that falls along half a cosine to a fiftieth (Loshchilov and Hutter 2017)."""
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,6 +54,8 @@ class Variant:
         crop_tokens: Tokens that training reads of a review, another part of a longer one each time; None reads the end.
         cudnn: Whether cuDNN has a kernel for every recurrent layer: not with recurrent dropout or
             without biases, nor for a SimpleRNN.
+        splits: Whether the batch may be split over cores: every recurrent layer is then a loop of `tasks.models.loops`, what
+            else the network does is light, and nothing drops out, because XLA draws other random numbers than TensorFlow.
         tutorial_best: Best validation figure that the tutorial prints (Jena: normalised MAE, IMDB: accuracy).
         solve: Makes a simple reference: leaves a network with its weights in the learner, computed at once from the training
             split, where a variant without it is trained epoch by epoch.
@@ -95,6 +73,7 @@ class Variant:
     prepare: Callable[[Any], None] | None = None
     crop_tokens: int | None = None
     cudnn: bool = True
+    splits: bool = False
     tutorial_best: float | None = None
     solve: Callable[[Any], None] | None = None
 

@@ -51,6 +51,25 @@ def test_no_figure_is_better_than_itself(view: View) -> None:
     assert view.is_better(figures | {"val_loss": 0.4}, figures)
 
 
+@pytest.mark.parametrize(
+    ("view", "variant"),
+    [
+        pytest.param(view, variant, id=f"{view.dataset}-{variant.name}")
+        for view in VIEWS.values()
+        for variant in view.variants.values()
+        if variant.splits
+    ],
+)
+def test_a_variant_that_splits_has_loops_alone_and_drops_nothing(keras: Any, view: View, variant: Variant) -> None:
+    network = variant.build(kernel_for(variant, device=CPU))
+    recurrent = [layer for layer in network.layers if hasattr(layer, "go_backwards")]
+    assert recurrent
+    assert all("inner_loop" in vars(layer) for layer in recurrent)
+    assert not any(layer.dropout or layer.recurrent_dropout for layer in recurrent)
+    others = {type(layer).__name__ for layer in network.layers if layer not in recurrent}
+    assert others <= {"Embedding", "Dense"}
+
+
 @every_variant
 def test_a_variant_is_described(view: View, variant: Variant) -> None:
     assert view.variants[variant.name] is variant

@@ -41,13 +41,13 @@ def network_of(keras: Any, name: str, *, seed: int) -> Any:
     return network
 
 
-def output_and_gradients(network: Any, inputs: Any, *, training: bool) -> tuple[Any, list[Any]]:
+def output_and_gradients(network: Any, inputs: Any, *, training: bool, compiled: bool = True) -> tuple[Any, list[Any]]:
     """What one step of training sees: the output, the gradients of weights, and that of the inputs."""
     import tensorflow as tf
 
     weights = [variable.value for variable in network.trainable_variables]
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=compiled)
     def run(given: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(given)
@@ -71,6 +71,21 @@ def test_results_and_gradients_are_those_of_keras(keras: Any, name: str, seed: i
     for ours, theirs in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4)
         assert np.abs(theirs).max() > 0.1  # what is compared is not zero
+
+
+@pytest.mark.parametrize("batch", [BATCH, 6])
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("name", ["SimpleRNN", "GRU", "LSTM"])
+def test_parts_of_a_batch_give_what_the_whole_does(keras: Any, name: str, parts: int, batch: int) -> None:
+    """Five examples do not divide, six do."""
+    inputs = np.random.default_rng(4).normal(size=(batch, STEPS, FEATURES)).astype(np.float32)
+    expected = output_and_gradients(network_of(keras, name, seed=0), inputs, training=True)
+    kernel = Kernel(use_cudnn=False, jit_compile=False, parts=parts)
+    ours = compiled_well(network_of(keras, name, seed=0), kernel=kernel)
+    found = output_and_gradients(ours, inputs, training=True, compiled=False)
+    np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
+    for mine, theirs in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["SimpleRNN", "GRU", "LSTM"])

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from storage.errors import DataError, DeviceError, RetrainError, SettingError
+from storage.files import read_json
 from storage.folders import remove_folder
 from storage.layout import Store
 from storage.references import TableRef
 from tasks import learning
 from tasks.config import TrainSettings
 from tasks.datasets import DATASETS
-from tasks.learning import FittedRef, budget_for, find_trained, fit_variant, model_name, training_key
-from tasks.models import VIEWS, view_named
+from tasks.learning import FittedRef, budget_for, find_trained, fit_variant, model_name, threads_for, training_key
+from tasks.models import VIEWS, variant_named, view_named
 from tasks.models.spec import Budget
 
 TABLE = TableRef(dataset="jena", version="0123456789ab", uri="nowhere", simulated=False, rows={})
@@ -120,16 +121,32 @@ class CutOffError(Exception):
     """Stands for a power cut."""
 
 
-def test_a_reference_keeps_to_the_one_thread_of_its_process(keras: Any, samples: Any) -> None:
-    """It is computed where the run itself is, which computes with one thread whatever the networks are given."""
-    keras.ops.convert_to_numpy(keras.ops.ones(2) + 1.0)  # TensorFlow keeps its threads from now on
-    store, settings = samples.store, TrainSettings(threads=3)
-    table = samples.tables["jena"]
-    fitted = fit_variant(table, variant="ridge", settings=settings, store=store, on_progress=quiet)
-    assert (Path(fitted.folder) / "model.keras").is_file()
-    remove_folder(store.checkpoint_folder(table.version, fitted.training_key))
-    with pytest.raises(DeviceError, match="other than 3 threads already"):
-        fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=quiet)
+@pytest.mark.parametrize(
+    ("variant", "given", "threads"), [("gru_baseline", None, 1), ("gru_baseline", 3, 3), ("gru_dropout", 3, 1), ("ridge", 3, 1)]
+)
+def test_only_a_batch_that_can_be_split_gets_threads(variant: str, given: int | None, threads: int) -> None:
+    assert threads_for(variant_named(variant, dataset="jena"), settings=TrainSettings(threads=given)) == threads
+
+
+@pytest.mark.parametrize(
+    ("given", "trainings", "cores", "threads"),
+    [(None, 2, 2, 1), (None, 1, 2, 2), (None, 2, 8, 4), (None, 0, 2, 2), (None, 4, 2, 1), (3, 2, 2, 3)],
+)
+def test_trainings_side_by_side_share_the_cores(given: int | None, trainings: int, cores: int, threads: int) -> None:
+    assert TrainSettings(threads=given).among(trainings, cores=cores).threads == threads
+
+
+@pytest.mark.parametrize(("dataset", "variant"), [("jena", "gru_baseline"), ("imdb", "lstm")])
+def test_threads_change_a_training_by_rounding_alone(keras: Any, samples: Any, dataset: str, variant: str) -> None:
+    store, table, found = samples.store, samples.tables[dataset], {}
+    for threads in (1, 2):
+        settings = TrainSettings(epochs=1, steps_per_epoch=6, seed=5, threads=threads)
+        fitted = fit_variant(table, variant=variant, settings=settings, store=store, on_progress=quiet)
+        found[threads] = read_json(Path(fitted.folder) / "fitted.json")
+        assert found[threads]["kernel"]["parts"] == threads
+        remove_folder(store.checkpoint_folder(table.version, fitted.training_key))
+    for figure in ("loss", "val_loss"):
+        assert found[2]["curves"][figure] == pytest.approx(found[1]["curves"][figure], rel=1e-5)
 
 
 def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, trained: Any) -> None:
@@ -157,7 +174,7 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
     resumed = json.loads((folder / "fitted.json").read_text())
     assert (whole["resumed_from"], resumed["resumed_from"]) == (0, 1)
     assert resumed["curves"] == whole["curves"]
-    assert resumed["kernel"] == {"use_cudnn": False, "jit_compile": True, "steps_per_execution": 1}
+    assert resumed["kernel"] == {"use_cudnn": False, "jit_compile": True, "steps_per_execution": 1, "parts": 1}
     model = keras.saving.load_model(Path(str(folder)) / "model.keras", compile=False, safe_mode=True)
     weights = trained.registry.load_model(version).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))

@@ -11,8 +11,9 @@ import pytest
 
 from storage.errors import DataError
 from tasks.models.fit import Fitted, Progress, fit
+from tasks.models.optimizers import averaged_adam, cosine
 from tasks.models.parallel import grouped
-from tasks.models.spec import Batch, Budget, Variant, averaged_adam, cosine
+from tasks.models.spec import Batch, Budget, Variant
 
 EXAMPLES, STEPS, FEATURES = 38, 4, 3
 

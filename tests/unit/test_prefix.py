@@ -89,10 +89,11 @@ def test_loss_and_every_gradient_are_those_of_the_plain_run(keras: Any, case: Ca
     assert np.abs(case.gradients[0][0]).max() > 1e-4
 
 
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_the_loops_of_the_project_share_the_prefix_too(keras: Any, layer: str) -> None:
+def test_the_loops_of_the_project_share_the_prefix_too(keras: Any, layer: str, parts: int) -> None:
     plain, ours = small_network(keras, layer), small_network(keras, layer)
-    compiled_well(ours, kernel=Kernel(use_cudnn=False, jit_compile=True))
+    compiled_well(ours, kernel=Kernel(use_cudnn=False, jit_compile=parts == 1, parts=parts))
     assert "inner_loop" in vars(ours.layers[1])
     tokens, labels = reviews(width=SHORT)
     expected = loss_and_gradients(keras, plain, variables=plain.trainable_variables, tokens=tokens, labels=labels)

@@ -1,0 +1,71 @@
+"""The optimizers of the variants, and the schedule of their learning rate."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+
+@cache
+def _rmsprop_class() -> type[Any]:
+    import keras
+    import tensorflow as tf
+
+    class SlicedRMSprop(keras.optimizers.RMSprop):  # type: ignore[misc]
+        """Keras's RMSprop, which takes the gradient of an embedding in one pass.
+
+        Such a gradient is a row for every token that was read. Keras squares the rows one by one before it adds those of a
+        word, and divides each by the root; here both sums are made first. Results are the same to rounding.
+        """
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            usual = self.momentum > 0 or self.centered or tf.distribute.has_strategy()
+            if usual or not isinstance(gradient, tf.IndexedSlices):
+                super().update_step(gradient, variable, learning_rate)
+                return
+            velocity = self._velocities[self._get_variable_index(variable)]
+            # A program of its own where the step is none: many small operations would pass over the whole table one by one.
+            compiled = tf.function(self._moved, jit_compile=not tf.config.list_physical_devices("GPU"))
+            now = [tf.convert_to_tensor(one) for one in (variable, velocity)]
+            moved, new_velocity = compiled(gradient.values, gradient.indices, *now, tf.cast(learning_rate, variable.dtype))
+            velocity.assign(new_velocity)
+            variable.assign(moved)
+
+        def _moved(self, values: Any, indices: Any, variable: Any, velocity: Any, learning_rate: Any) -> tuple[Any, Any]:
+            """Return the new values of a variable and of its velocity."""
+            both = tf.math.unsorted_segment_sum(tf.concat([values, values * values], axis=1), indices, variable.shape[0])
+            total, squares = tf.split(both, 2, axis=1)
+            velocity = self.rho * velocity + (1 - self.rho) * squares
+            return variable - learning_rate * total / tf.sqrt(velocity + self.epsilon), velocity
+
+    return SlicedRMSprop
+
+
+def rmsprop(learning_rate: float) -> keras.Optimizer:
+    """Return the optimizer of the tutorial."""
+    import keras
+
+    return (_rmsprop_class() if keras.backend.backend() == "tensorflow" else keras.optimizers.RMSprop)(learning_rate)
+
+
+def adamw(learning_rate: float) -> keras.Optimizer:
+    """Return AdamW with a little decay of the weights, and gradients of a norm of at most 1."""
+    import keras
+
+    return keras.optimizers.AdamW(learning_rate, weight_decay=1e-4, clipnorm=1.0)
+
+
+def averaged_adam(learning_rate: float) -> keras.Optimizer:
+    """Return Adam with clipped gradients that keeps a moving average of the weights over some 200 steps."""
+    import keras
+
+    return keras.optimizers.Adam(learning_rate, clipnorm=1.0, use_ema=True, ema_momentum=0.995)
+
+
+def cosine(done: float) -> float:
+    """Return the factor of the learning rate that falls along half a cosine to a fiftieth (Loshchilov and Hutter 2017)."""
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
