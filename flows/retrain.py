@@ -5,10 +5,10 @@ import sys
 from typing import Any, cast
 
 from prefect import flow
-from prefect.task_runners import ProcessPoolTaskRunner
 
 from flows.ingest import ingest
 from flows.outcomes import outcome, refuse_endless_crashes, run_name, told_plainly
+from flows.processes import TrainingPool
 from flows.promote import promote
 from flows.train import train_somewhere
 from storage.references import ModelRef, TableRef
@@ -17,13 +17,13 @@ from tasks.config import DEFAULT_VARIANTS, DatasetName, DataSettings, PromotionS
 from tasks.models import variant_named, with_references
 
 # Prefect types the parameter for its thread futures; its own process pool returns a sibling.
-_POOL: Any = ProcessPoolTaskRunner
+_POOL: Any = TrainingPool
 CORES = os.cpu_count() or 1
 # Two trainings with a thread each are done sooner than one after the other with two: a training makes less of a second core.
 SIDE_BY_SIDE = min(4, CORES)
 
 
-@flow(name="retrain", flow_run_name=run_name, task_runner=_POOL(max_workers=SIDE_BY_SIDE))
+@flow(name="retrain", flow_run_name=run_name, task_runner=_POOL(max_workers=SIDE_BY_SIDE + 1))
 @told_plainly
 def retrain(
     dataset: DatasetName,
@@ -53,17 +53,16 @@ def retrain(
 
 
 def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: TrainSettings) -> tuple[ModelRef, ...]:
-    """Train what no equal training has made before, each network in a process or on a worker of its own.
+    """Train what no equal training has made before, each in a process or on a worker of its own.
 
-    The simple references are computed here meanwhile: in the pool, one would keep a network from starting.
+    The simple references go first: they are done in seconds, in the one process more than there are networks side by side.
     """
     models = {variant: steps.find_trained(table, variant, settings) for variant in variants}
     missing = [variant for variant, model in models.items() if model is None]
-    here = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
-    networks = [variant for variant in missing if variant not in here]
-    shared = settings if settings.place == "pool" else settings.among(min(len(networks), SIDE_BY_SIDE), cores=CORES)
-    running = {variant: train_somewhere.submit(table, variant, shared) for variant in networks}
-    models |= {variant: train_somewhere(table, variant, settings) for variant in here}
+    missing.sort(key=lambda variant: not variant_named(variant, dataset=table.dataset).is_reference)
+    networks = sum(not variant_named(variant, dataset=table.dataset).is_reference for variant in missing)
+    shared = settings if settings.place == "pool" else settings.among(min(networks, SIDE_BY_SIDE), cores=CORES)
+    running = {variant: train_somewhere.submit(table, variant, shared) for variant in missing}
     models |= {variant: future.result() for variant, future in running.items()}
     return tuple(model for model in models.values() if model is not None)
 

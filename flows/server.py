@@ -75,7 +75,7 @@ def _start(port: int) -> subprocess.Popen[bytes]:
 
     That class would import the whole server here first, which takes seconds, and then wait idly.
     """
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server_app:create_app"]
     options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     # Ctrl-C reaches every process of a terminal; the server must outlive the run, which tells it how it ended.

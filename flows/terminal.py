@@ -66,16 +66,18 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
 
 def _import_what_runs_use(*, training: bool) -> None:
     """Import what every run needs, which takes seconds, and what validates and trains when it will surely be needed."""
+    if training:
+        from flows.processes import start_importing
+
+        start_importing()
     import flows.retrain  # noqa: F401
     from storage.mlflow_quirks import import_mlflow
 
     import_mlflow()
     if training:
         from tasks.expectations import import_great_expectations
-        from tasks.models.device import import_keras
 
         import_great_expectations()
-        import_keras()
 
 
 def reproduce_all(

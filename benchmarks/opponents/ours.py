@@ -3,13 +3,15 @@
 python -m benchmarks.opponents.ours TABLE DATA THREADS turns DATASET VARIANT
 python -m benchmarks.opponents.ours TABLE DATA THREADS whole DATASET VARIANT EPOCHS STEPS
 
-TABLE is the folder of a published table, DATA the arrays of the other opponents; STEPS 0 is one pass.
+TABLE is the folder of a published table, DATA the arrays of the other opponents; STEPS 0 is one pass, THREADS 0 every core,
+as for a training alone.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import tempfile
 import time
@@ -137,7 +139,7 @@ def _cross_entropy(model: Any, inputs: Any, targets: Any) -> float:
 def main() -> None:
     """Train as the arguments say."""
     table, data, threads, mode, dataset, variant = sys.argv[1:7]
-    ours = Ours(Path(table), dataset=dataset, variant=variant, threads=int(threads))
+    ours = Ours(Path(table), dataset=dataset, variant=variant, threads=int(threads) or os.cpu_count() or 1)
     if mode == "whole":
         sys.stdout.write(json.dumps(ours.whole(epochs=int(sys.argv[7]), steps=int(sys.argv[8]))) + "\n")
         return

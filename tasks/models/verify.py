@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,9 @@ TIMEOUT_S = 300
 def check_in_fresh_process(model_folder: Path, *, examples: bytes) -> tuple[bool, str]:
     """Return whether a model loads in a new process and predicts what it did when it was trained, and the detail.
 
+    The process has made no model before, and shares no memory with this one; a run that trains starts it from one that has
+    imported Keras already.
+
     Args:
         model_folder: Local folder that holds one `.keras` file.
         examples: npz with `inputs` and `outputs` of the exported model.
@@ -28,19 +30,18 @@ def check_in_fresh_process(model_folder: Path, *, examples: bytes) -> tuple[bool
     if len(files) != 1:
         return False, f"its folder holds {len(files)} .keras files, expected 1"
     with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder, "examples.npz"), Path(folder, "outputs.npy")
+        given, made, told = Path(folder, "examples.npz"), Path(folder, "outputs.npy"), Path(folder, "error.txt")
         given.write_bytes(examples)
-        command = [sys.executable, "-m", "tasks.models.verify", str(files[0]), str(given), str(made)]
-        root = Path(__file__).resolve().parents[2]
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-        try:
-            done = subprocess.run(
-                command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired:
+        way = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        process: Any = multiprocessing.get_context(way).Process(target=_predict_to, args=(files[0], given, made, told))  # type: ignore[attr-defined]
+        process.start()
+        process.join(TIMEOUT_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
             return False, f"it did not load and predict within {TIMEOUT_S} s in a fresh process"
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if process.exitcode != 0 or not made.is_file():
+            last = told.read_text(encoding="utf-8") if told.is_file() else f"it ended with code {process.exitcode}"
             return False, f"it does not load in a fresh process: {last}"
         with np.load(given, allow_pickle=False) as arrays:
             expected = arrays["outputs"]
@@ -50,6 +51,23 @@ def check_in_fresh_process(model_folder: Path, *, examples: bytes) -> tuple[bool
     worst = float(np.max(np.abs(predicted - expected)))
     passed = bool(worst <= TOLERANCE)
     return passed, f"a fresh process predicts {len(expected)} examples within {worst:.1e} of the training's (limit {TOLERANCE:g})"
+
+
+def _predict_to(model_file: Path, given: Path, made: Path, told: Path) -> None:
+    """Predict the inputs of an npz with a model file and write them as npy, or the last line of the error; prints nothing."""
+    with Path(os.devnull).open("wb") as nowhere:
+        for stream in (1, 2):
+            os.dup2(nowhere.fileno(), stream)
+    # A GPU may be taken by a training.
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    try:
+        with np.load(given, allow_pickle=False) as arrays:
+            inputs = arrays["inputs"]
+        np.save(made, predict_file(model_file, inputs=inputs), allow_pickle=False)
+    except Exception as error:  # whatever it is, the model cannot be used
+        lines = f"{type(error).__name__}: {error}".strip().splitlines()
+        told.write_text(lines[-1], encoding="utf-8")
+        raise SystemExit(1) from None
 
 
 def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -67,15 +85,3 @@ def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[n
     register_layers()
     model = keras.saving.load_model(model_file, compile=False, safe_mode=True)
     return np.asarray(model(tf.constant(inputs), training=False), dtype=np.float32)[:, 0]
-
-
-def main() -> None:
-    """Predict the inputs of an npz with a model file and write them as npy."""
-    model_file, given, made = (Path(argument) for argument in sys.argv[1:4])
-    with np.load(given, allow_pickle=False) as arrays:
-        inputs = arrays["inputs"]
-    np.save(made, predict_file(model_file, inputs=inputs), allow_pickle=False)
-
-
-if __name__ == "__main__":
-    main()
