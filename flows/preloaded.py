@@ -6,4 +6,10 @@ from tasks.models.device import import_keras
 import_keras()
 import_mlflow()
 
-import flows.train  # noqa: E402, F401  (Keras is imported quietly first)
+# Keras and MLflow are imported quietly first. What they, and the simple references, would import on their first use comes after.
+import mlflow.store.model_registry.sqlalchemy_store  # noqa: E402
+import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401
+import sklearn.feature_extraction.text  # noqa: E402
+import sklearn.linear_model  # noqa: E402, F401
+
+import flows.train  # noqa: E402, F401

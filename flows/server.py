@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 from flows.service import answers, running_api
 from storage.errors import RetrainError
-from storage.layout import Store
+from storage.layout import Store, cache_folder
 
 START_S = 120
 STOP_S = 10
+DATABASE = "prefect.db"
+DATABASE_VARIABLES = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
 
 
 @contextmanager
@@ -33,6 +40,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
     Raises:
         RetrainError: The server ended, or did not answer in time.
     """
+    is_new = False
     named = os.environ.get("PREFECT_API_URL") or running_api(store)
     if named:
         os.environ["PREFECT_API_URL"] = named
@@ -41,6 +49,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
         return
     if store.is_local:
         os.environ.setdefault("PREFECT_HOME", str(store.prefect_folder))
+        is_new = take_empty_database(Path(os.environ["PREFECT_HOME"]))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -51,6 +60,8 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
         os.environ["PREFECT_API_URL"] = f"{address}/api"
         meanwhile()
         _wait_for(server, health=f"{address}/api/health")
+        if is_new:
+            keep_empty_database(Path(os.environ["PREFECT_HOME"]))
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         # Nothing on such a server waits for signs of life, and every flow would wait up to a second for their sender to end.
@@ -94,6 +105,44 @@ def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
         if time.monotonic() > deadline_s:
             raise RetrainError(f"Prefect's server did not answer within {START_S} s: the machine is too busy, run again later")
         time.sleep(0.1)
+
+
+def take_empty_database(home: Path) -> bool:
+    """Give a new store the empty database that was kept, and tell whether none was: Prefect then takes 7 s to make one."""
+    if any(name in os.environ for name in DATABASE_VARIABLES) or (home / DATABASE).exists():
+        return False
+    kept = _kept_database()
+    if not kept.is_file():
+        return True
+    with suppress(OSError):  # Prefect makes its own then
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home) as folder:
+            # Unlike a move, a link never takes the place of a database that another run has begun meanwhile.
+            os.link(shutil.copy(kept, folder), home / DATABASE)
+    return False
+
+
+def keep_empty_database(home: Path) -> None:
+    """Keep a copy of a database in which nothing is yet but tables and the types that Prefect brings along."""
+    kept = _kept_database()
+    try:
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=kept.parent) as folder,
+            closing(sqlite3.connect(f"{(home / DATABASE).absolute().as_uri()}?mode=ro", uri=True)) as made,
+        ):
+            if any(made.execute(f"select 1 from {table} limit 1").fetchone() for table in ("configuration", "flow_run")):
+                return  # a key of this server, or a run
+            copy = Path(folder, DATABASE)
+            made.execute("vacuum into ?", (str(copy),))
+            copy.replace(kept)
+    except (OSError, sqlite3.Error):  # a home that cannot be written to: the next new store makes its own again
+        return
+
+
+def _kept_database() -> Path:
+    """Return where the empty database of this version of Prefect is kept."""
+    return cache_folder() / "prefect" / f"{importlib.metadata.version('prefect')}.db"
 
 
 def _free_what_the_dead_hold() -> None:
