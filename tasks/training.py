@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -40,6 +41,7 @@ from tasks.promotion import Decision
 logger = logging.getLogger("retrain")
 
 # No longer than a silent run is waited for, so that the training that follows a crash finds its device free.
+SEEN_AFTER_S = 1.0  # a terminal looks twice a second
 LEASE_S = 90
 
 
@@ -120,9 +122,10 @@ class _ProgressShow:
             update_progress_artifact(self._artifact, 100 * progress.share, description=f"{self._title}: {text}")
 
     def close(self) -> None:
-        """Take the file away and set the artifact to its end, early stopping or not."""
+        """Set the artifact to its end, early stopping or not, and take the file away when a terminal has seen it."""
         update_progress_artifact(self._artifact, 100.0)
-        self._file.unlink(missing_ok=True)
+        # At once, the last epochs of a short training would pass unseen; the process scores and registers meanwhile.
+        threading.Timer(SEEN_AFTER_S, self._file.unlink, kwargs={"missing_ok": True}).start()
 
 
 @task(task_run_name="evaluate {fitted.variant}")
