@@ -95,7 +95,10 @@ def test_a_missed_aim_is_told_with_its_reason_and_a_reached_one_is_not() -> None
     reached = Goal("ingest of 420,551 rows", "pandas", "5.00x", "at least 4x", reached=True)
     part = measuring.plain_part(Part("steps", (missed, reached)), circumstances={})
     text = measuring.document({"steps": part})
-    assert "### What fell short, and why\n\n**imdb lstm epoch against torch.** Our step runs on one core" in text
+    assert (
+        "### What fell short, and why\n\n**imdb lstm epoch against torch.** A training alone runs both halves of its batch"
+        in text
+    )
     assert "ingest of 420,551 rows against" not in text
     assert "fell short" not in measuring.document({"steps": measuring.plain_part(Part("steps", (reached,)), circumstances={})})
 
