@@ -153,8 +153,8 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 _REACHED = {True: "yes", False: "**no**", None: "-"}
 _INTRODUCTION = (
     "Made by `make bench`, which runs the project beside what a user would use instead: in turns, in one run, on the same data.\n"
-    "Times are medians, with the least and the greatest in brackets. A ratio is the other's time by ours; where the other was\n"
-    "run in several ways, its fastest counts. The raw figures stand in `benchmarks.json`."
+    "Times are medians, with the least and the greatest in brackets. A ratio is the other's time by ours; where either was\n"
+    "run in several ways, its fastest counts: a training alone, with every core. The raw figures stand in `benchmarks.json`."
 )
 
 
