@@ -52,7 +52,7 @@ class DataSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """How the variants are trained. Fields that are None take the variant's own value."""
+    """How the variants are trained. Fields that are None take the variant's own value, or what their description says."""
 
     epochs: int | None = Field(None, ge=1, le=1000, description="Upper bound on the epochs. None: the variant's own.")
     steps_per_epoch: int | None = Field(None, ge=1, le=100_000, description="Steps an epoch. None: the variant's own.")
@@ -64,7 +64,8 @@ class TrainSettings(Settings):
         None,
         ge=1,
         le=256,
-        description="Threads of one training on a CPU. None: the cores of the host, divided among the trainings of the run.",
+        description="Threads of one training on a CPU. None: the cores of the host, divided among the trainings of the run; "
+        "one on a worker.",
     )
     timeout_hours: float = Field(
         24.0,
