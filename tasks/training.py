@@ -8,11 +8,12 @@ import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 from prefect import task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -23,6 +24,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import State
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.runtime import flow_run
 
 from storage.errors import RetrainError
@@ -93,7 +95,8 @@ def _lease(device: Device, *, threads: int) -> Iterator[None]:
     cores = max(1, (os.cpu_count() or 1) // threads)
     which = os.environ.get("CUDA_VISIBLE_DEVICES", "all") if device.kind == "gpu" else "cpu"
     name = re.sub(r"[^a-z0-9]+", "-", f"device {socket.gethostname()} {which}".lower())
-    with get_client(sync_client=True) as client:
+    # Of two trainings that begin at once, the second finds the limit made between its question and its answer.
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.upsert_global_concurrency_limit_by_name(name, limit=1 if device.kind == "gpu" else cores)
     with concurrency(name, lease_duration=LEASE_S, strict=True):
         yield
@@ -119,11 +122,18 @@ class _ProgressShow:
         write_note(self._file, title=self._title, share=progress.share, text=text, milestone=progress.epoch)
         if progress.figures:
             logger.info("%s: %s", self._title, text)
-            update_progress_artifact(self._artifact, 100 * progress.share, description=f"{self._title}: {text}")
+            self._update(progress.share, description=f"{self._title}: {text}")
+
+    def _update(self, share: float, *, description: str | None = None) -> None:
+        """Move the artifact on; a server that does not answer is no reason to lose a training."""
+        try:
+            update_progress_artifact(self._artifact, 100 * share, description=description)
+        except httpx.HTTPError as error:
+            logger.warning("%s: its progress is not shown: %s", self._title, error)
 
     def close(self) -> None:
         """Set the artifact to its end, early stopping or not, and take the file away when a terminal has seen it."""
-        update_progress_artifact(self._artifact, 100.0)
+        self._update(1.0)
         # At once, the last epochs of a short training would pass unseen; the process scores and registers meanwhile.
         threading.Timer(SEEN_AFTER_S, self._file.unlink, kwargs={"missing_ok": True}).start()
 

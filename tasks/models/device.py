@@ -150,6 +150,8 @@ def kernel_for(variant: Variant, *, device: Device) -> Kernel:
 
     A GPU would wait for Python after every step, which takes it a few milliseconds; a processor has nothing to wait with (30.0
     and 29.9 ms a step of Jena, measured). A learning rate that follows a schedule is set from Python before every step.
+
+    A loop on a GPU whose number of steps is not known when it is compiled would ask the host before each of them.
     """
     if device.backend == "jax":
         # Calls of cuDNN live within the compiled step there, and Keras knows where it can make them.
@@ -160,5 +162,16 @@ def kernel_for(variant: Variant, *, device: Device) -> Kernel:
     # A program of XLA keeps to one core, so a training that has several runs parts of its batch beside each other.
     parts = min(device.threads, variant.batch_size // LEAST_PART) if device.kind == "cpu" and device.count == 1 else 1
     if parts > 1 and variant.splits and not variant.is_reference:
-        return Kernel(use_cudnn=False, jit_compile=False, steps_per_execution=at_once, parts=parts)
-    return Kernel(use_cudnn=False, jit_compile=device.count == 1, steps_per_execution=at_once)
+        return Kernel(use_cudnn=False, jit_compile=False, parts=parts, needed_steps=True)
+    return Kernel(use_cudnn=False, jit_compile=device.count == 1, steps_per_execution=at_once, needed_steps=device.kind == "cpu")
+
+
+def kernel_for_scoring() -> Kernel:
+    """Return the kernel of a model that was trained before, here or elsewhere, and only predicts from now on.
+
+    On a processor it is the one that validates beside a training, so that XLA finds the programs that it made then.
+    """
+    device = prepare_device(1, require_gpu=False)
+    if device.kind == "cpu" and device.backend == "tensorflow":
+        return Kernel(use_cudnn=False, jit_compile=True, needed_steps=True)
+    return Kernel(use_cudnn="auto", jit_compile=True)

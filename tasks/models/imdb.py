@@ -12,18 +12,23 @@ import pyarrow.compute as pc
 
 from tasks.datasets.imdb_text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.spec import SPLITS
+from tasks.models.device import kernel_for_scoring
 from tasks.models.imdb_networks import VARIANTS
 from tasks.models.parallel import predict
 from tasks.models.portable import portable
-from tasks.models.prefix import narrowing, padded_model, shared_prefix_model
+from tasks.models.prefix import narrowing, padded_model, runs_needed_steps, shared_prefix_model
 from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, Reviews, TestView, Variant, View, restored
 
 if TYPE_CHECKING:
     import keras
 
-# Few, because XLA compiles a program for each; the steps between a review's length and the next width are padding. These
-# four run 270 steps a review (its mean length is 222); six took 256, and half as long again to compile.
+# Few, because a program is compiled for each.
 WIDTHS = (160, 256, 340, REVIEW_TOKENS)
+# A loop runs only the steps that a batch needs, whatever the width, and a width more than that costs little.
+LOOPED_WIDTHS = (256, REVIEW_TOKENS)
+# Reviews of at most so many tokens go into a batch where padding is shared: read from the first word of the longest, these run
+# 234 steps a review, whose mean length is 222; batches of the four widths above would run 273.
+LENGTHS = (70, 90, 105, 115, 125, 135, 145, 155, 165, 176, 190, 205, 223, 245, 270, 300, 340, 385, 435, REVIEW_TOKENS)
 
 
 def padded_tokens(tokens: pa.ChunkedArray, *, width: int = REVIEW_TOKENS) -> npt.NDArray[np.uint16]:
@@ -107,12 +112,19 @@ class ImdbLearner:
         return self._models[key]
 
     def _widths(self, *, training: bool) -> tuple[int, ...]:
-        """Return the widths that reviews are cut to, where that changes no result."""
+        """Return the widths that reviews may be cut to without another result: those of a batch fit the same."""
         how = narrowing(self.network)
         if how == "none" or (how == "prefix" and training and self._drops):
             return (REVIEW_TOKENS,)
+        if how == "prefix":
+            return LENGTHS
         longest = self.variant.crop_tokens if training and self.variant.crop_tokens else REVIEW_TOKENS
         return (*(width for width in WIDTHS if width < longest), longest)
+
+    def _compiled(self, width: int) -> int:
+        """Return the width of the program that takes batches of a width."""
+        widths = LOOPED_WIDTHS if runs_needed_steps(self.network) else WIDTHS
+        return min(compiled for compiled in widths if compiled >= width)
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
         """Return one pass over the training split, or its first `steps`, reviews of like length together."""
@@ -126,8 +138,9 @@ class ImdbLearner:
         return len(batches), (self._batch(width, ids, ends=ends[ids]) for width, ids in batches)
 
     def _batch(self, width: int, ids: Ids, *, ends: npt.NDArray[np.integer[Any]]) -> Batch:
-        inputs = self.reviews["train"][ids[:, None], ends[:, None] + np.arange(-width, 0)].astype(np.int32)
-        return Batch(self._model(width, training=True), inputs, self.labels["train"][ids][:, None])
+        columns = np.arange(-self._compiled(width), 0)
+        inputs = self.reviews["train"][ids[:, None], ends[:, None] + columns].astype(np.int32)
+        return Batch(self._model(inputs.shape[1], training=True), inputs, self.labels["train"][ids][:, None])
 
     def predict(self, split: str) -> Floats:
         """Return the probability of a positive review, float32 `(reviews,)`."""
@@ -137,8 +150,8 @@ class ImdbLearner:
         widths = self._widths(training=False)
         for width, ids in width_batches(self.lengths[split], order=order, batch_size=size, widths=widths):
             # The short batch is filled up, so that no further shape is compiled.
-            inputs = self.reviews[split][np.resize(ids, size), REVIEW_TOKENS - width :].astype(np.int32)
-            result[ids] = predict(self._model(width, training=False), inputs)[: len(ids)]
+            inputs = self.reviews[split][np.resize(ids, size), -self._compiled(width) :].astype(np.int32)
+            result[ids] = predict(self._model(inputs.shape[1], training=False), inputs)[: len(ids)]
         return result
 
     def targets(self, split: str) -> Floats:
@@ -193,9 +206,10 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
             lists = splits[name]["tokens"].combine_chunks()
             tokens = pa.ListArray.from_arrays(lists.offsets, pa.array(table[lists.values.to_numpy()]))
             translated[name] = splits[name].drop_columns(["tokens"]).append_column("tokens", tokens)
-    kernel = Kernel(use_cudnn="auto", jit_compile=True)
-    network = exported.get_layer("network")
-    return ImdbLearner(translated, words=tuple(theirs), network=network, variant=restored(network), kernel=kernel)
+    kernel = kernel_for_scoring()
+    variant = restored(exported.get_layer("network"))
+    network = variant.build(kernel)
+    return ImdbLearner(translated, words=tuple(theirs), network=network, variant=variant, kernel=kernel)
 
 
 def _test_view(learner: ImdbLearner) -> TestView:

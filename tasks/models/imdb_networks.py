@@ -109,6 +109,7 @@ VARIANTS = (
         network=_gru_dropout,
         epochs=10,
         cudnn=False,
+        splits=True,
     ),
     Variant(
         name="simple_rnn",

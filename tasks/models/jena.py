@@ -12,6 +12,7 @@ import pyarrow as pa
 from storage.errors import DataError
 from tasks.datasets.jena import COLUMNS
 from tasks.datasets.spec import SPLITS
+from tasks.models.device import kernel_for_scoring
 from tasks.models.jena_networks import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, VARIANTS
 from tasks.models.parallel import predict
 from tasks.models.portable import portable
@@ -187,9 +188,10 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
         columns = {column: pa.array(matrix[:, i].astype(np.float32)) for i, column in enumerate(COLUMNS)}
         rescaled[name] = pa.table(columns | {"segment": splits[name]["segment"]})
     theirs = {"mean": dict(zip(COLUMNS, theirs_mean, strict=True)), "std": dict(zip(COLUMNS, theirs_std, strict=True))}
-    kernel = Kernel(use_cudnn="auto", jit_compile=True)
-    network = exported.get_layer("network")
-    return JenaLearner(rescaled, theirs, network=network, variant=restored(network), kernel=kernel)
+    kernel = kernel_for_scoring()
+    variant = restored(exported.get_layer("network"))
+    network = variant.build(kernel)
+    return JenaLearner(rescaled, theirs, network=network, variant=variant, kernel=kernel)
 
 
 def _test_view(learner: JenaLearner) -> TestView:

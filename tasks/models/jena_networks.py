@@ -113,6 +113,7 @@ VARIANTS = (
         epochs=40,
         steps_per_epoch=500,
         cudnn=False,
+        splits=True,
     ),
     Variant(
         name="gru_stacked",

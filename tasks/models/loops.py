@@ -117,13 +117,13 @@ LSTM = Recurrence(states=2, summed=True, reads_products=True, forward=_lstm_forw
 
 
 class _Product:
-    """`inputs @ weight`; with masks of dropout, each gate's columns are multiplied by inputs under the gate's own mask."""
+    """`inputs @ weight`; with masks of dropout, each gate's columns are multiplied by inputs under the gate's own mask.
 
-    def __init__(self, weight: Any, *, masks: Sequence[Any] | None) -> None:
-        import tensorflow as tf
+    Masks are `(masks, batch, features)` and the weight then `(masks, features, columns)`: all are one call of a product.
+    """
 
+    def __init__(self, weight: Any, *, masks: Any) -> None:
         self._weight, self._masks = weight, masks
-        self._columns = tf.split(weight, len(masks), axis=1) if masks else []
 
     def of(self, inputs: Any) -> Any:
         """Return the product, `(batch, gates * units)`."""
@@ -131,8 +131,7 @@ class _Product:
 
         if self._masks is None:
             return tf.matmul(inputs, self._weight)
-        masked = zip(self._masks, self._columns, strict=True)
-        return tf.concat([tf.matmul(inputs * mask, columns) for mask, columns in masked], axis=1)
+        return tf.concat(tf.unstack(tf.matmul(inputs * self._masks, self._weight)), axis=1)
 
     def gradients(self, inputs: Any, d_product: Any) -> tuple[Any, Any]:
         """Return the gradients of the weight and of the inputs."""
@@ -140,11 +139,9 @@ class _Product:
 
         if self._masks is None:
             return tf.matmul(inputs, d_product, transpose_a=True), tf.matmul(d_product, self._weight, transpose_b=True)
-        parts = tf.split(d_product, len(self._masks), axis=1)
-        weight = [tf.matmul(inputs * mask, part, transpose_a=True) for mask, part in zip(self._masks, parts, strict=True)]
-        masked = zip(self._masks, parts, self._columns, strict=True)
-        given = [mask * tf.matmul(part, columns, transpose_b=True) for mask, part, columns in masked]
-        return tf.concat(weight, axis=1), tf.add_n(given)
+        parts = tf.stack(tf.split(d_product, self._masks.shape[0], axis=1))
+        given = self._masks * tf.matmul(parts, self._weight, transpose_b=True)
+        return tf.matmul(inputs * self._masks, parts, transpose_a=True), tf.reduce_sum(given, axis=0)
 
 
 @dataclass(frozen=True)
@@ -152,17 +149,23 @@ class _Loop:
     """All that a loop is besides its tensors, so that equal ones share a compiled program.
 
     Weights are the kernel `(features, gates * units)`, the recurrent kernel `(units, gates * units)` and the biases; masks are
-    those of the inputs and of the state, each a tuple of tensors or None.
+    those of the inputs and of the state or None, and where there are any the kernel has the form of `_Product`. `taken` is how
+    many steps are run, the last ones.
+
+    Attributes:
+        repeats: The most steps for which the one step of the inputs is repeated; None where the inputs hold every step.
+        learns_inputs: Whether the inputs get a gradient.
     """
 
     kind: Recurrence
     repeats: int | None
+    learns_inputs: bool
 
-    def forward(self, inputs: Any, weights: Any, masks: Any, initial: Any) -> Any:
+    def forward(self, inputs: Any, *, weights: Any, masks: Any, initial: Any, taken: Any) -> Any:
         """Return the states after the last step, and those before each one, `(steps, states, batch, units)`."""
         import tensorflow as tf
 
-        steps, units = self.repeats or inputs.shape[0], weights[1].shape[0]
+        steps, units = self.repeats or inputs.shape[0], initial[0].shape[1]
         products = self._products(inputs, weights, masks)
 
         def step(t: Any, states: Any, kept: Any) -> Any:
@@ -171,10 +174,11 @@ class _Loop:
         # One array for all states: what a program does besides its loop must be little, or XLA hands the loop to the only thread
         # of its pool, where parts wait for each other.
         kept = tf.TensorArray(tf.float32, size=steps, element_shape=(self.kind.states, None, units))
-        _, last, kept = tf.while_loop(lambda t, *_: t < steps, step, (0, tuple(initial), kept), maximum_iterations=steps)
+        start = (steps - taken, tuple(initial), kept)
+        _, last, kept = tf.while_loop(lambda t, *_: t < steps, step, start, maximum_iterations=steps)
         return last, kept.stack()
 
-    def backward(self, inputs: Any, weights: Any, masks: Any, states: Any, d_last: Any) -> Any:
+    def backward(self, inputs: Any, *, weights: Any, masks: Any, states: Any, d_last: Any, taken: Any) -> Any:
         """Return the gradients of inputs, weights and first states, from what `forward` returned and the last states' own."""
         import tensorflow as tf
 
@@ -183,6 +187,7 @@ class _Loop:
         steps, kind, repeats = self.repeats or inputs.shape[0], self.kind, self.repeats
         of_inputs, of_states = _Product(kernel, masks=masks[0]), _Product(recurrent_kernel, masks=masks[1])
         products = self._products(inputs, weights, masks)
+        by_step = self.learns_inputs and not repeats
 
         def step(n: Any, following: Any, d_states: Any, sums: Any, d_inputs: Any) -> Any:
             t = steps - 1 - n
@@ -196,22 +201,24 @@ class _Loop:
             if not repeats:
                 d_kernel, d_input = of_inputs.gradients(inputs[t], d_products[0])
                 parts.append(d_kernel)
+            if by_step:
                 d_inputs = d_inputs.write(t, d_input)
             sums = tuple(total + part for total, part in zip(sums, parts, strict=True))
             return n + 1, tuple(before), tuple(past), sums, d_inputs
 
-        d_inputs = tf.TensorArray(tf.float32, size=inputs.shape[0], element_shape=(None, inputs.shape[2]))
-        by_example = tf.zeros((tf.shape(last[0])[0], kernel.shape[1]))
+        d_inputs = tf.TensorArray(tf.float32, size=inputs.shape[0], element_shape=(None, inputs.shape[2])) if by_step else ()
+        by_example = tf.zeros((tf.shape(last[0])[0], biases[0].shape[0]))
         sums = (tf.zeros_like(recurrent_kernel), *(by_example for _ in biases), *([] if repeats else [tf.zeros_like(kernel)]))
         start = (0, tuple(last), tuple(d_last), sums, d_inputs)
-        _, _, d_initial, sums, d_inputs = tf.while_loop(lambda n, *_: n < steps, step, start, maximum_iterations=steps)
+        _, _, d_initial, sums, d_inputs = tf.while_loop(lambda n, *_: n < taken, step, start, maximum_iterations=steps)
         d_products = sums[1 : 1 + len(biases)]
+        d_kernel = sums[-1]
         if repeats:
             d_kernel, d_input = of_inputs.gradients(inputs[0], d_products[0])
-            d_inputs = d_inputs.write(0, d_input)
-        else:
-            d_kernel = sums[-1]
-        return d_inputs.stack(), (d_kernel, sums[0], *(tf.reduce_sum(one, axis=0) for one in d_products)), d_initial
+            d_inputs = d_input[None]
+        d_biases = (tf.reduce_sum(one, axis=0) for one in d_products)
+        found = d_inputs.stack() if by_step else d_inputs if self.learns_inputs else None
+        return found, (d_kernel, sums[0], *d_biases), d_initial
 
     def _products(self, inputs: Any, weights: Any, masks: Any) -> Callable[[Any, Any], Tensors]:
         """Return a function of step and states to the products, or their sum."""
@@ -239,7 +246,7 @@ def _compiled(loop: _Loop) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 def last_states(
     kind: Recurrence,
-    inputs: Any,
+    pieces: Sequence[Any],
     *,
     initial: Tensors,
     kernel: Any,
@@ -247,54 +254,66 @@ def last_states(
     biases: Tensors,
     input_masks: Tensors | None = None,
     state_masks: Tensors | None = None,
+    taken: Any = None,
     repeats: int | None = None,
-    parts: int = 1,
+    learns_inputs: bool = True,
+    compiled: bool = False,
 ) -> Tensors:
     """Return the states after the last step, each `(batch, units)`.
 
     Args:
         kind: The layer.
-        inputs: float32 `(steps, batch, features)`; the number of steps is known.
-        initial: The states before the first step.
+        pieces: The inputs by parts of the batch, float32 `(steps, part, features)`; the number of steps is known.
+        initial: The states before the first step, of the whole batch.
         kernel: `(features, gates * units)`.
         recurrent_kernel: `(units, gates * units)`.
         biases: Of the product with the inputs, and of that with the state where it has one, each `(gates * units,)`.
         input_masks: Factors of the inputs, the same for every step: one `(batch, features)` for all gates or one for each.
         state_masks: The same of the output that the state carries, `(batch, units)`.
-        repeats: Take the one step that `inputs` hold so many times; its product with the kernel is then made once.
-        parts: Run so many parts of the batch beside each other, each as a program of its own on a thread of its own; the step
-            around them must not be compiled. 1 leaves the loop to the program that it stands in.
+        taken: Run so many steps, the last ones: a number, or a tensor that is known when they are run. None runs all.
+        repeats: Take the one step that the inputs hold `taken` times, at most so many; its product with the kernel is made once.
+        learns_inputs: Whether the inputs need a gradient; without one there is none.
+        compiled: Run each part as a program of its own, beside the others; the step around them must not be compiled then.
+            Otherwise the loops stay in the program that they stand in.
     """
     import tensorflow as tf
 
-    loop = _Loop(kind=kind, repeats=repeats)
-    forward, backward = (loop.forward, loop.backward) if parts == 1 else _compiled(loop)
-    weights, masks = (kernel, recurrent_kernel, *biases), (_or_none(input_masks), _or_none(state_masks))
+    loop = _Loop(kind=kind, repeats=repeats, learns_inputs=learns_inputs)
+    forward, backward = _compiled(loop) if compiled else (loop.forward, loop.backward)
+    taken = (repeats or pieces[0].shape[0]) if taken is None else taken
+    # All that can be done before the loop is: what a compiled part does besides must be little (see `_Loop.forward`).
+    kernel, of_inputs = _by_mask(kernel, masks=input_masks)
+    recurrent_kernel, of_states = _by_mask(recurrent_kernel, masks=state_masks)
+    weights = (kernel, recurrent_kernel, *biases)
 
     def part(inputs: Any, initial: Any, masks: Any) -> Tensors:
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def run(inputs: Any, *tensors: Any) -> Any:
             weights, initial = tensors[: -kind.states], tensors[-kind.states :]
-            states = forward(inputs, weights, masks, initial)
+            states = forward(inputs, weights=weights, masks=masks, initial=initial, taken=taken)
 
             def gradient(*d_last: Any) -> Any:
-                d_inputs, d_weights, d_initial = backward(inputs, weights, masks, states, d_last)
+                given = {"weights": weights, "masks": masks, "states": states, "d_last": d_last, "taken": taken}
+                d_inputs, d_weights, d_initial = backward(inputs, **given)
                 return d_inputs, *d_weights, *d_initial
 
             return tuple(states[0]), gradient
 
         return list(run(inputs, *weights, *initial))
 
-    # Equal parts keep shapes known; a batch that does not divide, such as the one step of the padding, is run whole.
-    size = inputs.shape[1]
-    if parts == 1 or size is None or size % parts:
-        return part(inputs, initial, masks)
-    split = [None if given is None else [tf.split(one, parts) for one in given] for given in (initial, *masks)]
-    first, of_inputs, of_states = ([given and tuple(one[i] for one in given) for i in range(parts)] for given in split)
-    pieces = tf.split(inputs, parts, axis=1)
-    done = [part(pieces[i], first[i], (of_inputs[i], of_states[i])) for i in range(parts)]
+    if len(pieces) == 1:
+        return part(pieces[0], initial, (of_inputs, of_states))
+    begun = zip(*(tf.split(state, len(pieces)) for state in initial), strict=True)
+    masks = ([None] * len(pieces) if mask is None else tf.split(mask, len(pieces), axis=1) for mask in (of_inputs, of_states))
+    given = zip(pieces, begun, zip(*masks, strict=True), strict=True)
+    done = [part(piece, list(states), of) for piece, states, of in given]
     return [tf.concat(states, axis=0) for states in zip(*done, strict=True)]
 
 
-def _or_none(masks: Tensors | None) -> tuple[Any, ...] | None:
-    return None if masks is None else tuple(masks)
+def _by_mask(weight: Any, *, masks: Tensors | None) -> tuple[Any, Any]:
+    """Return weight and masks as `_Product` takes them."""
+    import tensorflow as tf
+
+    if masks is None:
+        return weight, None
+    return tf.stack(tf.split(weight, len(masks), axis=1)), tf.stack(masks)

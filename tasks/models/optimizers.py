@@ -37,8 +37,7 @@ def _rmsprop_class() -> type[Any]:
 
         def _moved(self, values: Any, indices: Any, variable: Any, velocity: Any, learning_rate: Any) -> tuple[Any, Any]:
             """Return the new values of a variable and of its velocity."""
-            both = tf.math.unsorted_segment_sum(tf.concat([values, values * values], axis=1), indices, variable.shape[0])
-            total, squares = tf.split(both, 2, axis=1)
+            total, squares = (tf.math.unsorted_segment_sum(one, indices, variable.shape[0]) for one in (values, values * values))
             velocity = self.rho * velocity + (1 - self.rho) * squares
             return variable - learning_rate * total / tf.sqrt(velocity + self.epsilon), velocity
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.models.cells import states_after
+from tasks.datasets.imdb_text import PADDING
+from tasks.models.cells import loop_of, states_after
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +31,12 @@ def narrowing(network: keras.Model) -> Narrowing:
     return "prefix" if forward and is_chain else "none"
 
 
+def runs_needed_steps(network: keras.Model) -> bool:
+    """Tell whether `shared_prefix_model` runs only the steps that the longest review of a batch needs, whatever the width."""
+    loops = (loop_of(layer) for layer in network.layers)
+    return narrowing(network) == "prefix" and any(loop and loop.needed_steps for loop in loops)
+
+
 def padded_model(network: keras.Model, width: int) -> keras.Model:
     """Return the network on reviews int32 `(batch, width)`: the full width, or any where padding is passed over."""
     import keras
@@ -48,13 +55,14 @@ def shared_prefix_model(network: keras.Model, width: int) -> keras.Model:
 
     Args:
         network: An embedding, one recurrent layer that runs forward and returns its last output, then anything.
-        width: Steps that are run for every review.
+        width: Steps that are run for every review, where the layer does not leave out those that are padding for all of a
+            batch (`runs_needed_steps`).
     """
     import keras
 
     embedding, recurrent, *head = network.layers
-    padding = network.input_shape[1] - width
-    if padding == 0:
+    longest, leaves_out = network.input_shape[1], runs_needed_steps(network)
+    if width == longest and not leaves_out:
         return padded_model(network, width)
 
     class SharedPrefix(keras.layers.Layer):  # type: ignore[misc]
@@ -65,14 +73,29 @@ def shared_prefix_model(network: keras.Model, width: int) -> keras.Model:
             self.embedding, self.recurrent = embedding, recurrent
 
         def call(self, tokens: Any, training: bool | None = None) -> Any:  # noqa: FBT001  (Keras's own signature)
+            loop = loop_of(self.recurrent)
+            shared = _columns_of_padding(tokens) if leaves_out else 0
             step = self.embedding(keras.ops.zeros((1, 1), dtype="int32"))
-            states = states_after(self.recurrent, step, repeats=padding, training=bool(training))
+            repeats = longest - width + shared
+            states = states_after(self.recurrent, step, repeats=repeats, most=longest, training=bool(training))
             batch = keras.ops.shape(tokens)[0]
             spread = [keras.ops.broadcast_to(state, (batch, state.shape[-1])) for state in states]
-            return self.recurrent(self.embedding(tokens), initial_state=spread, training=training)
+            if not loop:
+                return self.recurrent(self.embedding(tokens), initial_state=spread, training=training)
+            # The loop wants steps first; to turn tokens round costs less than to turn vectors.
+            pieces = [self.embedding(piece) for piece in loop.pieces(keras.ops.transpose(tokens), axis=1)]
+            return loop.states(pieces, initial=spread, training=bool(training), taken=width - shared)[0]
 
     tokens = keras.Input((width,), dtype="int32")
     output = SharedPrefix()(tokens)
     for layer in head:
         output = layer(output)
     return keras.Model(tokens, output)
+
+
+def _columns_of_padding(tokens: Any) -> Any:
+    """Return how many columns of int32 `(batch, width)` in front hold nothing but padding, an int32 scalar."""
+    import keras
+
+    ops = keras.ops
+    return ops.cast(ops.argmax(ops.any(tokens != PADDING, axis=0)), "int32")

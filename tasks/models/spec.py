@@ -29,12 +29,14 @@ class Kernel:
         jit_compile: Whether the step is compiled by XLA, which cannot hold a cuDNN call.
         steps_per_execution: Steps that are taken without returning to Python in between.
         parts: Parts of a batch whose recurrent layers run beside each other, each on a core of its own.
+        needed_steps: Whether a loop may run only the steps that a batch needs, where it would not know how many beforehand.
     """
 
     use_cudnn: Literal["auto"] | bool
     jit_compile: bool
     steps_per_execution: int = 1
     parts: int = 1
+    needed_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Variant:
         cudnn: Whether cuDNN has a kernel for every recurrent layer: not with recurrent dropout or
             without biases, nor for a SimpleRNN.
         splits: Whether the batch may be split over cores: every recurrent layer is then a loop of `tasks.models.loops`, what
-            else the network does is light, and nothing drops out, because XLA draws other random numbers than TensorFlow.
+            else the network does is light, and no other layer drops out: XLA draws other masks for those than TensorFlow.
         tutorial_best: Best validation figure that the tutorial prints (Jena: normalised MAE, IMDB: accuracy).
         solve: Makes a simple reference: leaves a network with its weights in the learner, computed at once from the training
             split, where a variant without it is trained epoch by epoch.

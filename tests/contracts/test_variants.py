@@ -60,12 +60,12 @@ def test_no_figure_is_better_than_itself(view: View) -> None:
         if variant.splits
     ],
 )
-def test_a_variant_that_splits_has_loops_alone_and_drops_nothing(keras: Any, view: View, variant: Variant) -> None:
+def test_a_variant_that_splits_has_loops_and_little_else(keras: Any, view: View, variant: Variant) -> None:
     network = variant.build(kernel_for(variant, device=CPU))
     recurrent = [layer for layer in network.layers if hasattr(layer, "go_backwards")]
     assert recurrent
     assert all("inner_loop" in vars(layer) for layer in recurrent)
-    assert not any(layer.dropout or layer.recurrent_dropout for layer in recurrent)
+    # A layer of dropout of its own would draw other masks in a step that is compiled than in one that is split.
     others = {type(layer).__name__ for layer in network.layers if layer not in recurrent}
     assert others <= {"Embedding", "Dense"}
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flow_helpers import SAMPLE_BUDGET, Done, Run, WarmCommand, retrain
 
 EVERYTHING = ("run", "all", "--data", "sample", "--variants", "all", *SAMPLE_BUDGET)
+
+_tried_again: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell of what a busy machine made Prefect try again: no test fails for it, and nobody would see it otherwise."""
+    for line in _tried_again:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +38,11 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _made(done: Done, *, home: Path, warm: WarmCommand) -> Run:
+    with closing(sqlite3.connect(f"file:{home / 'prefect' / 'prefect.db'}?mode=ro", uri=True)) as database:
+        again = database.execute("SELECT name, run_count FROM task_run WHERE run_count > 1").fetchall()
+        logged = database.execute("SELECT timestamp, message FROM log WHERE level >= 30 ORDER BY timestamp").fetchall()
+    _tried_again.extend(f"tried again: {name}, {count} times" for name, count in again)
+    _tried_again.extend(f"  {timestamp} {message}" for timestamp, message in logged if again)
     assert done.code == 0, done.out + done.err
     listed = warm("models", "--json", home=home)
     assert listed.code == 0, listed.err

@@ -22,8 +22,8 @@ from tasks.models.spec import Kernel, Variant
     [
         ("gpu", False, Kernel(use_cudnn=True, jit_compile=False, steps_per_execution=50)),
         ("gpu", True, Kernel(use_cudnn=False, jit_compile=True, steps_per_execution=50)),
-        ("cpu", False, Kernel(use_cudnn=False, jit_compile=True)),
-        ("cpu", True, Kernel(use_cudnn=False, jit_compile=True)),
+        ("cpu", False, Kernel(use_cudnn=False, jit_compile=True, needed_steps=True)),
+        ("cpu", True, Kernel(use_cudnn=False, jit_compile=True, needed_steps=True)),
     ],
 )
 def test_cudnn_where_it_can_else_xla(kind: str, recurrent_dropout: bool, expected: Kernel) -> None:

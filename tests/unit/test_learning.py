@@ -122,7 +122,8 @@ class CutOffError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("variant", "given", "threads"), [("gru_baseline", None, 1), ("gru_baseline", 3, 3), ("gru_dropout", 3, 1), ("ridge", 3, 1)]
+    ("variant", "given", "threads"),
+    [("gru_baseline", None, 1), ("gru_baseline", 3, 3), ("gru_dropout", 3, 3), ("gru_stacked", 3, 1), ("ridge", 3, 1)],
 )
 def test_only_a_batch_that_can_be_split_gets_threads(variant: str, given: int | None, threads: int) -> None:
     assert threads_for(variant_named(variant, dataset="jena"), settings=TrainSettings(threads=given)) == threads

@@ -104,9 +104,11 @@ def tables(reviews: dict[str, list[list[int]]], words: tuple[str, ...] = WORDS) 
 REVIEWS = {name: tokens_of(LENGTHS, seed=seed) for seed, name in enumerate(SPLITS)}
 
 
-def learner_of(splits: dict[str, pa.Table], *, variant: Any = BASELINE, batch_size: int = 4, seed: int = 0) -> Any:
+def learner_of(
+    splits: dict[str, pa.Table], *, variant: Any = BASELINE, batch_size: int = 4, seed: int = 0, kernel: Kernel = PLAIN
+) -> Any:
     """A learner whose weights are strong, so that each token matters to the prediction."""
-    learner = VIEW.learner(splits, {}, replace(variant, batch_size=batch_size), PLAIN, seed)
+    learner = VIEW.learner(splits, {}, replace(variant, batch_size=batch_size), kernel, seed)
     rng = np.random.default_rng(seed)
     learner.network.set_weights([rng.normal(0, 0.3, weight.shape) for weight in learner.network.get_weights()])
     return learner
@@ -128,6 +130,17 @@ def test_one_pass_takes_every_review_once(keras: Any) -> None:
             seen.append(review)
     assert sorted(seen) == list(range(14))
     assert len({batch.inputs.shape[1] for batch in taken}) > 1
+
+
+def test_loops_need_fewer_programs_for_the_same_batches_and_predictions(keras: Any) -> None:
+    plain = learner_of(tables(REVIEWS))
+    looped = learner_of(tables(REVIEWS), kernel=Kernel(use_cudnn=False, jit_compile=True, needed_steps=True))
+    batches, same = (list(learner.batches(seed=1, epoch=0, steps=None)[1]) for learner in (plain, looped))
+    assert {batch.inputs.shape[1] for batch in same} == {256, 500}
+    for theirs, ours in zip(batches, same, strict=True):
+        width = min(theirs.inputs.shape[1], ours.inputs.shape[1])
+        np.testing.assert_array_equal(ours.inputs[:, -width:], theirs.inputs[:, -width:])
+    np.testing.assert_allclose(looped.predict("test"), plain.predict("test"), atol=1e-5)
 
 
 def test_batches_follow_from_seed_and_epoch(keras: Any) -> None:

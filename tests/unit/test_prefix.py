@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.models.cells import compiled_well
+from tasks.models.cells import compiled_well, loop_of
 from tasks.models.imdb_networks import gru_network
-from tasks.models.prefix import padded_model, shared_prefix_model
+from tasks.models.prefix import padded_model, runs_needed_steps, shared_prefix_model
 from tasks.models.spec import Kernel
 
 STEPS, SHORT, WORDS = 40, 7, 30
@@ -89,16 +89,20 @@ def test_loss_and_every_gradient_are_those_of_the_plain_run(keras: Any, case: Ca
     assert np.abs(case.gradients[0][0]).max() > 1e-4
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("width", [SHORT, 25, STEPS])
+@pytest.mark.parametrize("parts", [1, 7])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_the_loops_of_the_project_share_the_prefix_too(keras: Any, layer: str, parts: int) -> None:
+def test_the_loops_of_the_project_share_the_prefix_too(keras: Any, layer: str, parts: int, width: int) -> None:
+    """Whatever the width: they leave out the columns that are padding for all seven reviews."""
     plain, ours = small_network(keras, layer), small_network(keras, layer)
-    compiled_well(ours, kernel=Kernel(use_cudnn=False, jit_compile=parts == 1, parts=parts))
-    assert "inner_loop" in vars(ours.layers[1])
+    needed_steps = width != SHORT
+    compiled_well(ours, kernel=Kernel(use_cudnn=False, jit_compile=parts == 1, parts=parts, needed_steps=needed_steps))
+    assert loop_of(ours.layers[1])
+    assert runs_needed_steps(ours) is needed_steps
     tokens, labels = reviews(width=SHORT)
     expected = loss_and_gradients(keras, plain, variables=plain.trainable_variables, tokens=tokens, labels=labels)
-    shared = shared_prefix_model(ours, SHORT)
-    cut = tokens[:, STEPS - SHORT :]
+    shared = shared_prefix_model(ours, width)
+    cut = tokens[:, STEPS - width :]
     loss, gradients = loss_and_gradients(keras, shared, variables=ours.trainable_variables, tokens=cut, labels=labels)
     assert loss == pytest.approx(expected[0], rel=1e-6)
     for gradient, theirs in zip(gradients, expected[1], strict=True):
