@@ -15,6 +15,9 @@ def _rmsprop_class() -> type[Any]:
     import keras
     import tensorflow as tf
 
+    def compiled(part: Any) -> Any:
+        return tf.function(part, jit_compile=not tf.config.list_physical_devices("GPU"))
+
     class SlicedRMSprop(keras.optimizers.RMSprop):  # type: ignore[misc]
         """Keras's RMSprop, which takes the gradient of an embedding in one pass.
 
@@ -28,16 +31,24 @@ def _rmsprop_class() -> type[Any]:
                 super().update_step(gradient, variable, learning_rate)
                 return
             velocity = self._velocities[self._get_variable_index(variable)]
-            # A program of its own where the step is none: many small operations would pass over the whole table one by one.
-            compiled = tf.function(self._moved, jit_compile=not tf.config.list_physical_devices("GPU"))
             now = [tf.convert_to_tensor(one) for one in (variable, velocity)]
-            moved, new_velocity = compiled(gradient.values, gradient.indices, *now, tf.cast(learning_rate, variable.dtype))
+            # Programs of their own where the step is none: many small operations would pass over the whole table one by one.
+            # The two sums run beside each other then.
+            total, squares, moved = (compiled(one) for one in (self._total, self._squares, self._moved))
+            rows = gradient.values, gradient.indices, variable.shape[0]
+            rate = tf.cast(learning_rate, variable.dtype)
+            moved, new_velocity = moved(total(*rows), squares(*rows), *now, rate)
             velocity.assign(new_velocity)
             variable.assign(moved)
 
-        def _moved(self, values: Any, indices: Any, variable: Any, velocity: Any, learning_rate: Any) -> tuple[Any, Any]:
+        def _total(self, values: Any, indices: Any, words: int) -> Any:
+            return tf.math.unsorted_segment_sum(values, indices, words)
+
+        def _squares(self, values: Any, indices: Any, words: int) -> Any:
+            return tf.math.unsorted_segment_sum(values * values, indices, words)
+
+        def _moved(self, total: Any, squares: Any, variable: Any, velocity: Any, learning_rate: Any) -> tuple[Any, Any]:
             """Return the new values of a variable and of its velocity."""
-            total, squares = (tf.math.unsorted_segment_sum(one, indices, variable.shape[0]) for one in (values, values * values))
             velocity = self.rho * velocity + (1 - self.rho) * squares
             return variable - learning_rate * total / tf.sqrt(velocity + self.epsilon), velocity
 
