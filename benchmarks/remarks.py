@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _IMDB = (
-    "A training alone runs both halves of its batch beside each other. What stays on one core is the embedding, the output, the "
-    "optimizer, some hundred small operations that TensorFlow starts one by one, and the padding that reviews share. Within a "
-    "half about half of the time are matrix products at the core's full speed; the rest is element-wise work and some thirty "
-    "calls a time step. Needed: a compiled kernel for a whole time step."
+    "A training alone runs both halves of its batch beside each other. What stays on one core is the padding that reviews share, "
+    "the gradient of the embedding, the optimizer, and some hundred small operations that TensorFlow starts one by one. Within a "
+    "half about half of the time are matrix products at the core's full speed; the rest is element-wise work and some ten to "
+    "thirty calls a time step. Needed: a compiled kernel for a whole time step."
 )
 
 # The beginning of an aim's name, and the remark.
 REMARKS: tuple[tuple[str, str], ...] = (
     (
         "jena gru_dropout epoch",
-        "Every gate has a mask of its own, so a time step makes three products of 128 x 32 x 32 where `gru_baseline` makes one. "
-        "The opponents' fastest ways use both cores, ours one: its batch is not split, because XLA draws other masks than "
-        "TensorFlow, and its larger programs were not run beside each other reliably (decision 0013).",
+        "Every gate has a mask of its own, so a time step multiplies the state three times where `gru_baseline` does so once, "
+        "and the masks are applied again for the gradient. Needed: a compiled kernel for a whole time step.",
     ),
     ("imdb", _IMDB),
     (
