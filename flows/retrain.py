@@ -55,14 +55,18 @@ def retrain(
 def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: TrainSettings) -> tuple[ModelRef, ...]:
     """Train what no equal training has made before, each in a process or on a worker of its own.
 
-    The simple references go first: they are done in seconds, in the one process more than there are networks side by side.
+    Where networks have every core, the simple references wait for the first to be done: its core would be idle until the last is.
     """
     models = {variant: steps.find_trained(table, variant, settings) for variant in variants}
     missing = [variant for variant, model in models.items() if model is None]
-    missing.sort(key=lambda variant: not variant_named(variant, dataset=table.dataset).is_reference)
-    networks = sum(not variant_named(variant, dataset=table.dataset).is_reference for variant in missing)
-    shared = settings if settings.place == "pool" else settings.among(min(networks, SIDE_BY_SIDE), cores=CORES)
-    running = {variant: train_somewhere.submit(table, variant, shared) for variant in missing}
+    references = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
+    networks = [variant for variant in missing if variant not in references]
+    here = settings.place == "here"
+    shared = settings.among(min(len(networks), SIDE_BY_SIDE), cores=CORES) if here else settings
+    running = {variant: train_somewhere.submit(table, variant, shared) for variant in networks}
+    first = list(running.values())[:1] if here and len(networks) >= CORES else []
+    waiting = {"wait_for": first, "return_state": False}
+    running |= {variant: train_somewhere.submit(table, variant, shared, **waiting) for variant in references}
     models |= {variant: future.result() for variant, future in running.items()}
     return tuple(model for model in models.values() if model is not None)
 
