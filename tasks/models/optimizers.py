@@ -34,10 +34,10 @@ def _rmsprop_class() -> type[Any]:
             now = [tf.convert_to_tensor(one) for one in (variable, velocity)]
             # Programs of their own where the step is none: many small operations would pass over the whole table one by one.
             # The two sums run beside each other then.
-            total, squares, moved = (compiled(one) for one in (self._total, self._squares, self._moved))
             rows = gradient.values, gradient.indices, variable.shape[0]
+            total, squares = compiled(self._total)(*rows), compiled(self._squares)(*rows)
             rate = tf.cast(learning_rate, variable.dtype)
-            moved, new_velocity = moved(total(*rows), squares(*rows), *now, rate)
+            moved, new_velocity = compiled(self._moved)(total, squares, *now, rate)
             velocity.assign(new_velocity)
             variable.assign(moved)
 
