@@ -20,9 +20,10 @@ import pyarrow as pa
 from storage.errors import RetrainError
 from storage.layout import Store
 from storage.references import TableRef
-from tasks import preparation
+from storage.tables import read_splits
 from tasks.config import DataSettings
 from tasks.datasets.spec import SPLITS
+from tasks.ingestion import pipeline as preparation
 
 JENA_VARIANTS = ("gru_baseline", "gru_dropout")
 IMDB_VARIANTS = ("gru_baseline", "lstm", "simple_rnn")
@@ -80,7 +81,7 @@ def longest_span(half_years: Iterable[str]) -> tuple[str, str] | None:
 
 def write_arrays(table: TableRef, *, store: Store, folder: Path) -> None:
     """Write the arrays of one data set, the examples that everyone predicts, and the weights that everyone begins with."""
-    splits, _ = preparation.read_splits(table, store=store)
+    splits, _ = read_splits(table, store=store)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = _jena_arrays(splits) if table.dataset == "jena" else _imdb_arrays(splits)
     for name, array in arrays.items():

@@ -19,9 +19,9 @@ from tasks.config import DEFAULT_VARIANTS
 IDLE_AIM_S = 12.0
 START_AIM_S = 0.7
 WHOLE_AIM_RATIO, WHOLE_AIM_S = 1.10, 20.0
-COMMAND = "flows.cli"
+COMMAND = "flows.cli.app"
 IMPORTS = (
-    "flows.cli",
+    "flows.cli.app",
     "flows.retrain",
     "pandas",
     "pyarrow.parquet",

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.measuring import Part, Table, interleaved, ratio_goal, spread_of
 from benchmarks.workers import OPPONENTS, Worker, finish, own_module
-from tasks.datasets.simulate_jena import SAMPLE_FILE
+from tasks.datasets.jena.sample import SAMPLE_FILE
 
 AIM = 4.0
 OURS, PANDAS = "ours, to a published table", "pandas, to one Parquet file"

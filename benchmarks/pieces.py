@@ -33,7 +33,7 @@ def prefect_pieces(home: str) -> Laps:
     timed(laps, "import of the flows", lambda: __import__("flows.retrain"))
     from prefect import flow, task
 
-    from flows.server import prefect_server
+    from flows.runtime.server import prefect_server
     from storage.layout import Store
 
     @task
@@ -61,8 +61,9 @@ def pipeline_pieces(home: str, tables: list[str]) -> Laps:
     os.environ["RETRAIN_HOME"] = home
     from storage.layout import Store
     from storage.registry import Registry
-    from tasks import learning, preparation
     from tasks.config import DataSettings, TrainSettings
+    from tasks.ingestion import pipeline as preparation
+    from tasks.training import fitting as learning
 
     store = Store.at(home)
     raw = preparation.fetch_raw("jena", settings=DataSettings(data="sample"), store=store, mirror=None)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tasks.datasets import simulate_imdb
-from tasks.datasets.simulate_jena import SAMPLE_FILE, simulated_weather, write_csv_zip
+from tasks.datasets.imdb import sample as simulate_imdb
+from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
 
 
 def main() -> None:

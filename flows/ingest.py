@@ -2,10 +2,10 @@
 
 from prefect import flow
 
-from flows.outcomes import told_plainly
+from flows.states import told_plainly
 from storage.references import TableRef
-from tasks import ingestion
 from tasks.config import DatasetName, DataSettings
+from tasks.ingestion import steps as ingestion
 
 
 @flow(name="ingest", flow_run_name="ingest {dataset}")

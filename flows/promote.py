@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from flows.outcomes import told_plainly
+from flows.states import told_plainly
 from storage.references import ModelRef, TableRef
-from tasks import training
 from tasks.config import PromotionSettings
-from tasks.promotion import Decision
+from tasks.promotion.rule import Decision
+from tasks.training import steps as training
 
 
 @flow(name="promote", flow_run_name="promote {table.dataset}")

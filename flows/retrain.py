@@ -7,14 +7,14 @@ from typing import Any, cast
 from prefect import flow
 
 from flows.ingest import ingest
-from flows.outcomes import outcome, refuse_endless_crashes, run_name, told_plainly
-from flows.processes import TrainingPool
 from flows.promote import promote
+from flows.runtime.process_pool import TrainingPool
+from flows.states import outcome, refuse_endless_crashes, run_name, told_plainly
 from flows.train import train_somewhere
 from storage.references import ModelRef, TableRef
-from tasks import training as steps
 from tasks.config import DEFAULT_VARIANTS, DatasetName, DataSettings, PromotionSettings, TrainSettings
 from tasks.models import variant_named, with_references
+from tasks.training import steps
 
 # Prefect types the parameter for its thread futures; its own process pool returns a sibling.
 _POOL: Any = TrainingPool
@@ -73,7 +73,7 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
 
 def main() -> None:
     """Retrain both data sets with the defaults; a fault of input or environment is one line, and exit code 2."""
-    from flows.server import prefect_server
+    from flows.runtime.server import prefect_server
     from storage.errors import RetrainError, SettingError
     from storage.layout import Store
 

@@ -13,12 +13,12 @@ from prefect.client.schemas import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
-from flows.outcomes import told_plainly
+from flows.states import told_plainly
 from storage.errors import RetrainError
 from storage.references import ModelRef, TableRef
-from tasks import training
 from tasks.config import TrainSettings
 from tasks.models import variant_named
+from tasks.training import steps as training
 
 DEPLOYMENT = "train/train"
 ATTEMPTS = 3

@@ -12,7 +12,7 @@ from typing import Any
 
 from storage.errors import RegistryError
 from storage.layout import Store
-from storage.mlflow_quirks import database_lock, mlflow_faults, pickles, quiet, save_model
+from storage.mlflow_compat import database_lock, mlflow_faults, pickles, quiet, save_model
 from storage.records import ModelVersion, RunRecord
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from storage.errors import DataError
-from storage.files import read_json, sha256_of, write_atomically, write_json
 from storage.layout import MANIFEST, Store
+from storage.raw_files import read_json, sha256_of, write_atomically, write_json
+from storage.references import TableRef
 
 
 def write_table(table: pa.Table, path: UPath | Path) -> None:
@@ -116,3 +118,16 @@ def _described(path: UPath | Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         rows = pq.ParquetFile(stream).metadata.num_rows
     return {"sha256": sha256_of(path), "size_bytes": path.stat().st_size, "rows": rows}
+
+
+def read_splits(table: TableRef, *, store: Store) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+    """Return every Parquet file of a table by its stem, and the manifest."""
+    folder = store.table_folder(table.dataset, table.version)
+    manifest = read_manifest(folder)
+    return {name.removesuffix(".parquet"): read_table(folder / name) for name in manifest["files"]}, manifest
+
+
+def read_validation(table: TableRef, *, store: Store) -> Mapping[str, Any]:
+    """Return the validation report that was kept with a table."""
+    report: Mapping[str, Any] = json.loads((store.report_folder(table.dataset, table.version) / "validation.json").read_text())
+    return report

@@ -25,10 +25,11 @@ from hypothesis import settings
 
 from storage.layout import HOME_VARIABLE, Store
 from storage.references import ModelRef, TableRef
-from tasks import preparation
+from storage.tables import read_splits
 from tasks.config import DataSettings, TrainSettings
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import SPLITS
+from tasks.ingestion import pipeline as preparation
 
 # A busy machine must fail no test: how long an example takes is no property of the code.
 settings.register_profile("retrain", deadline=None)
@@ -69,7 +70,7 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """Keep every test away from a person's own store, and set TensorFlow's threads before a first test computes."""
     os.environ[HOME_VARIABLE] = str(tmp_path_factory.mktemp("home"))
     if any("keras" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        from tasks.models.device import prepare_device
+        from tasks.models.engine.execution import prepare_device
 
         prepare_device(1, require_gpu=False)
 
@@ -101,7 +102,7 @@ def tiny(samples: Samples) -> Callable[[str], tuple[dict[str, pa.Table], dict[st
     """The first rows of each split of a sample, its extra tables, and its normalisation."""
 
     def read(dataset: str) -> tuple[dict[str, pa.Table], dict[str, Any]]:
-        tables, manifest = preparation.read_splits(samples.tables[dataset], store=samples.store)
+        tables, manifest = read_splits(samples.tables[dataset], store=samples.store)
         rows = TINY_ROWS.get(dataset, TINY_ROWS_OTHERWISE)
         return tables | {name: tables[name].slice(0, rows) for name in SPLITS}, manifest["normalisation"]
 
@@ -112,7 +113,7 @@ def tiny(samples: Samples) -> Callable[[str], tuple[dict[str, pa.Table], dict[st
 def trained(keras: Any, samples: Samples) -> Trained:
     """Two real trainings on the Jena sample, registered; tests may set aliases and write the log, and start by removing both."""
     from storage.registry import Registry
-    from tasks import learning
+    from tasks.training import fitting as learning
 
     store, table = samples.store, samples.tables["jena"]
     registry = Registry.open(store)

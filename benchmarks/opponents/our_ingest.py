@@ -14,11 +14,11 @@ from typing import Any
 import great_expectations  # noqa: F401  (an import is no part of ingestion)
 
 from benchmarks.opponents.turns import answer_requests
-from storage.files import fetch
 from storage.layout import Store
+from storage.raw_files import fetch
 from storage.references import RawRef
-from tasks import preparation
 from tasks.datasets import dataset_named
+from tasks.ingestion import pipeline as preparation
 
 MAX_BYTES = 1 << 30
 

@@ -24,9 +24,9 @@ import numpy as np
 from benchmarks.opponents.turns import answer_requests
 from storage.tables import read_manifest, read_table
 from tasks.models import variant_named, view_named
-from tasks.models.device import kernel_for, prepare_device
-from tasks.models.fit import fit
+from tasks.models.engine.execution import kernel_for, prepare_device
 from tasks.models.spec import Budget
+from tasks.models.training_loop import fit
 
 
 class Unvalidated:

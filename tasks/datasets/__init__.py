@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from storage.errors import unknown
-from tasks.datasets import imdb, jena
+from tasks.datasets.imdb import spec as imdb
+from tasks.datasets.jena import spec as jena
 from tasks.datasets.spec import DatasetSpec
 
 DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (jena.SPEC, imdb.SPEC)}

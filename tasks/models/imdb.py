@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.datasets.imdb_text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
+from tasks.datasets.imdb.text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.spec import SPLITS
-from tasks.models.device import kernel_for_scoring
-from tasks.models.imdb_networks import VARIANTS
-from tasks.models.parallel import predict
-from tasks.models.portable import portable
-from tasks.models.prefix import narrowing, padded_model, runs_needed_steps, shared_prefix_model
+from tasks.models.engine.execution import kernel_for_scoring
+from tasks.models.engine.shared_prefix import narrowing, padded_model, runs_needed_steps, shared_prefix_model
+from tasks.models.engine.train_step import predict
+from tasks.models.networks.imdb import VARIANTS
+from tasks.models.serialization import portable
 from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, Reviews, TestView, Variant, View, restored
 
 if TYPE_CHECKING:

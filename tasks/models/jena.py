@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage.errors import DataError
-from tasks.datasets.jena import COLUMNS
+from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import SPLITS
-from tasks.models.device import kernel_for_scoring
-from tasks.models.jena_networks import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, VARIANTS
-from tasks.models.parallel import predict
-from tasks.models.portable import portable
+from tasks.models.engine.execution import kernel_for_scoring
+from tasks.models.engine.train_step import predict
+from tasks.models.networks.jena import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, VARIANTS
+from tasks.models.serialization import portable
 from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, TestView, Variant, View, Weather, restored
 
 if TYPE_CHECKING:

@@ -14,11 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from storage.tables import verify_table
+from storage.tables import read_splits, read_validation, verify_table
 from tasks.config import DatasetName
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Severity, SplitTables
-from tasks.preparation import read_splits, read_validation
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"station": {"first_half_year": "2009a", "last_half_year": "2010b"}}
 """Options of the sources that cannot do without."""

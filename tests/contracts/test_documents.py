@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from flows.cli import app
+from flows.cli.app import app
 from storage.layout import Store
 from tasks.datasets import DATASETS
 from tasks.models import VIEWS

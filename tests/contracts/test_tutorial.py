@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from storage.layout import Store
-from tasks import preparation
+from storage.tables import read_splits
 from tasks.config import DataSettings
-from tasks.datasets.jena import COLUMNS
+from tasks.datasets.jena.spec import COLUMNS
+from tasks.ingestion import pipeline as preparation
 from tasks.models import VIEWS
 from tasks.models.imdb import padded_tokens
-from tasks.models.jena_networks import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, STEPS
+from tasks.models.networks.jena import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, STEPS
 from tasks.models.spec import Kernel
 
 PLAIN = Kernel(use_cudnn=False, jit_compile=False)
@@ -80,7 +81,7 @@ def test_the_reviews_are_those_of_the_tutorial(tmp_path: Path) -> None:
     table = preparation.publish_parsed(parsed, validation=preparation.validate_parsed(parsed, store=store), store=store)
     assert table.rows["train"] + table.rows["val"] == 25_000
     assert table.rows["test"] == 25_000
-    splits, _ = preparation.read_splits(table, store=store)
+    splits, _ = read_splits(table, store=store)
     padded = np.concatenate([padded_tokens(splits[name]["tokens"]) for name in ("train", "val")])
     assert padded.shape == (25_000, 500)
     assert padded.max() < 10_000
@@ -95,6 +96,6 @@ def test_the_readings_are_those_of_the_tutorial(tmp_path: Path) -> None:
     raw = preparation.fetch_raw("jena", settings=DataSettings(data="mirror"), store=store, mirror=str(MIRROR))
     parsed = preparation.parse_raw(raw, store=store)
     table = preparation.publish_parsed(parsed, validation=preparation.validate_parsed(parsed, store=store), store=store)
-    splits, manifest = preparation.read_splits(table, store=store)
+    splits, manifest = read_splits(table, store=store)
     assert manifest["facts"]["rows_read"] == 420_551
     assert set(COLUMNS) <= set(splits["train"].column_names)

@@ -12,12 +12,12 @@ import pytest
 
 from tasks.config import DEFAULT_VARIANTS
 from tasks.datasets import DATASETS
-from tasks.evaluation import PRIMARY_METRIC, VALIDATION_METRIC
+from tasks.metrics import PRIMARY_METRIC, VALIDATION_METRIC
 from tasks.models import VIEWS, with_references
-from tasks.models.device import Device, kernel_for
-from tasks.models.fit import solve
+from tasks.models.engine.execution import Device, kernel_for
+from tasks.models.load_check import predict_file
 from tasks.models.spec import Variant, View, Weather
-from tasks.models.verify import predict_file
+from tasks.models.training_loop import solve
 
 CPU = Device(kind="cpu", count=1, backend="tensorflow")
 

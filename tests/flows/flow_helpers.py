@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.datasets.simulate_jena import simulated_weather, write_csv_zip
+from tasks.datasets.jena.sample import simulated_weather, write_csv_zip
 
 ROOT = Path(__file__).parents[2]
 STATION_FILE = "mpi_roof_2009a.zip"
@@ -94,7 +94,7 @@ def python(*arguments: str, home: Path, timeout_s: float = 1100, **more: str) ->
 
 def retrain(*arguments: str, home: Path, **more: str) -> Done:
     """Run the command as a user does."""
-    return python("-m", "flows.cli", *arguments, home=home, **more)
+    return python("-m", "flows.cli.app", *arguments, home=home, **more)
 
 
 class WarmCommand:

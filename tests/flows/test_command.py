@@ -11,13 +11,13 @@ from flow_helpers import python, retrain
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 
 HEAVY = ("tensorflow", "keras", "great_expectations", "mlflow", "prefect", "matplotlib", "pandas", "pyarrow")
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 LOADED = f"""
 import sys
-from flows.cli import main
+from flows.cli.app import main
 try:
     main(sys.argv[1:])
 except SystemExit as leaving:
@@ -38,7 +38,7 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) 
 
 
 def test_the_same_check_sees_what_is_imported(tmp_path: Path) -> None:
-    done = python("-c", LOADED.replace("from flows.cli", "import pandas\nfrom flows.cli"), "--help", home=tmp_path)
+    done = python("-c", LOADED.replace("from flows.cli.app", "import pandas\nfrom flows.cli.app"), "--help", home=tmp_path)
     assert "pandas" in done.err.split(",")
 
 

@@ -208,7 +208,7 @@ def test_what_was_trained_is_set_beside_the_tutorial_without_training_it_again(s
         rows = [line for line in text.splitlines() if any(line.startswith(f"| `{variant}`") for variant in VARIANTS[name])]
         assert len(rows) >= len(VARIANTS[name])
     assert "0.8592 (not comparable)" in text
-    assert json.loads(python("-m", "flows.cli", "models", "--json", home=second_run.home).out) == before
+    assert json.loads(python("-m", "flows.cli.app", "models", "--json", home=second_run.home).out) == before
 
 
 def test_second_run_trains_and_publishes_nothing(first_run: Run, second_run: Run) -> None:
@@ -336,7 +336,7 @@ import numpy as np
 
 from storage.layout import Store
 from storage.registry import Registry
-from tasks.models.verify import predict_file
+from tasks.models.load_check import predict_file
 
 registry = Registry.open(Store.from_environment())
 
@@ -358,7 +358,7 @@ def test_champions_predict_from_raw_rows_and_raw_text_in_a_fresh_process(
     second_run: Run, tmp_path: Path, warm: WarmCommand
 ) -> None:
     from tasks.datasets import dataset_named
-    from tasks.datasets.jena_physics import COLUMNS
+    from tasks.datasets.jena.physics import COLUMNS
 
     home = second_run.home
     shown = warm("show", "jena-sample@champion", "--json", home=home).json["manifest"]
@@ -395,7 +395,7 @@ def cut_short(home: Path, *, epochs: int, by: signal.Signals) -> Done:
     printed = [home.parent / name for name in ("stdout", "stderr")]
     with printed[0].open("wb") as out, printed[1].open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *KILLED],
+            [sys.executable, "-m", "flows.cli.app", *KILLED],
             cwd=home,
             env=environment(home),
             stdout=out,

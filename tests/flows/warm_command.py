@@ -12,7 +12,7 @@ from storage.layout import Store
 
 
 def answer(request: dict[str, Any]) -> int:
-    from flows.cli import main
+    from flows.cli.app import main
 
     os.environ.pop("RETRAIN_MIRROR", None)
     os.environ.update(request["environment"])
@@ -34,7 +34,7 @@ def answer(request: dict[str, Any]) -> int:
 
 
 def serve() -> None:
-    from flows.server import prefect_server
+    from flows.runtime.server import prefect_server
 
     with os.fdopen(int(sys.argv[1]), "w") as replies, prefect_server(Store.from_environment()):
         for line in sys.stdin:

@@ -55,7 +55,7 @@ class Live:
         )
 
     def retrain(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return self.command("-m", "flows.cli", *arguments, **more)
+        return self.command("-m", "flows.cli.app", *arguments, **more)
 
     def press_run(self, deployment: str, **parameters: Any) -> subprocess.CompletedProcess[str]:
         given = [part for name, value in parameters.items() for part in ("-p", f"{name}={json.dumps(value)}")]
@@ -97,7 +97,7 @@ class Live:
         return {version.version: version.aliases for version in Registry.open(self.store).versions(name)}
 
     def supervisor(self, *command: str) -> str:
-        from flows.service import Service, _control  # the service's own control; no second one beside it
+        from flows.runtime.service import Service, _control  # the service's own control; no second one beside it
 
         with variables(self.environment):
             return _control(Service.from_environment(), *command).stdout.strip()
@@ -181,7 +181,7 @@ def other_host(live: Live, folder: Path, **more: str) -> Iterator[Path]:
     """A gpu worker with a folder of its own, sharing the server and the store alone, as `make worker POOL=gpu` starts it."""
     folder.mkdir()
     own = {"PREFECT_HOME": str(folder / "prefect"), "HOME": str(folder), "PREFECT_API_URL": f"{live.address(PORTS[0])}/api"}
-    command = [sys.executable, "-m", "flows.cli", "worker", "gpu"]
+    command = [sys.executable, "-m", "flows.cli.app", "worker", "gpu"]
     with (folder / "worker.log").open("w") as log:
         environment = {**live.environment, **own, **more}
         worker = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tasks.datasets import jena
-from tasks.datasets.jena_physics import COLUMNS, LAYOUT
-from tasks.datasets.simulate_jena import SAMPLE_FILE, simulated_weather, write_csv_zip
+from tasks.datasets.jena import spec as jena
+from tasks.datasets.jena.physics import COLUMNS, LAYOUT
+from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
 from tasks.datasets.spec import Parsed
 
 HEADERS = ("Date Time", *(column.header for column in LAYOUT))

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import DataError, SettingError
-from tasks.datasets import imdb
-from tasks.datasets.imdb import SPEC
-from tasks.datasets.imdb_text import encode_text
+from tasks.datasets.imdb import spec as imdb
+from tasks.datasets.imdb.spec import SPEC
+from tasks.datasets.imdb.text import encode_text
 from tasks.datasets.spec import Parsed
-from tasks.expectations import rejected_message, run_suite
+from tasks.ingestion.validation import rejected_message, run_suite
 
 WORDS = {"the": 1, "film": 2, "is": 3, "good": 4, "bad": 5}
 TUTORIAL_BEGINNING = [1, 14, 22, 16, 43, 530, 973, 1622, 1385, 65, 458, 4468, 66, 3941, 4, 173, 36, 256]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from jena_helpers import parse_frame, parsed_of, random_readings, repairs, weather
 
 from storage.errors import DataError, SettingError
-from tasks.datasets import jena
-from tasks.datasets.jena_physics import COLUMNS
+from tasks.datasets.jena import spec as jena
+from tasks.datasets.jena.physics import COLUMNS
 from tasks.datasets.spec import Parsed, SourceFile
 
 

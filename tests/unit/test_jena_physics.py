@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from jena_helpers import DATA, MIRROR, TUTORIAL, failures, parse_text, parsed_of, real, repairs
 
-from tasks.datasets import jena
-from tasks.datasets.jena_physics import COLUMNS, DERIVED, validation_frame
-from tasks.datasets.simulate_jena import SAMPLE_FILE, simulate
-from tasks.expectations import run_suite
+from tasks.datasets.jena import spec as jena
+from tasks.datasets.jena.physics import COLUMNS, DERIVED, validation_frame
+from tasks.datasets.jena.sample import SAMPLE_FILE, simulate
+from tasks.ingestion.validation import run_suite
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.datasets.imdb_text import encode_text
+from tasks.datasets.imdb.text import encode_text
 from tasks.datasets.spec import SPLITS
 from tasks.models.imdb import VIEW, padded_tokens, width_batches
+from tasks.models.networks.word_vectors import log_ratio, word_vectors
 from tasks.models.spec import Kernel
-from tasks.models.word_vectors import log_ratio, word_vectors
 
 PLAIN = Kernel(use_cudnn=False, jit_compile=False)
 BASELINE, DROPOUT = VIEW.variants["gru_baseline"], VIEW.variants["gru_dropout"]

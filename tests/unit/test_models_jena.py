@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.errors import DataError
-from tasks.datasets.jena import COLUMNS
+from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import SPLITS
+from tasks.models.engine.train_step import take_step
 from tasks.models.jena import VIEW, window_rows
-from tasks.models.jena_networks import RIDGE_PENALTY
-from tasks.models.parallel import take_step
+from tasks.models.networks.jena import RIDGE_PENALTY
 from tasks.models.spec import Kernel
 
 PLAIN = Kernel(use_cudnn=False, jit_compile=False)

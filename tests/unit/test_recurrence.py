@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.models.recurrence import gru, lstm, simple_rnn
+from tasks.models.networks.recurrence import gru, lstm, simple_rnn
 
 BATCH, STEPS, FEATURES, UNITS = 3, 17, 5, 4
 LAYERS = {"SimpleRNN": simple_rnn, "GRU": gru, "LSTM": lstm}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from flows import server
+from flows.runtime import server
 from storage.errors import RetrainError
 
 NOWHERE = "http://127.0.0.1:9/api/health"

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from flows.service import until
+from flows.runtime.service import until
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 OBEDIENT = "import time; print('ready', flush=True); time.sleep(600)"

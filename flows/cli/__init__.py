@@ -1,0 +1,1 @@
+"""The command `retrain`: what a person types, starts and sees."""

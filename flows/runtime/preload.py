@@ -1,0 +1,15 @@
+"""Imported by the process that trainings come from: all that takes long, and nothing that computes or starts a thread of ours."""
+
+from storage.mlflow_compat import import_mlflow
+from tasks.models.engine.execution import import_keras
+
+import_keras()
+import_mlflow()
+
+# Keras and MLflow are imported quietly first. What they, and the simple references, would import on their first use comes after.
+import mlflow.store.model_registry.sqlalchemy_store  # noqa: E402
+import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401
+import sklearn.feature_extraction.text  # noqa: E402
+import sklearn.linear_model  # noqa: E402, F401
+
+import flows.train  # noqa: E402, F401

@@ -1,0 +1,168 @@
+"""The Prefect server that a run talks to: the one that is named, or one of its own for as long as it lasts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from flows.runtime.service import answers, running_api
+from storage.errors import RetrainError
+from storage.layout import Store, cache_folder
+
+START_S = 120
+STOP_S = 10
+DATABASE = "prefect.db"
+DATABASE_VARIABLES = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
+
+
+@contextmanager
+def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
+    """Give the address of a Prefect API; start a server on loopback when neither `PREFECT_API_URL` nor `make up` has one.
+
+    The server keeps its runs in the store, so a lasting server on the same store shows them later. Trainings run in
+    processes of their own and find it through the environment.
+
+    Args:
+        store: Whose Prefect database it is.
+        meanwhile: What can be done while a server starts, such as imports: that takes as long as the start itself.
+
+    Raises:
+        RetrainError: The server ended, or did not answer in time.
+    """
+    is_new = False
+    named = os.environ.get("PREFECT_API_URL") or running_api(store)
+    if named:
+        os.environ["PREFECT_API_URL"] = named
+        meanwhile()
+        yield named
+        return
+    if store.is_local:
+        os.environ.setdefault("PREFECT_HOME", str(store.prefect_folder))
+        is_new = take_empty_database(Path(os.environ["PREFECT_HOME"]))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    server = _start(port)
+    try:
+        # Prefect reads it when it is imported, which `meanwhile` does.
+        os.environ["PREFECT_API_URL"] = f"{address}/api"
+        meanwhile()
+        _wait_for(server, health=f"{address}/api/health")
+        if is_new:
+            keep_empty_database(Path(os.environ["PREFECT_HOME"]))
+        from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        # Nothing on such a server waits for signs of life, and every flow would wait up to a second for their sender to end.
+        with temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            _free_what_the_dead_hold()
+            try:
+                yield f"{address}/api"
+            finally:
+                _send_what_is_queued()
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        server.terminate()
+        try:
+            server.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _start(port: int) -> subprocess.Popen[bytes]:
+    """Start Prefect's temporary server: the command and the variables of its own `SubprocessASGIServer`.
+
+    That class would import the whole server here first, which takes seconds, and then wait idly.
+    """
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.runtime.sqlite_app:create_app"]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    # Ctrl-C reaches every process of a terminal; the server must outlive the run, which tells it how it ended.
+    inherited = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen([*command, *options], env={**os.environ, **own})
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, inherited)
+
+
+def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
+    deadline_s = time.monotonic() + START_S
+    while not answers(health):
+        if server.poll() is not None:
+            raise RetrainError(f"Prefect's server ended with code {server.returncode} as it started: run again, or `make up`")
+        if time.monotonic() > deadline_s:
+            raise RetrainError(f"Prefect's server did not answer within {START_S} s: the machine is too busy, run again later")
+        time.sleep(0.1)
+
+
+def take_empty_database(home: Path) -> bool:
+    """Give a new store the empty database that was kept, and tell whether none was: Prefect then takes 7 s to make one."""
+    if any(name in os.environ for name in DATABASE_VARIABLES) or (home / DATABASE).exists():
+        return False
+    kept = _kept_database()
+    if not kept.is_file():
+        return True
+    with suppress(OSError):  # Prefect makes its own then
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home) as folder:
+            # Unlike a move, a link never takes the place of a database that another run has begun meanwhile.
+            os.link(shutil.copy(kept, folder), home / DATABASE)
+    return False
+
+
+def keep_empty_database(home: Path) -> None:
+    """Keep a copy of a database in which nothing is yet but tables and the types that Prefect brings along."""
+    kept = _kept_database()
+    try:
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=kept.parent) as folder,
+            closing(sqlite3.connect(f"{(home / DATABASE).absolute().as_uri()}?mode=ro", uri=True)) as made,
+        ):
+            if any(made.execute(f"select 1 from {table} limit 1").fetchone() for table in ("configuration", "flow_run")):
+                return  # a key of this server, or a run
+            copy = Path(folder, DATABASE)
+            made.execute("vacuum into ?", (str(copy),))
+            copy.replace(kept)
+    except (OSError, sqlite3.Error):  # a home that cannot be written to: the next new store makes its own again
+        return
+
+
+def _kept_database() -> Path:
+    """Return where the empty database of this version of Prefect is kept."""
+    return cache_folder() / "prefect" / f"{importlib.metadata.version('prefect')}.db"
+
+
+def _free_what_the_dead_hold() -> None:
+    """Give back the devices of killed runs, which would be waited for without end: such a server ends no expired lease.
+
+    Another run that trains on this store at this very moment then shares its device with this one.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+
+    with get_client(sync_client=True) as client:
+        for limit in client.read_global_concurrency_limits(limit=200):
+            if limit.active_slots:
+                client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=0))
+
+
+def _send_what_is_queued() -> None:
+    """Deliver logs and events before their server goes: at exit Prefect would try for a minute to reach it."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=20)
+    EventsWorker.drain_all(timeout=20)

@@ -1,0 +1,312 @@
+"""The pipeline as a service on one machine: server, registry, reports and workers, started, found again, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.errors import RetrainError, SettingError, unknown
+from storage.layout import Store
+from storage.raw_files import read_json, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+POOLS = ("cpu", "gpu")
+PORTS = {"prefect": ("RETRAIN_PREFECT_PORT", 4200), "mlflow": ("RETRAIN_MLFLOW_PORT", 5000), "docs": ("RETRAIN_DOCS_PORT", 5001)}
+HOST_VARIABLE = "RETRAIN_HOST"
+HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/"}
+WAIT_S = 120
+# A run that has been silent for three heartbeats is taken for dead: service/automations.yaml waits 90 s.
+HEARTBEAT_S = 30
+# What a worker that is told to stop gets for its runs before it is killed; service/supervisord.conf has the same.
+STOP_S = 30
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where the service of one store listens and keeps its own files.
+
+    Attributes:
+        folder: Logs, pid file and addresses.
+        control: Unix socket of supervisord; in the temporary folder, because such paths hold about 100 characters.
+    """
+
+    store: Store
+    host: str
+    ports: Mapping[str, int]
+    folder: Path
+    control: Path
+
+    @classmethod
+    def from_environment(cls) -> Service:
+        """Return the service that the environment describes.
+
+        Raises:
+            SettingError: The store is remote, or a port is no port.
+        """
+        store = Store.from_environment()
+        folder = store.service_folder
+        mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+        ports = {name: _port(*setting) for name, setting in PORTS.items()}
+        control = Path(tempfile.gettempdir(), f"retrain-{os.getuid()}-{mark}.sock")
+        return cls(store=store, host=os.environ.get(HOST_VARIABLE) or "127.0.0.1", ports=ports, folder=folder, control=control)
+
+    def address(self, name: str) -> str:
+        """Return the base address of one of its servers."""
+        return f"http://{self.host}:{self.ports[name]}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its processes."""
+        api = f"{self.address('prefect')}/api"
+        tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+        return {
+            **os.environ,
+            "RETRAIN_HOME": str(self.store.root),
+            "RETRAIN_SERVICE_FOLDER": str(self.folder),
+            "RETRAIN_SERVICE_SOCKET": str(self.control),
+            "RETRAIN_PYTHON": sys.executable,
+            "RETRAIN_HOST": self.host,
+            "RETRAIN_MLFLOW_STORE": f"sqlite:///{self.store.mlflow_folder / 'mlflow.db'}",
+            "RETRAIN_REPORTS": str(self.store.root / "reports"),
+            "RETRAIN_MLFLOW_ADDRESS": tracking if tracking.startswith("http") else self.address("mlflow"),
+            "RETRAIN_DOCS_ADDRESS": self.address("docs"),
+            **{PORTS[name][0]: str(port) for name, port in self.ports.items()},
+            "PREFECT_HOME": str(self.store.prefect_folder),
+            "PREFECT_API_URL": api,
+            # Without it the UI on another port than 4200 looks for its server at 4200 and stays empty.
+            "PREFECT_SERVER_UI_API_URL": api,
+            "RETRAIN_REQUIRE_GPU": os.environ.get("RETRAIN_REQUIRE_GPU") or ("true" if shutil.which("nvidia-smi") else "false"),
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+            # Eight more processes, for features of MLflow that nothing here uses.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+
+
+def _port(variable: str, usual: int) -> int:
+    given = os.environ.get(variable) or str(usual)
+    if not given.isdecimal() or not 0 < int(given) < 65_536:
+        raise SettingError(f"{variable} is {given!r}, expected a port from 1 to 65535: set another or none ({usual})")
+    return int(given)
+
+
+def up(service: Service, *, say: Callable[[str], None]) -> None:
+    """Start whatever of the service is not running yet, and wait until all of it is healthy.
+
+    Raises:
+        SettingError: A port is taken by something else.
+        RetrainError: A part did not become healthy; the message names its log.
+    """
+    service.folder.mkdir(parents=True, exist_ok=True)
+    (Path(str(service.store.root)) / "reports").mkdir(exist_ok=True)
+    if _control(service, "pid").returncode == 0:
+        service = _as_started(service)
+        say("running already")
+    else:
+        _refuse_taken_ports(service)
+        from storage.registry import Registry
+
+        Registry.open(service.store)  # migrates a new database once, before two processes meet it
+        say(f"starting supervisord, logs in {service.folder}")
+        _run([sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()], service)
+        addresses = {name: service.address(name) for name in PORTS}
+        write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
+    for name in PORTS:
+        _wait(lambda name=name: answers(service.address(name) + HEALTH[name]), what=name, service=service)  # type: ignore[misc]
+        say(f"{name:<8} {service.address(name)}")
+    for pool in POOLS:
+        _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
+    _run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], service)
+    say("deployed prefect.yaml")
+    _deploy_automations(service)
+    for pool in POOLS:
+        _control(service, "start", f"worker-{pool}")
+    for pool in POOLS:
+        _wait(lambda pool=pool: _has_worker(service, pool), what=f"worker-{pool}", service=service)  # type: ignore[misc]
+        say(f"worker   pool {pool}")
+
+
+def down(service: Service, *, say: Callable[[str], None]) -> None:
+    """End every process of the service; the store keeps all that it knew."""
+    found = _control(service, "pid")
+    if found.returncode != 0:
+        say("not running")
+        return
+    pid = int(found.stdout.strip())
+    _control(service, "shutdown")
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        # Its socket goes at once; it lives until the last of its processes has ended.
+        if not _is_alive(pid):
+            (service.folder / "addresses.json").unlink(missing_ok=True)
+            say("stopped; `make up` finds everything again")
+            return
+        time.sleep(0.5)
+    raise RetrainError(f"supervisord did not end within {WAIT_S} s: see {service.folder / 'supervisord.log'}")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def serve(pool: str) -> None:
+    """Run a worker of a pool of the server that `PREFECT_API_URL` names until it is stopped; a GPU host refuses CPUs.
+
+    Raises:
+        SettingError: There is no such pool, or no server is named.
+    """
+    if pool not in POOLS:
+        raise unknown("pool", pool, where="worker", choices=POOLS)
+    if not os.environ.get("PREFECT_API_URL"):
+        raise SettingError("PREFECT_API_URL is not set: name the server that hands out the runs, such as http://host:4200/api")
+    # A worker runs flows in folders of their own, so the store needs its whole address.
+    os.environ["RETRAIN_HOME"] = str(Store.from_environment().root)
+    os.environ.setdefault("RETRAIN_REQUIRE_GPU", "true" if pool == "gpu" and shutil.which("nvidia-smi") else "false")
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_S))
+    name = f"{pool}-{socket.gethostname()}-{os.getpid()}"
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    raise SystemExit(until(stopped, process=subprocess.Popen(command, process_group=0)))
+
+
+def until(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:
+    """Wait for a process that leads a group of its own, or end the group when told to; return its exit code.
+
+    Prefect's worker was seen to run on for a minute after it was told to end; it must end all the same, and its runs with it.
+    """
+    while process.poll() is None and not stopped.wait(0.5):
+        pass
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace_s)
+    return process.wait()
+
+
+def running_api(store: Store) -> str | None:
+    """Return the Prefect API of the service that runs on a store, if one does: two servers on one database would fight."""
+    addresses = store.service_folder / "addresses.json" if store.is_local else None
+    if addresses is None or not addresses.is_file():
+        return None
+    base = str(read_json(addresses)["prefect"])
+    return f"{base}/api" if answers(base + HEALTH["prefect"]) else None
+
+
+def _as_started(service: Service) -> Service:
+    """Return the service with the ports it was started with, whatever the environment says now."""
+    standing = read_json(service.folder / "addresses.json")
+    return Service(service.store, standing["host"], standing["ports"], service.folder, service.control)
+
+
+def _refuse_taken_ports(service: Service) -> None:
+    for name, port in service.ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((service.host, port))
+            except OSError as fault:
+                raise SettingError(
+                    f"port {port} on {service.host} cannot be had for {name} ({fault.strerror}): "
+                    f"stop what listens there, or set {PORTS[name][0]}"
+                ) from fault
+
+
+def _configuration() -> str:
+    return str(ROOT / "service" / "supervisord.conf")
+
+
+def _control(service: Service, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "supervisor.supervisorctl", "--configuration", _configuration(), *command],
+        env=service.environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _run(command: list[str], service: Service) -> None:
+    done = subprocess.run(command, env=service.environment(), cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = " ".join((done.stdout + done.stderr).split())[-600:]
+        raise RetrainError(f"`{' '.join(command[1:])}` failed: {last}")
+
+
+def _wait(is_there: Callable[[], bool], *, what: str, service: Service) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not is_there():
+        if time.monotonic() > deadline:
+            raise RetrainError(f"{what} is not healthy after {WAIT_S} s: see {service.folder / f'{what}.log'}")
+        time.sleep(0.5)
+
+
+def answers(url: str) -> bool:
+    """Tell whether a server answers with success."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  (an address of our own)
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _ask(service: Service, path: str, body: Mapping[str, Any]) -> Any:
+    url = f"{service.address('prefect')}/api{path}"
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def _has_worker(service: Service, pool: str) -> bool:
+    try:
+        workers = _ask(service, f"/work_pools/{pool}/workers/filter", {})
+    except (urllib.error.URLError, OSError):
+        return False
+    return any(worker["status"] == "ONLINE" for worker in workers)
+
+
+def _deploy_automations(service: Service) -> None:
+    """Make the automations that are not there yet; one that a person changed or turned off stays as it is.
+
+    An action with a `block` waits for that block: until a person has made it, the automation is not made either.
+    """
+    import yaml
+
+    with (ROOT / "service" / "automations.yaml").open(encoding="utf-8") as stream:
+        wanted = yaml.safe_load(stream)["automations"]
+    standing = {entry["name"] for entry in _ask(service, "/automations/filter", {})}
+    for automation in wanted:
+        if automation["name"] in standing:
+            continue
+        for action in automation["actions"]:
+            if "block" in action:
+                action["block_document_id"] = _webhook(service, action.pop("block"))
+        if all(action.get("block_document_id", True) for action in automation["actions"]):
+            _ask(service, "/automations/", automation)
+
+
+def _webhook(service: Service, name: str) -> str | None:
+    """Return the id of a Webhook block, if there is one of that name."""
+    found = _ask(service, "/block_documents/filter", {"include_secrets": False})
+    return next((block["id"] for block in found if block["name"] == name and block["block_type"]["slug"] == "webhook"), None)

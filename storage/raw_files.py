@@ -1,0 +1,399 @@
+"""Bytes: fetched with checks, locked by digest, published atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from upath import UPath
+
+from storage import download as transfer
+from storage.addresses import host_of, is_web_address, local_source
+from storage.download import Patience, Progress, UnreachableError, Validators, Wanted, reachable
+from storage.errors import DataError, DigestChangedError, SettingError, SourceError
+from storage.layout import Store, lock_file
+from storage.references import RawFile
+
+__all__ = [
+    "Patience",
+    "Progress",
+    "append_line",
+    "digest_of_json",
+    "fetch",
+    "local_copy",
+    "mirror_file",
+    "reachable",
+    "read_json",
+    "read_lines",
+    "sha256_of",
+    "write_atomically",
+    "write_json",
+]
+
+_SUMS = "SHA256SUMS"
+_MAX_SUMS_BYTES = 1 << 20
+
+
+def sha256_of(path: UPath | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digest_of_json(value: Any, *, length: int | None = None) -> str:
+    """Return the SHA-256 of a JSON-ready value, the same for every order of its keys.
+
+    Raises:
+        TypeError: The value is not JSON-ready.
+        ValueError: It holds NaN or an infinity, which JSON does not know.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def write_atomically(path: UPath | Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old bytes or the new ones, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(path, Path):
+        path.write_bytes(data)  # object stores show an object only when it is whole
+        return
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_json(path: UPath | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: The file is not there, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as fault:
+        raise DataError(f"{path} is not there: run the step that writes it") from fault
+    except ValueError as fault:
+        raise DataError(f"{path} is not JSON ({fault}): remove it and run again") from fault
+
+
+def write_json(path: UPath | Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def append_line(path: UPath | Path, value: Any) -> None:
+    """Append one value to a JSON-lines file; lines of concurrent writers never mix."""
+    line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        if not isinstance(path, Path):
+            path.write_bytes((path.read_bytes() if path.exists() else b"") + line)  # objects cannot be appended to
+            return
+        with path.open("ab") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def read_lines(path: UPath | Path) -> list[Any]:
+    """Read a JSON-lines file, oldest line first; a file that is not there has no lines.
+
+    Raises:
+        DataError: A line is not JSON.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    try:
+        return [json.loads(line) for line in lines if line.strip()]
+    except ValueError as fault:
+        raise DataError(f"{path} has a line that is not JSON ({fault}): mend it by hand, the log is append-only") from fault
+
+
+def copy_file(source: UPath | Path, target: UPath | Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as reader, target.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def locked(path: UPath | Path) -> FileLock:
+    lock = lock_file(path)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(lock)
+
+
+def local_copy(raw: RawFile, *, store: Store) -> Path:
+    """Return a local path with the bytes of a fetched file: itself when the store is local, else a copy that is kept.
+
+    Raises:
+        SourceError: The file is no longer there, or has other bytes than its digest says.
+    """
+    place = UPath(raw.uri)
+    if not place.is_file():
+        raise SourceError(f"{raw.name} is not at {raw.uri}: fetch it again")
+    if place.protocol == "":
+        return Path(str(place))
+    copy = store.local_copy(raw.sha256, raw.name)
+    with locked(copy):
+        if not copy.is_file():
+            beside = copy.with_name(f".{copy.name}.partial")
+            copy_file(place, beside)
+            found = sha256_of(beside)
+            if found != raw.sha256:
+                beside.unlink()
+                raise SourceError(f"{raw.uri} has digest {found}, expected {raw.sha256}: remove it and fetch it again")
+            beside.replace(copy)
+    return copy
+
+
+def fetch(
+    name: str,
+    *,
+    urls: Sequence[str],
+    store: Store,
+    dataset: str,
+    origin: str,
+    max_bytes: int,
+    sha256: str | None = None,
+    size_bytes: int | None = None,
+    magic: bytes = b"",
+    growing: bool = False,
+    accepted: Collection[str] = (),
+    on_progress: Progress | None = None,
+    patience: Patience | None = None,
+) -> RawFile:
+    """Fetch one file into `raw/<dataset>/<sha256>/<name>`, or find it there.
+
+    A file whose digest is pinned or locked, and that stands already, costs no network; one that is still growing costs a
+    conditional request.
+
+    Args:
+        name: File name.
+        urls: http(s) addresses, `file://` URLs or local paths, in the order in which they are tried.
+        store: Where files are kept.
+        dataset: Data set that the file belongs to.
+        origin: What the lock is for, such as `station` or the mirror's address: the same name may have other bytes elsewhere.
+        max_bytes: Above this the transfer stops.
+        sha256: Pinned digest; None locks the first one seen.
+        size_bytes: Exact size where it is known.
+        magic: First bytes that the file must have.
+        growing: True while the publisher still appends to the file: a changed digest replaces the lock.
+        accepted: Digests that may replace the locked one.
+        on_progress: Called with the bytes so far and the total, if it is known.
+        patience: Waits and tries.
+
+    Raises:
+        SourceError: No address gave the file, or what came is not what was asked for.
+        DigestChangedError: The file has other bytes than those that were locked; what was there is untouched.
+    """
+    if not urls:
+        raise SettingError(f"no address is known for {name} of {dataset}: name a mirror in RETRAIN_MIRROR")
+    patience = patience or Patience()
+    partial = store.partial(dataset, origin, name)
+    pinned = sha256.lower() if sha256 else None
+    with locked(partial):  # a second process waits here, then finds the file
+        lock = _locks(store, dataset).get(f"{origin}:{name}")
+        if pinned and lock and not growing:
+            _refuse_change(name, found=pinned, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
+        expected = pinned or (lock["sha256"] if lock else None)
+        standing = _standing(store, dataset, name, expected, size_bytes=_size(lock, expected) or size_bytes)
+        if standing and (pinned or not growing):
+            if not lock or lock["sha256"] != standing.sha256:
+                _set_lock(store, dataset, origin=origin, raw=standing, validators=None)
+            return standing
+        known = Validators(lock["etag"], lock["last_modified"]) if standing and lock else None
+        wanted = Wanted(name=name, max_bytes=max_bytes, size_bytes=size_bytes, magic=magic)
+        try:
+            validators, is_current = _obtain(
+                urls, partial, wanted=wanted, patience=patience, known=known, on_progress=on_progress
+            )
+            if is_current and standing:
+                return standing
+            found = sha256_of(partial)
+            if pinned and found != pinned:
+                transfer.discard(partial)
+                raise SourceError(
+                    f"{name} from {_hosts(urls)} has SHA-256 {found}, expected {pinned}: "
+                    "fetch a whole copy, or correct the pinned digest"
+                )
+            if lock and not growing:
+                try:
+                    _refuse_change(name, found=found, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
+                except DigestChangedError:
+                    transfer.discard(partial)
+                    raise
+            raw = _place(partial, store=store, dataset=dataset, sha256=found)
+        except OSError as fault:
+            raise SourceError(
+                f"{name} cannot be kept under {store.root} ({fault.strerror or fault}): free or mend the disk"
+            ) from fault
+        _set_lock(store, dataset, origin=origin, raw=raw, validators=validators)
+        return raw
+
+
+def _obtain(
+    urls: Sequence[str],
+    partial: Path,
+    *,
+    wanted: Wanted,
+    patience: Patience,
+    known: Validators | None,
+    on_progress: Progress | None,
+) -> tuple[Validators | None, bool]:
+    """Fill the partial file from the first address that gives it; the flag tells that the copy that stands is current."""
+    faults: list[SourceError] = []
+    contact_until = time.monotonic() + patience.contact_s
+    for position, url in enumerate(urls):
+        try:
+            if not is_web_address(url):
+                transfer.copy_local(url, partial, wanted=wanted, on_progress=on_progress)
+                return None, False
+            share_s = max(contact_until - time.monotonic(), 0.1) / (len(urls) - position)
+            validators = transfer.download(
+                url, partial, wanted=wanted, patience=patience, contact_s=share_s, known=known, on_progress=on_progress
+            )
+        except SourceError as fault:
+            faults.append(fault)
+            if not isinstance(fault, UnreachableError):
+                # A share of the budget is for silence alone: a host that answered has used none of it.
+                contact_until = time.monotonic() + patience.contact_s
+        else:
+            return validators, validators is None
+    reasons = "; ".join(dict.fromkeys(str(fault) for fault in faults))
+    if any(isinstance(fault, UnreachableError) for fault in faults):
+        raise SourceError(
+            f"cannot fetch {wanted.name}: {reasons}: set RETRAIN_MIRROR to a folder or URL that holds it, or use --data sample"
+        ) from faults[-1]
+    raise SourceError(reasons) from faults[-1]
+
+
+def _hosts(urls: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(host_of(url) for url in urls))
+
+
+def _place(partial: Path, *, store: Store, dataset: str, sha256: str) -> RawFile:
+    target = store.raw_file(dataset, sha256, partial.name)
+    size_bytes = partial.stat().st_size
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if store.is_local:
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(Path(str(target)))
+    else:
+        copy_file(partial, target)
+    transfer.discard(partial)
+    return RawFile(name=partial.name, uri=str(target), sha256=sha256, size_bytes=size_bytes)
+
+
+def _standing(store: Store, dataset: str, name: str, sha256: str | None, *, size_bytes: int | None) -> RawFile | None:
+    if sha256 is None:
+        return None
+    target = store.raw_file(dataset, sha256, name)
+    if not target.is_file():
+        return None
+    found = target.stat().st_size
+    if size_bytes is not None and found != size_bytes:
+        return None
+    return RawFile(name=name, uri=str(target), sha256=sha256, size_bytes=found)
+
+
+def _size(lock: dict[str, Any] | None, sha256: str | None) -> int | None:
+    return int(lock["size_bytes"]) if lock and lock["sha256"] == sha256 else None
+
+
+def _locks(store: Store, dataset: str) -> dict[str, Any]:
+    path = store.locks(dataset)
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _set_lock(store: Store, dataset: str, *, origin: str, raw: RawFile, validators: Validators | None) -> None:
+    path = store.locks(dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        locks = _locks(store, dataset)
+        locks[f"{origin}:{raw.name}"] = {
+            "sha256": raw.sha256,
+            "size_bytes": raw.size_bytes,
+            "etag": validators.etag if validators else None,
+            "last_modified": validators.last_modified if validators else None,
+        }
+        write_json(path, dict(sorted(locks.items())))
+
+
+def _refuse_change(name: str, *, found: str, lock: dict[str, Any], dataset: str, origin: str, accepted: Collection[str]) -> None:
+    if found == lock["sha256"] or found in {digest.lower() for digest in accepted}:
+        return
+    raise DigestChangedError(
+        f"{name} of {dataset} from {origin} has SHA-256 {found} now, locked was {lock['sha256']}: "
+        f"if the change is meant, accept it with --accept-digest {found}"
+    )
+
+
+def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
+    """Return the address of a file in a mirror, and the digest that the mirror's `SHA256SUMS` lists for it.
+
+    Args:
+        mirror: A folder, a `file://` URL or an http(s) address.
+        name: File name.
+
+    Raises:
+        SourceError: The mirror has no `SHA256SUMS`, or not this file.
+    """
+    if is_web_address(mirror):
+        base = mirror.rstrip("/")
+        return f"{base}/{name}", _listed(_read_remote(f"{base}/{_SUMS}"), name, mirror=base)
+    folder = local_source(mirror).absolute()
+    if not folder.is_dir():
+        raise SourceError(f"mirror {mirror!r} is neither a folder nor an http address: correct RETRAIN_MIRROR")
+    sums = folder / _SUMS
+    if not sums.is_file():
+        raise SourceError(f"mirror {folder} has no {_SUMS}: make it there with `sha256sum * > {_SUMS}`")
+    digest = _listed(sums.read_bytes(), name, mirror=str(folder))
+    if not (folder / name).is_file():
+        raise SourceError(f"mirror {folder} lists {name} in {_SUMS} but does not hold it: copy the file there")
+    return str(folder / name), digest
+
+
+def _read_remote(url: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        into = Path(folder, _SUMS)
+        patience = Patience()
+        try:
+            transfer.download(
+                url, into, wanted=Wanted(name=_SUMS, max_bytes=_MAX_SUMS_BYTES), patience=patience, contact_s=patience.contact_s
+            )
+        except SourceError as fault:
+            raise SourceError(f"mirror gave no {_SUMS}: {fault}: correct RETRAIN_MIRROR") from fault
+        return into.read_bytes()
+
+
+def _listed(sums: bytes, name: str, *, mirror: str) -> str:
+    listed: dict[str, str] = {}
+    for line in sums.decode("utf-8", errors="replace").splitlines():
+        digest, _, file_name = line.strip().partition(" ")
+        if len(digest) == 64 and file_name:
+            listed[file_name.strip().removeprefix("*").removeprefix("./")] = digest.lower()
+    if name not in listed:
+        raise SourceError(
+            f"mirror {mirror} does not list {name} in {_SUMS}, listed are {', '.join(sorted(listed)) or 'none'}: add it there"
+        )
+    return listed[name]

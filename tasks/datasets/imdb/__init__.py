@@ -1,0 +1,1 @@
+"""Film reviews, labelled positive or negative."""

@@ -1,0 +1,1 @@
+"""Ten-minute weather readings of a roof station at Jena."""

@@ -1,0 +1,261 @@
+"""From a source to a published table: the steps of ingestion, without Prefect."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+
+from storage.addresses import is_web_address, local_source
+from storage.download import reachable
+from storage.errors import RejectedError, SettingError, unknown
+from storage.folders import publish_folder, replace_folder
+from storage.layout import Store
+from storage.raw_files import digest_of_json, fetch, local_copy, mirror_file, read_json, write_json
+from storage.references import RawFile, RawRef, Reference, TableRef
+from storage.tables import exists, read_manifest, read_table, write_manifest, write_table
+from tasks.config import DataSettings
+from tasks.datasets import dataset_named
+from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, SourceFile
+
+SAMPLE = "sample"
+VERSION_DIGITS = 12
+OnProgress = Callable[[str, int, int | None], None]
+
+
+class ParsedRef(Reference):
+    """A parsed and repaired data set, on this host, before anything is published."""
+
+    dataset: str
+    version: str
+    folder: str
+    raw: RawRef
+
+
+class ValidationRef(Reference):
+    """The outcome of a suite; it stands only when nothing critical failed."""
+
+    report_uri: str
+    docs_uri: str
+    passed: int
+    failed: int
+
+
+def source_files(spec: DatasetSpec, settings: DataSettings) -> tuple[str, tuple[SourceFile, ...]]:
+    """Return the name of the source that the settings mean, and its files.
+
+    Raises:
+        SettingError: There is no such source, or it has no such options.
+    """
+    source = settings.source or spec.default_source
+    if source not in spec.sources:
+        raise unknown("source", source, where=spec.name, choices=spec.sources)
+    return source, spec.sources[source](settings.options())
+
+
+def chosen_origin(settings: DataSettings, *, mirror: str | None, url: str, can_reach: Callable[[str], bool]) -> str:
+    """Return `mirror`, `upstream` or `sample`: what was asked for, or the first that is there.
+
+    Raises:
+        SettingError: A mirror was asked for and none is named.
+    """
+    if settings.data == "mirror" and not mirror:
+        raise SettingError("--data mirror needs a mirror: set RETRAIN_MIRROR to a folder or URL with a SHA256SUMS")
+    if settings.data != "auto":
+        return settings.data
+    if mirror:
+        return "mirror"
+    return "upstream" if can_reach(url) else SAMPLE
+
+
+def fetch_raw(
+    dataset: str, *, settings: DataSettings, store: Store, mirror: str | None, on_progress: OnProgress | None = None
+) -> RawRef:
+    """Fetch the files of a data set, or write its sample, into the raw store.
+
+    Raises:
+        RetrainError: The settings, the source or what it sent are at fault.
+    """
+    spec = dataset_named(dataset)
+    source, files = source_files(spec, settings)
+    origin = chosen_origin(settings, mirror=mirror, url=files[0].urls[0], can_reach=lambda url: reachable(url, timeout_s=9.0))
+    if origin == SAMPLE:
+        return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=_sample(spec, store=store))
+    fetched = []
+    for file in files:
+        urls, sha256, place = file.urls, file.sha256, source
+        size_bytes = file.size_bytes
+        if origin == "mirror" and mirror:
+            # A mirror stands in for the hosts: its own SHA256SUMS says what its files are.
+            url, sha256 = mirror_file(mirror, file.name)
+            urls, place, size_bytes = (url,), f"mirror {_whole_address(mirror)}", None
+        fetched.append(
+            fetch(
+                file.name,
+                urls=urls,
+                store=store,
+                dataset=dataset,
+                origin=place,
+                max_bytes=file.max_bytes,
+                sha256=sha256,
+                size_bytes=size_bytes,
+                magic=file.magic,
+                growing=file.growing,
+                accepted=settings.accept_digests,
+                on_progress=None if on_progress is None else _named(on_progress, file.name),
+            )
+        )
+    return RawRef(dataset=dataset, source=source, origin=origin, simulated=False, files=tuple(fetched))
+
+
+def _whole_address(mirror: str) -> str:
+    """Return a mirror's address as it reads from any working folder, for what is locked under it."""
+    return mirror.rstrip("/") if is_web_address(mirror) else str(local_source(mirror).resolve())
+
+
+def _named(on_progress: OnProgress, name: str) -> Callable[[int, int | None], None]:
+    return lambda done, total: on_progress(name, done, total)
+
+
+def _sample(spec: DatasetSpec, *, store: Store) -> tuple[RawFile, ...]:
+    """Write the sample and place its files like fetched ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        return tuple(
+            fetch(
+                path.name,
+                urls=(str(path),),
+                store=store,
+                dataset=f"{spec.name}-{SAMPLE}",
+                origin=SAMPLE,
+                max_bytes=1 << 28,
+                # The sample follows from the code: other bytes mean other code, which nobody has to accept.
+                growing=True,
+            )
+            for path in spec.simulate(Path(folder))
+        )
+
+
+def table_version(raw: RawRef, *, transform_version: int) -> str:
+    """Return the version that the raw bytes, the source and the transformation determine."""
+    digests = {file.name: file.sha256 for file in raw.files}
+    content = {"dataset": raw.dataset, "source": raw.source, "raw": digests, "transform_version": transform_version}
+    return digest_of_json(content, length=VERSION_DIGITS)
+
+
+def standing_table(raw: RawRef, *, store: Store) -> TableRef | None:
+    """Return the table of these raw files if it was published before."""
+    version = table_version(raw, transform_version=dataset_named(raw.dataset).transform_version)
+    return table_ref(raw.dataset, version=version, store=store, published=False) if exists(store, raw.dataset, version) else None
+
+
+def table_ref(dataset: str, *, version: str, store: Store, published: bool) -> TableRef:
+    """Return the reference to a published table."""
+    folder = store.table_folder(dataset, version)
+    manifest = read_manifest(folder)
+    rows = {split: manifest["files"][f"{split}.parquet"]["rows"] for split in SPLITS}
+    return TableRef(
+        dataset=dataset, version=version, uri=str(folder), simulated=manifest["simulated"], rows=rows, published=published
+    )
+
+
+def parse_raw(raw: RawRef, *, store: Store) -> ParsedRef:
+    """Parse and repair raw files into a staging folder.
+
+    Raises:
+        DataError: The files are not what their layout promises, or need more repairs than their rules allow.
+    """
+    spec = dataset_named(raw.dataset)
+    version = table_version(raw, transform_version=spec.transform_version)
+    parsed = spec.parse({file.name: local_copy(file, store=store) for file in raw.files}, raw.source)
+    folder = store.staging(raw.dataset, version)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _write_parsed(parsed, folder=folder)
+    return ParsedRef(dataset=raw.dataset, version=version, folder=str(folder), raw=raw)
+
+
+def _write_parsed(parsed: Parsed, *, folder: Path) -> None:
+    write_table(parsed.table, folder / "parsed.parquet")
+    for name, table in parsed.extras.items():
+        write_table(table, folder / f"extra-{name}.parquet")
+    write_json(folder / "parsed.json", {"repairs": [asdict(repair) for repair in parsed.repairs], "facts": dict(parsed.facts)})
+
+
+def _read_parsed(folder: Path) -> Parsed:
+    described = read_json(folder / "parsed.json")
+    extras = {path.stem.removeprefix("extra-"): read_table(path) for path in sorted(folder.glob("extra-*.parquet"))}
+    repairs = tuple(Repair(**repair) for repair in described["repairs"])
+    return Parsed(table=read_table(folder / "parsed.parquet"), repairs=repairs, facts=described["facts"], extras=extras)
+
+
+def validate_parsed(parsed: ParsedRef, *, store: Store) -> ValidationRef:
+    """Run the data set's suite and keep its Data Docs, whatever it says.
+
+    Raises:
+        RejectedError: A critical expectation failed; the staged data is thrown away.
+    """
+    from tasks.ingestion.validation import rejected_message, run_suite
+
+    spec = dataset_named(parsed.dataset)
+    staged = Path(parsed.folder)
+    docs = staged.with_name(f"{staged.name}-docs")
+    shutil.rmtree(docs, ignore_errors=True)
+    report = run_suite(
+        spec.validation_frame(_read_parsed(staged)),
+        name=f"{spec.name}-{parsed.version}",
+        expectations=spec.expectations(parsed.raw.source),
+        docs_folder=docs,
+    )
+    kept = store.report_folder(parsed.dataset, parsed.version)
+    write_json(docs / "validation.json", report.as_dict())
+    replace_folder(docs, into=kept)
+    if report.highest_failed_severity == "critical":
+        shutil.rmtree(staged, ignore_errors=True)
+        raise RejectedError(f"{rejected_message(report)}; Data Docs: {kept / 'index.html'}")
+    passed = sum(outcome.success for outcome in report.outcomes)
+    return ValidationRef(
+        report_uri=str(kept / "validation.json"),
+        docs_uri=str(kept / "index.html"),
+        passed=passed,
+        failed=len(report.outcomes) - passed,
+    )
+
+
+def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store) -> TableRef:
+    """Split, normalise, and publish: the manifest last, the folder in one move."""
+    spec = dataset_named(parsed.dataset)
+    staged = Path(parsed.folder)
+    whole = _read_parsed(staged)
+    splits = spec.split(whole)
+    folder = staged.with_name(f"{staged.name}-table")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tables: dict[str, pa.Table] = {**{str(name): table for name, table in splits.tables.items()}, **whole.extras}
+    for name, table in tables.items():
+        write_table(table, folder / f"{name}.parquet")
+    write_manifest(
+        folder,
+        {
+            "dataset": spec.name,
+            "version": parsed.version,
+            "title": spec.title,
+            "licence": spec.licence,
+            "simulated": parsed.raw.simulated,
+            "source": parsed.raw.source,
+            "origin": parsed.raw.origin,
+            "raw": [file.model_dump(exclude={"uri"}) for file in parsed.raw.files],
+            "transform_version": spec.transform_version,
+            "normalisation": dict(splits.normalisation),
+            "bounds": dict(splits.bounds),
+            "repairs": [asdict(repair) for repair in whole.repairs],
+            "facts": dict(whole.facts),
+            "expectations": {"passed": validation.passed, "failed": validation.failed},
+        },
+    )
+    published = publish_folder(folder, into=store.table_folder(parsed.dataset, parsed.version))
+    shutil.rmtree(staged, ignore_errors=True)
+    return table_ref(parsed.dataset, version=parsed.version, store=store, published=published)

@@ -1,0 +1,107 @@
+"""The Prefect tasks of ingestion: each reads and writes through the store and wraps one function."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas import State
+from prefect.runtime import deployment
+
+from storage.errors import DigestChangedError, SourceError
+from storage.layout import Store
+from storage.progress import write_note
+from storage.references import RawRef, TableRef
+from tasks.config import DataSettings, mirror_address
+from tasks.ingestion import pipeline as preparation
+from tasks.ingestion.pipeline import ParsedRef, ValidationRef
+
+logger = logging.getLogger("retrain")
+SHOW_EVERY_S = 0.3
+
+
+def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
+    """Tell whether waiting may help: a host that is down, and nobody at a terminal who would rather know at once."""
+    del task, run
+    fault = state.result(raise_on_failure=False)
+    return isinstance(fault, SourceError) and not isinstance(fault, DigestChangedError) and deployment.id is not None
+
+
+@task(
+    task_run_name="fetch {dataset}",
+    retries=3,
+    retry_delay_seconds=[60, 300, 1800],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_may_pass,
+)
+def fetch(dataset: str, settings: DataSettings) -> RawRef:
+    """Fetch the raw files of a data set, or find them."""
+    store = Store.from_environment()
+    show = _FetchShow(dataset, file=store.progress(f"fetch-{dataset}"))
+    raw = preparation.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=show)
+    show.close()
+    if raw.simulated and settings.data == "auto":
+        logger.warning("%s: no mirror is named and upstream cannot be reached: THE SAMPLE, A SIMULATION, STANDS IN", dataset)
+    size = sum(file.size_bytes for file in raw.files) / 1e6
+    logger.info("%s: %d files of source %s, %.1f MB", dataset, len(raw.files), raw.source, size)
+    return raw
+
+
+class _FetchShow:
+    """Tell a file in the store how far the downloads of a data set are."""
+
+    def __init__(self, dataset: str, *, file: Path) -> None:
+        self._title = f"fetch {dataset}"
+        self._file = file
+        self._written_s = 0.0
+
+    def __call__(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
+        if time.monotonic() - self._written_s < SHOW_EVERY_S:
+            return
+        self._written_s = time.monotonic()
+        total = "" if total_bytes is None else f" of {total_bytes / 1e6:.1f}"
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        share = done_bytes / total_bytes if total_bytes else 0.0
+        write_note(self._file, title=self._title, share=share, text=f"{name}: {done_bytes / 1e6:.1f}{total} MB")
+
+    def close(self) -> None:
+        """Take the file away."""
+        self._file.unlink(missing_ok=True)
+
+
+@task(task_run_name="find table")
+def find_table(raw: RawRef) -> TableRef | None:
+    """Return the table of these raw files if it stands already."""
+    table = preparation.standing_table(raw, store=Store.from_environment())
+    if table:
+        logger.info("%s: nothing changed since table %s", raw.dataset, table.version)
+    return table
+
+
+@task(task_run_name="parse and repair")
+def parse(raw: RawRef) -> ParsedRef:
+    """Parse the raw files to canonical columns and repair them by rule."""
+    return preparation.parse_raw(raw, store=Store.from_environment())
+
+
+@task(task_run_name="validate")
+def validate(parsed: ParsedRef) -> ValidationRef:
+    """Run the suite of expectations; a critical failure ends the run."""
+    validation = preparation.validate_parsed(parsed, store=Store.from_environment())
+    summary = f"{validation.passed} expectations passed, {validation.failed} failed"
+    key = f"validation-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")
+    create_markdown_artifact(f"{summary}. Data Docs: `{validation.docs_uri}`", key=key, description=summary)
+    logger.info("%s: %s", parsed.dataset, summary)
+    return validation
+
+
+@task(task_run_name="publish")
+def publish(parsed: ParsedRef, validation: ValidationRef) -> TableRef:
+    """Split, normalise and publish the table."""
+    table = preparation.publish_parsed(parsed, validation=validation, store=Store.from_environment())
+    logger.info("%s: published table %s: %s rows", table.dataset, table.version, table.rows)
+    return table

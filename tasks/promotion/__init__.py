@@ -1,0 +1,1 @@
+"""Whether a new version becomes champion, and the acts that follow."""

@@ -1,0 +1,26 @@
+"""Pictures for reports: labelled axes with units, a legend, and few enough bytes to travel within the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.models.spec import Reviews, Weather
+from tasks.reporting.figures.forecasts import weather_pictures
+from tasks.reporting.figures.reviews import review_pictures
+
+
+def example_pictures(background: Weather | Reviews, *, seen: pa.Table, model: str) -> Mapping[str, bytes]:
+    """Return the pictures of one model's predictions on the test split, PNGs by title.
+
+    Args:
+        background: What the view of the data set tells of the examples.
+        seen: `prediction`, `truth` and `naive` of every test example, in the order of the split.
+        model: Name for the legends.
+    """
+    arrays: dict[str, Any] = {name: seen[name].to_numpy() for name in ("prediction", "truth", "naive")}
+    if isinstance(background, Weather):
+        return weather_pictures(background, model=model, **arrays)
+    return review_pictures(background, model=model, prediction=arrays["prediction"], truth=arrays["truth"])

@@ -1,0 +1,1 @@
+"""From a published table to a registered version."""

@@ -1,0 +1,203 @@
+"""Which kernel a variant takes on which device, and the refusal of a device that is not there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.errors import DeviceError
+from tasks.models import VIEWS
+from tasks.models.engine.execution import Device, _keep_programs, kernel_for, prepare_device
+from tasks.models.spec import Kernel, Variant
+
+
+@pytest.mark.parametrize(
+    ("kind", "recurrent_dropout", "expected"),
+    [
+        ("gpu", False, Kernel(use_cudnn=True, jit_compile=False, steps_per_execution=50)),
+        ("gpu", True, Kernel(use_cudnn=False, jit_compile=True, steps_per_execution=50)),
+        ("cpu", False, Kernel(use_cudnn=False, jit_compile=True, needed_steps=True)),
+        ("cpu", True, Kernel(use_cudnn=False, jit_compile=True, needed_steps=True)),
+    ],
+)
+def test_cudnn_where_it_can_else_xla(kind: str, recurrent_dropout: bool, expected: Kernel) -> None:
+    def network(kernel: Kernel) -> Any:
+        raise AssertionError("a kernel is chosen without building the network")
+
+    variant = Variant(name="any", summary="", network=network, epochs=1, cudnn=not recurrent_dropout)
+    assert kernel_for(variant, device=Device(kind=kind, count=1, backend="tensorflow")) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "threads", "batch_size", "splits", "parts"),
+    [
+        ("cpu", 1, 128, True, 1),
+        ("cpu", 2, 128, True, 2),
+        ("cpu", 64, 128, True, 4),  # a part of fewer than 32 examples is not worth a thread
+        ("cpu", 2, 32, True, 1),
+        ("cpu", 2, 128, False, 1),
+        ("gpu", 2, 128, True, 1),
+    ],
+)
+def test_a_training_with_threads_runs_parts_of_its_batch(
+    kind: str, threads: int, batch_size: int, splits: bool, parts: int
+) -> None:
+    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1, batch_size=batch_size, splits=splits)
+    kernel = kernel_for(variant, device=Device(kind=kind, count=1, backend="tensorflow", threads=threads))
+    assert kernel.parts == parts
+    assert not (kernel.jit_compile and parts > 1)  # one program keeps to one core
+
+
+def test_jax_compiles_every_step_and_chooses_for_itself() -> None:
+    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1)
+    expected = Kernel(use_cudnn="auto", jit_compile=True)
+    assert kernel_for(variant, device=Device(kind="gpu", count=1, backend="jax")) == expected
+
+
+def test_xla_is_left_out_on_several_devices() -> None:
+    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1, cudnn=False)
+    expected = Kernel(use_cudnn=False, jit_compile=False)
+    assert kernel_for(variant, device=Device(kind="gpu", count=2, backend="tensorflow")) == expected
+
+
+def test_a_scheduled_rate_is_set_before_every_step() -> None:
+    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1, schedule=lambda done: 1.0 - done)
+    assert kernel_for(variant, device=Device(kind="gpu", count=1, backend="tensorflow")).steps_per_execution == 1
+
+
+# What every variant takes on one GPU: cuDNN (no XLA) or XLA (no cuDNN), and the steps of an execution.
+ON_A_GPU = {
+    ("jena", "gru_baseline"): (True, False, 50),
+    ("jena", "gru_dropout"): (False, True, 50),
+    ("jena", "gru_stacked"): (True, False, 50),
+    ("jena", "gru_bidirectional"): (True, False, 50),
+    ("jena", "gru_daily"): (True, False, 1),
+    ("jena", "ridge"): (False, True, 50),
+    ("imdb", "gru_baseline"): (True, False, 50),
+    ("imdb", "gru_dropout"): (False, True, 50),
+    ("imdb", "simple_rnn"): (False, True, 50),
+    ("imdb", "lstm"): (True, False, 50),
+    ("imdb", "gru_bidirectional"): (True, False, 50),
+    ("imdb", "gru_pooled"): (False, True, 1),
+    ("imdb", "tfidf_logistic"): (False, True, 50),
+}
+
+
+def test_the_kernel_of_every_variant_on_a_gpu() -> None:
+    gpu = Device(kind="gpu", count=1, backend="tensorflow")
+    found = {
+        (dataset, name): (kernel.use_cudnn, kernel.jit_compile, kernel.steps_per_execution)
+        for dataset, view in VIEWS.items()
+        for name, variant in view.variants.items()
+        for kernel in [kernel_for(variant, device=gpu)]
+    }
+    assert found == ON_A_GPU
+
+
+def test_the_device_of_this_process(keras: Any) -> None:
+    assert prepare_device(1, require_gpu=False) == Device(kind="cpu", count=1, backend="tensorflow")
+    import tensorflow as tf
+
+    assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+
+
+def test_a_required_gpu_that_is_not_there_is_refused(keras: Any) -> None:
+    with pytest.raises(DeviceError, match="run on a GPU worker, install the CUDA build, or turn require_gpu off"):
+        prepare_device(1, require_gpu=True)
+
+
+def test_a_process_that_computes_keeps_its_threads(keras: Any) -> None:
+    import tensorflow as tf
+
+    keras.ops.convert_to_numpy(keras.ops.ones(2) + 1.0)
+    assert prepare_device(3, require_gpu=False).threads == 3  # what a training makes of them is the kernel's matter
+    assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+    assert tf.config.threading.get_inter_op_parallelism_threads() == os.cpu_count()
+
+
+def test_standard_error_is_there_again_afterwards(keras: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DeviceError):
+        prepare_device(1, require_gpu=True)
+    os.write(2, b"still here\n")
+    sys.stderr.flush()
+    assert "still here" in capfd.readouterr().err
+
+
+# --- compiled programs
+
+STEP = """
+import flows
+from tasks.models.engine.execution import prepare_device
+
+prepare_device(1, require_gpu=False)
+import keras
+
+keras.utils.set_random_seed(0)
+network = keras.Sequential([keras.Input((9, 2)), keras.layers.GRU(3, use_cudnn=False), keras.layers.Dense(1)])
+network.compile(optimizer="rmsprop", loss="mae", jit_compile=True)
+inputs, targets = keras.ops.ones((4, 9, 2)), keras.ops.ones((4, 1))
+print([float(network.train_on_batch(inputs, targets)).hex() for _ in range(3)])
+"""
+
+
+def steps_with(folder: Path, **more: str) -> str:
+    root = Path(__file__).resolve().parents[2]
+    environment = {"PYTHONPATH": str(root), "PATH": "", "HOME": str(folder), "XDG_CACHE_HOME": str(folder), **more}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", STEP], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.splitlines()[-1]
+
+
+def test_a_program_is_compiled_once_and_gives_the_same_bits_from_its_file(tmp_path: Path) -> None:
+    first = steps_with(tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "retrain" / "programs").rglob("*.pb")}
+    assert kept
+    assert steps_with(tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "retrain" / "programs").rglob("*.pb")} == kept
+
+
+@pytest.fixture
+def flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
+    return monkeypatch
+
+
+def test_the_folder_of_programs_is_its_owners_alone(flags: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    flags.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug=false")
+    _keep_programs()
+    kept, _, folder = os.environ["TF_XLA_FLAGS"].partition(" --tf_xla_persistent_cache_directory=")
+    assert kept == "--tf_xla_clustering_debug=false"
+    assert Path(folder).parent == tmp_path / "retrain" / "programs"
+    assert Path(folder).stat().st_mode & 0o077 == 0
+    _keep_programs()  # a second call finds a place chosen
+    assert os.environ["TF_XLA_FLAGS"].count("persistent_cache") == 1
+
+
+def test_a_place_that_a_person_chose_stays(flags: pytest.MonkeyPatch) -> None:
+    flags.setenv("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=/elsewhere")
+    _keep_programs()
+    assert os.environ["TF_XLA_FLAGS"] == "--tf_xla_persistent_cache_directory=/elsewhere"
+
+
+def test_without_a_folder_nothing_is_kept(flags: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "retrain").write_text("a file where the folder should be")
+    _keep_programs()
+    assert "TF_XLA_FLAGS" not in os.environ
+
+
+def test_without_tensorflow_nothing_is_kept(flags: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    flags.setattr(importlib.metadata, "version", missing)
+    _keep_programs()
+    assert "TF_XLA_FLAGS" not in os.environ

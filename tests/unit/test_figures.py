@@ -1,0 +1,85 @@
+"""The pictures of predictions: the numbers behind them by hand, and that each shows something."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from tasks.models.spec import Reviews, Weather
+from tasks.reporting.figures import example_pictures
+from tasks.reporting.figures.canvas import DOTS_PER_INCH, WIDTH_INCHES
+from tasks.reporting.figures.forecasts import mean_by
+from tasks.reporting.figures.reviews import most_wrong, roc_curve
+
+MOST_BYTES = 60_000
+
+
+def test_means_by_group() -> None:
+    means = mean_by(np.array([0, 2, 2, 0, 2]), value=np.array([1.0, 2.0, 4.0, 3.0, 6.0]), groups=4)
+    assert means[[0, 2]].tolist() == [2.0, 4.0]
+    assert np.isnan(means[[1, 3]]).all()
+
+
+def test_roc_curve_by_hand() -> None:
+    # From the surest: positive, then a positive and a negative with equal scores, then a negative.
+    false_rate, true_rate = roc_curve(np.array([0.4, 0.9, 0.6, 0.6]), truth=np.array([0.0, 1.0, 1.0, 0.0]))
+    assert false_rate.tolist() == [0.0, 0.0, 0.5, 1.0]
+    assert true_rate.tolist() == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_most_wrong_are_wrong_and_the_worst_come_first() -> None:
+    probability, truth = np.array([0.9, 0.01, 0.6, 0.2, 0.4]), np.array([1.0, 1.0, 0.0, 0.0, 1.0])
+    assert most_wrong(probability, truth=truth, count=2).tolist() == [1, 2]
+    assert most_wrong(probability, truth=truth, count=5).tolist() == [1, 2, 4]
+
+
+@pytest.fixture(scope="module")
+def weather() -> tuple[Weather, pa.Table]:
+    rows = 144 * 40
+    stamp = np.datetime64("2009-01-01T00:10", "ms") + np.arange(rows) * np.timedelta64(600_000, "ms")
+    temperature = (10 * np.sin(2 * np.pi * np.arange(rows) / 144)).astype(np.float32)
+    background = Weather(stamp=stamp, temperature_degc=temperature, first_test_row=rows // 2, target_stamp=stamp[rows // 2 :])
+    truth = temperature[rows // 2 :]
+    return background, pa.table({"prediction": truth + 1, "truth": truth, "naive": truth - 2})
+
+
+@pytest.fixture(scope="module")
+def reviews() -> tuple[Reviews, pa.Table]:
+    truth = np.tile(np.array([0.0, 1.0], dtype=np.float32), 50)
+    prediction = np.linspace(0.1, 0.9, 100, dtype=np.float32)
+    background = Reviews(lengths=np.arange(10, 500, 3), read_tokens=500, text=str)
+    return background, pa.table({"prediction": prediction, "truth": truth, "naive": np.zeros(100, dtype=np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("given", "titles"),
+    [
+        (
+            "weather",
+            {
+                "forecast of a test week",
+                "error by hour and by month",
+                "temperature of the whole series and of its first ten days",
+            },
+        ),
+        ("reviews", {"ROC curve and calibration", "confusion matrix", "length of the training reviews"}),
+    ],
+)
+def test_every_picture_is_wide_enough_small_enough_and_not_empty(
+    given: str, titles: set[str], request: pytest.FixtureRequest
+) -> None:
+    background, seen = request.getfixturevalue(given)
+    pictures = example_pictures(background, seen=seen, model="gru_baseline v1")
+    assert set(pictures) == titles
+    for png in pictures.values():
+        assert len(png) < MOST_BYTES
+        picture = Image.open(io.BytesIO(png)).convert("RGB")
+        assert picture.width == WIDTH_INCHES * DOTS_PER_INCH
+        assert 200 < picture.height < 800
+        colours = picture.getcolors(1 << 24)
+        assert colours is not None
+        assert len(colours) > 10

@@ -1,0 +1,202 @@
+"""Scores against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.errors import RetrainError
+from tasks.metrics import (
+    PRIMARY_METRIC,
+    VALIDATION_METRIC,
+    ScoreError,
+    calibration_curve,
+    classification_scores,
+    forecast_scores,
+    row_losses,
+)
+
+
+def test_forecast_scores_of_three_rows() -> None:
+    # Errors +1, -1, +3; the naive reference errs by 2, 2 and 4 °C.
+    scores = forecast_scores([11.0, 9.0, 3.0], truth_degc=[10.0, 10.0, 0.0], naive_degc=[12.0, 8.0, -4.0], std_degc=5.0)
+    assert scores == pytest.approx(
+        {
+            "mae_degc": 5 / 3,
+            "rmse_degc": math.sqrt(11 / 3),
+            "bias_degc": 1.0,
+            "mae_normalised": 1 / 3,
+            "rmse_normalised": math.sqrt(11 / 3) / 5,
+            "naive_mae_degc": 8 / 3,
+            "skill": 3 / 8,
+            "rows": 3.0,
+        }
+    )
+
+
+def test_scores_are_plain_floats() -> None:
+    one, two = np.ones(2, dtype=np.float32), np.full(2, 2, dtype=np.float32)
+    forecast = forecast_scores(two, truth_degc=one, naive_degc=two, std_degc=1.0)
+    classes = classification_scores(np.array([0.2, 0.8], dtype=np.float32), label=np.array([0, 1]), majority_share=0.5)
+    assert {type(value) for value in (*forecast.values(), *classes.values())} == {float}
+
+
+def test_bias_is_prediction_minus_truth() -> None:
+    scores = forecast_scores([1.0, 1.0], truth_degc=[3.0, 3.0], naive_degc=[0.0, 0.0], std_degc=1.0)
+    assert scores["bias_degc"] == -2.0
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_forecast_that_is_not_finite_is_not_scored(broken: float) -> None:
+    with pytest.raises(RetrainError, match=r"prediction_degc holds 1 values of 3 .* \(first at row 2\)"):
+        forecast_scores([1.0, 2.0, broken], truth_degc=[1.0] * 3, naive_degc=[2.0] * 3, std_degc=1.0)
+
+
+def test_a_column_of_predictions_is_not_broadcast() -> None:
+    with pytest.raises(ScoreError, match=r"prediction_degc has shape \(2, 1\), expected \(rows,\)"):
+        forecast_scores([[1.0], [2.0]], truth_degc=[1.0, 2.0], naive_degc=[2.0, 3.0], std_degc=1.0)
+
+
+def test_rows_must_agree() -> None:
+    with pytest.raises(ScoreError, match=r"naive_degc has 1 rows, expected 2 as in prediction_degc"):
+        forecast_scores([1.0, 2.0], truth_degc=[1.0, 2.0], naive_degc=[2.0], std_degc=1.0)
+
+
+def test_no_rows_are_not_scored() -> None:
+    with pytest.raises(ScoreError, match=r"shape \(0,\)"):
+        forecast_scores([], truth_degc=[], naive_degc=[], std_degc=1.0)
+
+
+@pytest.mark.parametrize("std_degc", [0.0, -1.0, math.nan, math.inf])
+def test_a_standard_deviation_is_positive(std_degc: float) -> None:
+    with pytest.raises(ScoreError, match="std_degc"):
+        forecast_scores([1.0], truth_degc=[1.0], naive_degc=[2.0], std_degc=std_degc)
+
+
+def test_skill_against_a_perfect_reference_is_undefined() -> None:
+    with pytest.raises(ScoreError, match="skill is undefined"):
+        forecast_scores([1.0], truth_degc=[2.0], naive_degc=[2.0], std_degc=1.0)
+
+
+def test_classification_scores_of_four_rows() -> None:
+    # Right, wrong, right, right. Of the 4 pairs (positive, negative) 0.35 < 0.4 is the one in the wrong order.
+    scores = classification_scores([0.1, 0.4, 0.35, 0.8], label=[0, 0, 1, 1], majority_share=0.5)
+    assert scores["accuracy"] == 0.75
+    assert scores["auc"] == 0.75
+    assert scores["brier"] == pytest.approx((0.1**2 + 0.4**2 + 0.65**2 + 0.2**2) / 4)
+    assert scores["log_loss"] == pytest.approx(-(math.log(0.9) + math.log(0.6) + math.log(0.35) + math.log(0.8)) / 4)
+    # Every row is alone in its bin: [0.1, 0.2), [0.4, 0.5), [0.3, 0.4), [0.8, 0.9).
+    assert scores["calibration_error"] == pytest.approx((0.1 + 0.4 + 0.65 + 0.2) / 4)
+    assert scores["majority_accuracy"] == 0.5
+    assert scores["skill"] == 0.5
+    assert scores["rows"] == 4.0
+
+
+def test_a_half_is_label_0() -> None:
+    assert classification_scores([0.5] * 4, label=[0, 0, 0, 1], majority_share=0.5)["accuracy"] == 0.75
+    assert row_losses("classification", prediction=[0.5, 0.5], truth=[0, 1]).tolist() == [0.0, 1.0]
+
+
+def test_skill_counts_the_errors_of_the_majority_rule() -> None:
+    # The rule errs in 1 of 5 rows, and so does the model: no skill, at 0.8 accuracy.
+    scores = classification_scores([0.1, 0.1, 0.1, 0.1, 0.2], label=[0, 0, 0, 0, 1], majority_share=0.8)
+    assert scores["accuracy"] == 0.8
+    assert scores["skill"] == pytest.approx(0.0)
+
+
+def test_ties_count_half_in_the_auc() -> None:
+    # Pairs: 0.5 against 0.5 (half), 0.5 against 0.2 (right), 0.9 against both (right): 3.5 of 4.
+    assert classification_scores([0.5, 0.2, 0.5, 0.9], label=[0, 0, 1, 1], majority_share=0.5)["auc"] == 0.875
+    assert classification_scores([0.3] * 6, label=[0, 1, 0, 1, 1, 0], majority_share=0.5)["auc"] == 0.5
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=2, max_size=30).filter(
+        lambda rows: len({y for _, y in rows}) == 2
+    )
+)
+def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[int, int]]) -> None:
+    pairs = [(p, q) for p, y in rows for q, z in rows if y == 1 and z == 0]
+    share = sum((p > q) + 0.5 * (p == q) for p, q in pairs) / len(pairs)
+    scores = classification_scores([p / 5 for p, _ in rows], label=[y for _, y in rows], majority_share=0.5)
+    assert scores["auc"] == pytest.approx(share)
+
+
+def test_log_loss_of_a_sure_mistake_is_finite() -> None:
+    # Both rows cost -log(1e-7) = 16.118...
+    scores = classification_scores([0.0, 1.0], label=[1, 0], majority_share=0.5)
+    assert scores["log_loss"] == pytest.approx(7 * math.log(10))
+
+
+def test_auc_of_many_rows_takes_no_square_time() -> None:
+    rng = np.random.default_rng(0)
+    start = time.perf_counter()
+    classification_scores(rng.random(200_000), label=rng.integers(0, 2, 200_000), majority_share=0.5)
+    # A comparison of 10^10 pairs would take tens of seconds.
+    assert time.perf_counter() - start < 5
+
+
+def test_calibration_bins_hold_their_lower_edge_and_the_last_its_upper() -> None:
+    curve = calibration_curve([0.3, 0.3, 0.39, 1.0, 0.95], label=[1, 0, 0, 1, 0])
+    assert [(part.low, part.high, part.rows) for part in curve] == [(0.3, 0.4, 3), (0.9, 1.0, 2)]
+    assert curve[0].mean_probability == pytest.approx(0.33)
+    assert curve[0].positive_share == pytest.approx(1 / 3)
+    assert curve[1].mean_probability == pytest.approx(0.975)
+    assert curve[1].positive_share == 0.5
+
+
+@pytest.mark.parametrize("edge", range(11))
+def test_no_edge_slips_into_the_bin_below(edge: int) -> None:
+    (only,) = calibration_curve([edge / 10], label=[1])
+    assert only.low == min(edge, 9) / 10
+
+
+@pytest.mark.parametrize(
+    ("probability", "label", "message"),
+    [
+        ([0.1, 1.5], [0, 1], r"probability holds 1.5, expected values in \[0, 1\]"),
+        ([-0.1, 0.5], [0, 1], r"probability holds -0.1"),
+        ([0.1, math.nan], [0, 1], r"probability holds 1 values of 2 that are not finite"),
+        ([0.1, 0.5], [0, 2], r"label holds 2, expected 0 or 1"),
+        ([0.1, 0.5], [1, 1], r"label holds 2 ones and 0 zeros"),
+        ([0.1, 0.5], [1], r"label has 1 rows, expected 2"),
+        ([[0.1], [0.5]], [0, 1], r"probability has shape \(2, 1\)"),
+    ],
+)
+def test_probabilities_that_cannot_be_scored(probability: list[float], label: list[int], message: str) -> None:
+    with pytest.raises(ScoreError, match=message):
+        classification_scores(probability, label=label, majority_share=0.5)
+
+
+@pytest.mark.parametrize("majority_share", [1.0, -0.1, math.nan])
+def test_majority_share_is_a_share(majority_share: float) -> None:
+    with pytest.raises(ScoreError, match="majority_share"):
+        classification_scores([0.1, 0.9], label=[0, 1], majority_share=majority_share)
+
+
+def test_row_losses_average_to_the_metric() -> None:
+    assert row_losses("forecast", prediction=[1.0, 5.0], truth=[2.0, 2.0]).tolist() == [1.0, 3.0]
+    assert row_losses("classification", prediction=[0.9, 0.1, 0.6], truth=[1, 1, 0]).tolist() == [0.0, 1.0, 1.0]
+    with pytest.raises(ScoreError, match="prediction holds 1 values"):
+        row_losses("forecast", prediction=[1.0, math.nan], truth=[2.0, 2.0])
+
+
+def test_metrics_are_keys_of_the_scores() -> None:
+    forecast = forecast_scores([1.0], truth_degc=[1.0], naive_degc=[2.0], std_degc=1.0)
+    classes = classification_scores([0.1, 0.9], label=[0, 1], majority_share=0.5)
+    assert {PRIMARY_METRIC["forecast"].key, PRIMARY_METRIC["forecast"].naive_key, VALIDATION_METRIC["forecast"].key} <= set(
+        forecast
+    )
+    assert {PRIMARY_METRIC["classification"].key, PRIMARY_METRIC["classification"].naive_key} <= set(classes)
+    assert VALIDATION_METRIC["classification"].key in classes
+
+
+def test_a_metric_knows_its_unit_and_its_direction() -> None:
+    mae, accuracy = PRIMARY_METRIC["forecast"], PRIMARY_METRIC["classification"]
+    assert (mae.text(2.346), mae.axis_label, mae.better(1.0, than=2.0)) == ("2.35 °C", "MAE (°C)", True)
+    assert (accuracy.text(0.87649), accuracy.axis_label, accuracy.better(1.0, than=2.0)) == ("0.876", "accuracy", False)

@@ -1,0 +1,183 @@
+"""Promotion on a real registry with real trainings on the sample: decisions, their log, and the aliases that follow."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from storage.errors import RegistryError
+from storage.raw_files import read_lines
+from storage.references import ModelRef
+from tasks.config import PromotionSettings
+from tasks.promotion.promote import decide_candidate, promote_by_hand, validation_scores
+from tasks.promotion.rule import Decision
+
+NAME = "jena-sample"
+
+
+class Stage:
+    """The trained versions, without aliases or log."""
+
+    def __init__(self, trained: Any) -> None:
+        self.trained = trained
+        self.registry, self.store = trained.registry, trained.store
+        self.better, self.worse = trained.better, trained.worse
+        self.log = self.store.promotions(NAME)
+        self.clear()
+
+    def clear(self) -> None:
+        self.clear_aliases()
+        self.log.unlink(missing_ok=True)
+
+    def clear_aliases(self) -> None:
+        for alias in ("candidate", "champion", "previous"):
+            self.registry.delete_alias(NAME, alias)
+
+    def decide(self, *models: ModelRef, **settings: Any) -> Decision:
+        return decide_candidate(
+            models, table=self.trained.table, settings=PromotionSettings(**settings), registry=self.registry, store=self.store
+        )
+
+    def by_hand(self, model: ModelRef) -> Decision:
+        return promote_by_hand(f"{NAME}@{model.version}", registry=self.registry, store=self.store)
+
+    def aliases(self) -> dict[str, int]:
+        return {alias: version.version for version in self.registry.versions(NAME) for alias in version.aliases}
+
+    def lines(self) -> list[Any]:
+        return read_lines(self.log)
+
+    def decisions(self) -> list[Any]:
+        return [line for line in self.lines() if "decision" in line]
+
+
+@pytest.fixture
+def stage(trained: Any) -> Stage:
+    return Stage(trained)
+
+
+def test_the_story_of_a_champion(stage: Stage) -> None:  # noqa: PLR0915  (see below)
+    """One story, because every decision loads the model in a fresh process, which takes seconds."""
+    better, worse = stage.better.version, stage.worse.version
+    assert (better, worse) == (1, 2)
+
+    # Never: every check is passed, and still nothing moves but the candidate.
+    decision = stage.decide(stage.better, stage.worse, promote="never")
+    assert (decision.outcome, decision.candidate, decision.champion) == ("kept", "v1", None)
+    assert "promotion is set to never, though v1 passed every check" in decision.reason
+    assert stage.aliases() == {"candidate": 1}
+
+    # Manual: a person is told what to type.
+    decision = stage.decide(stage.better, stage.worse, promote="manual")
+    assert (decision.outcome, decision.candidate, decision.champion) == ("manual", "v1", None)
+    assert decision.reason.endswith("to promote it: retrain promote jena-sample@1")
+    assert stage.aliases() == {"candidate": 1}
+
+    # Auto: the best by validation becomes the first champion; nothing was champion before.
+    decision = stage.decide(stage.worse, stage.better)
+    assert (decision.outcome, decision.candidate, decision.champion) == ("promoted", "v1", None)
+    assert "first model that beats the naive reference" in decision.reason
+    assert [check.passed for check in decision.checks] == [True, True]
+    assert stage.aliases() == {"candidate": 1, "champion": 1}
+
+    # Had the run died between the log and the aliases, the next one would carry the decision out, and not make it again.
+    lines = stage.lines()
+    stage.log.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    stage.registry.delete_alias(NAME, "champion")
+    assert stage.decide(stage.worse, stage.better) == decision
+    assert stage.aliases() == {"candidate": 1, "champion": 1}
+    assert [line["key"] for line in stage.lines()] == [line["key"] for line in lines]
+
+    # Had it died between the aliases and the last line, the next one would close the log, so that a person's choice stands.
+    stage.log.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    stage.decide(stage.worse, stage.better)
+    assert [line["key"] for line in stage.lines()] == [line["key"] for line in lines]
+    stage.registry.set_aliases(NAME, {"champion": worse})
+    assert stage.decide(stage.better).outcome == "kept"
+    assert stage.aliases()["champion"] == worse
+    stage.registry.set_aliases(NAME, {"champion": better})
+
+    # The same again: it is the champion itself, and there is no second decision.
+    lines = stage.lines()
+    decision = stage.decide(stage.worse, stage.better)
+    assert (decision.outcome, decision.reason.split(":")[0]) == ("kept", "Kept champion v1")
+    assert stage.lines() == lines
+
+    # A worse candidate does not become champion, and the log says why.
+    decision = stage.decide(stage.worse)
+    assert decision.outcome in {"kept", "rejected"}
+    assert (decision.candidate, decision.champion) == ("v2", "v1")
+    assert "does not beat the naive reference" in decision.reason or "no significant gain" in decision.reason
+    assert stage.aliases() == {"candidate": 2, "champion": 1}
+    assert stage.decisions()[-1]["decision"]["reason"] == decision.reason
+
+    # Again: the same answer out of the log, without a second line.
+    lines = stage.lines()
+    assert stage.decide(stage.worse) == decision
+    assert stage.lines() == lines
+
+    # Each decision is a line before the aliases move and a line after, in one order.
+    assert [line.get("by", "applied") for line in lines] == ["run", "applied"] * 4
+    assert [line["decision"]["outcome"] for line in stage.decisions()][:3] == ["kept", "manual", "promoted"]
+    for before, after in zip(lines[::2], lines[1::2], strict=True):
+        assert after["applied"] == before["key"]
+        assert before["table"] == stage.trained.table.version
+        assert before["at"].endswith("+00:00")
+
+    # A person promotes the worse one: it is champion at once, the other one is `previous`.
+    decision = stage.by_hand(stage.worse)
+    assert (decision.outcome, decision.champion) == ("promoted", "v1")
+    assert stage.aliases() == {"candidate": 2, "champion": 2, "previous": 1}
+    assert stage.decisions()[-1]["by"] == "person"
+
+    # A run with the very candidate that the person replaced does not overthrow the person's choice.
+    lines = stage.lines()
+    decision = stage.decide(stage.better, stage.worse)
+    assert (decision.outcome, decision.candidate, decision.champion) == ("kept", "v1", "v2")
+    assert "v1 was champion from" in decision.reason
+    assert stage.aliases() == {"candidate": 2, "champion": 2, "previous": 1}
+    assert stage.lines() == lines
+    with pytest.raises(RegistryError, match="jena-sample@2 is the champion already"):
+        stage.by_hand(stage.worse)
+
+
+def test_without_a_version_there_is_nothing_to_decide(stage: Stage) -> None:
+    with pytest.raises(RegistryError, match="no version of jena-sample was trained"):
+        stage.decide()
+    assert stage.lines() == []
+
+
+@pytest.mark.parametrize("reference", ["jena-sample@9", "jena-sample@nobody", "jena"])
+def test_by_hand_only_what_is_there_is_promoted(stage: Stage, reference: str) -> None:
+    with pytest.raises(RegistryError, match="has no"):
+        promote_by_hand(reference, registry=stage.registry, store=stage.store)
+    assert stage.lines() == []
+    assert stage.aliases() == {}
+
+
+def test_validation_is_compared_under_the_name_of_the_test_score(stage: Stage) -> None:
+    version = stage.registry.version(NAME, stage.better.version)
+    assert validation_scores(version, dataset="jena") == {"mae_normalised": version.metrics["val_loss"]}
+
+
+def test_a_simple_reference_is_no_candidate_unless_it_is_allowed_to(stage: Stage) -> None:
+    """The better version stands in for a reference; the worse one does not beat the naive reference."""
+    reference = stage.better.model_copy(update={"variant": "ridge"})
+    decision = stage.decide(reference, stage.worse)
+    assert (decision.outcome, decision.candidate) == ("rejected", f"v{stage.worse.version}")
+    decision = stage.decide(reference, stage.worse, allow_references=True)
+    assert (decision.outcome, decision.candidate) == ("promoted", f"v{stage.better.version}")
+    stage.clear()
+
+
+def test_a_run_of_simple_references_alone_keeps_what_is(stage: Stage) -> None:
+    reference = stage.better.model_copy(update={"variant": "ridge"})
+    decision = stage.decide(reference)
+    assert (decision.outcome, decision.candidate, decision.champion) == ("kept", "v1", None)
+    assert decision.reason == (
+        "Kept no champion: only a simple reference was there, which a person may promote: retrain promote jena-sample@1"
+    )
+    assert stage.lines() == []
+    assert stage.aliases() == {}

@@ -1,0 +1,277 @@
+"""From a published table to a registered version: what a training follows from, and what is kept of it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage.errors import DataError, DeviceError, RetrainError, SettingError
+from storage.folders import remove_folder
+from storage.layout import Store
+from storage.raw_files import read_json
+from storage.references import TableRef
+from tasks.config import TrainSettings
+from tasks.datasets import DATASETS
+from tasks.models import VIEWS, variant_named, view_named
+from tasks.models.spec import Budget
+from tasks.training import fitting as learning
+from tasks.training.fitting import FittedRef, budget_for, find_trained, fit_variant, model_name, threads_for, training_key
+
+TABLE = TableRef(dataset="jena", version="0123456789ab", uri="nowhere", simulated=False, rows={})
+SIMULATED = TABLE.model_copy(update={"simulated": True})
+
+
+# --- names, budgets and keys
+
+
+def test_a_sample_never_shares_a_registered_name_with_real_data() -> None:
+    names = {
+        model_name(TABLE.model_copy(update={"dataset": name, "simulated": simulated}))
+        for name in DATASETS
+        for simulated in (True, False)
+    }
+    assert len(names) == 2 * len(DATASETS)
+    assert {model_name(TABLE), model_name(SIMULATED)} == {"jena", "jena-sample"}
+
+
+@pytest.mark.parametrize(
+    ("simulated", "settings", "expected"),
+    [
+        (False, TrainSettings(), Budget(epochs=20, steps_per_epoch=500, patience_epochs=10)),
+        (False, TrainSettings(epochs=3, patience_epochs=2), Budget(epochs=3, steps_per_epoch=500, patience_epochs=2)),
+        (False, TrainSettings(steps_per_epoch=7), Budget(epochs=20, steps_per_epoch=7, patience_epochs=10)),
+        (True, TrainSettings(epochs=9, steps_per_epoch=7), Budget(epochs=9, steps_per_epoch=7, patience_epochs=10)),
+    ],
+)
+def test_the_budget_is_the_settings_or_the_variants_own(simulated: bool, settings: TrainSettings, expected: Budget) -> None:
+    assert budget_for(VIEWS["jena"], "gru_baseline", settings=settings, simulated=simulated) == expected
+
+
+def test_a_sample_has_a_budget_of_its_own() -> None:
+    view = VIEWS["jena"]
+    budget = budget_for(view, "gru_baseline", settings=TrainSettings(), simulated=True)
+    assert (budget.epochs, budget.steps_per_epoch) == (view.sample_budget.epochs, view.sample_budget.steps_per_epoch)
+
+
+def key(table: TableRef = TABLE, variant: str = "gru_baseline", **settings: Any) -> str:
+    return training_key(table, variant=variant, settings=TrainSettings(**settings))
+
+
+def test_a_key_is_the_same_where_the_training_would_be() -> None:
+    assert len(key()) == 16
+    assert key() == key(epochs=20, steps_per_epoch=500, patience_epochs=10, seed=0)  # the variant's own values, spelt out
+    assert key() == key(threads=2) == key(require_gpu=True)
+    assert key() == key(TABLE.model_copy(update={"published": False, "uri": "elsewhere", "rows": {"train": 1}}))
+
+
+def test_a_key_changes_with_all_that_a_training_follows_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [
+        key(),
+        key(TABLE.model_copy(update={"version": "0123456789ac"})),
+        key(SIMULATED),  # another budget
+        key(variant="gru_dropout"),
+        key(epochs=19),
+        key(steps_per_epoch=499),
+        key(patience_epochs=9),
+        key(seed=1),
+    ]
+    view = VIEWS["jena"]
+    for change in ({"summary": "GRU(33), Dense(1)"}, {"batch_size": 64}, {"learning_rate": 0.002}):
+        variants = {**view.variants, "gru_baseline": replace(view.variants["gru_baseline"], **change)}
+        with monkeypatch.context() as patch:
+            patch.setitem(VIEWS, "jena", replace(view, variants=variants))
+            keys.append(key())
+    with monkeypatch.context() as patch:
+        patch.setattr(learning, "TRAINING_VERSION", learning.TRAINING_VERSION + 1)
+        keys.append(key())
+    assert len(set(keys)) == len(keys) == 12
+    assert key() == keys[0]
+
+
+def test_an_unknown_variant_is_refused_by_name() -> None:
+    with pytest.raises(SettingError, match=r"unknown variant 'gru_dropot' for jena: choose gru_baseline, .*, gru_stacked, ridge"):
+        key(variant="gru_dropot")
+
+
+# --- training
+
+
+def quiet(progress: Any) -> None:
+    """Take a progress and say nothing."""
+
+
+def test_a_missing_gpu_is_told_before_any_data_is_read(keras: Any, tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    assert not store.table_folder(TABLE.dataset, TABLE.version).exists()
+    with pytest.raises(DeviceError, match="turn require_gpu off"):
+        fit_variant(TABLE, variant="gru_baseline", settings=TrainSettings(require_gpu=True), store=store, on_progress=quiet)
+    # Without the demand the same call gets as far as the table that is not there.
+    with pytest.raises(DataError, match=r"manifest\.json is not there"):
+        fit_variant(TABLE, variant="gru_baseline", settings=TrainSettings(), store=store, on_progress=quiet)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+class CutOffError(Exception):
+    """Stands for a power cut."""
+
+
+@pytest.mark.parametrize(
+    ("variant", "given", "threads"),
+    [("gru_baseline", None, 1), ("gru_baseline", 3, 3), ("gru_dropout", 3, 3), ("gru_stacked", 3, 1), ("ridge", 3, 1)],
+)
+def test_only_a_batch_that_can_be_split_gets_threads(variant: str, given: int | None, threads: int) -> None:
+    assert threads_for(variant_named(variant, dataset="jena"), settings=TrainSettings(threads=given)) == threads
+
+
+@pytest.mark.parametrize(
+    ("given", "trainings", "cores", "threads"),
+    [(None, 2, 2, 1), (None, 1, 2, 2), (None, 2, 8, 4), (None, 0, 2, 2), (None, 4, 2, 1), (3, 2, 2, 3)],
+)
+def test_trainings_side_by_side_share_the_cores(given: int | None, trainings: int, cores: int, threads: int) -> None:
+    assert TrainSettings(threads=given).among(trainings, cores=cores).threads == threads
+
+
+@pytest.mark.parametrize(("dataset", "variant"), [("jena", "gru_baseline"), ("imdb", "lstm")])
+def test_threads_change_a_training_by_rounding_alone(keras: Any, samples: Any, dataset: str, variant: str) -> None:
+    store, table, found = samples.store, samples.tables[dataset], {}
+    for threads in (1, 2):
+        settings = TrainSettings(epochs=1, steps_per_epoch=6, seed=5, threads=threads)
+        fitted = fit_variant(table, variant=variant, settings=settings, store=store, on_progress=quiet)
+        found[threads] = read_json(Path(fitted.folder) / "fitted.json")
+        assert found[threads]["kernel"]["parts"] == threads
+        remove_folder(store.checkpoint_folder(table.version, fitted.training_key))
+    for figure in ("loss", "val_loss"):
+        assert found[2]["curves"][figure] == pytest.approx(found[1]["curves"][figure], rel=1e-5)
+
+
+def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, trained: Any) -> None:
+    """The registered one went through without a stop; this one is cut off after its first epoch, in another folder."""
+    settings, table, store = trained.better_settings, trained.table, trained.store
+    key = training_key(table, variant="gru_baseline", settings=settings)
+    folder = store.checkpoint_folder(table.version, key)
+    assert not folder.exists()
+
+    def fit(on_progress: Any) -> FittedRef:
+        return fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=on_progress)
+
+    def cut_off(progress: Any) -> None:
+        if progress.figures:
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        fit(cut_off)
+    assert [path.name for path in folder.iterdir()] == ["checkpoint.npz"]
+    fitted = fit(quiet)
+    assert fit(cut_off) == fitted  # what is finished is not trained again
+    assert sorted(path.name for path in folder.iterdir()) == ["fitted.json", "model.keras"]
+    version = trained.registry.version("jena-sample", trained.better.version)
+    whole = json.loads(trained.registry.read_file(version.run_id, "manifest.json"))["training"]
+    resumed = json.loads((folder / "fitted.json").read_text())
+    assert (whole["resumed_from"], resumed["resumed_from"]) == (0, 1)
+    assert resumed["curves"] == whole["curves"]
+    kernel = {"use_cudnn": False, "jit_compile": True, "steps_per_execution": 1, "parts": 1, "needed_steps": True}
+    assert resumed["kernel"] == kernel
+    model = keras.saving.load_model(Path(str(folder)) / "model.keras", compile=False, safe_mode=True)
+    weights = trained.registry.load_model(version).get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))
+    remove_folder(folder)
+
+
+def test_a_registered_version_carries_all_that_it_came_from(trained: Any) -> None:
+    version = trained.registry.version("jena-sample", trained.better.version)
+    assert version.variant == "gru_baseline"
+    expected = training_key(trained.table, variant="gru_baseline", settings=trained.better_settings)
+    assert {name: version.tags[name] for name in ("training_key", "table_version", "simulated", "source", "flow_run_id")} == {
+        "training_key": expected,
+        "table_version": trained.table.version,
+        "simulated": "true",
+        "source": "sample",
+        "flow_run_id": "run-1",
+    }
+    manifest = json.loads(trained.registry.read_file(version.run_id, "manifest.json"))
+    assert manifest["table"]["version"] == trained.table.version
+    assert manifest["table"]["normalisation"].keys() == {"mean", "std"}
+    assert manifest["training"]["settings"]["epochs"] == 2
+    assert manifest["training"]["epochs_run"] == len(manifest["training"]["curves"]["val_loss"]) == 2
+    assert manifest["code"] == version.tags["code"]
+    assert len(manifest["lock"]) == 64
+    assert manifest["libraries"]["keras"].startswith("3.")
+    assert manifest["scores"] == {name: version.metrics[name] for name in manifest["scores"]}
+    best = min(manifest["training"]["curves"]["val_loss"])
+    assert version.metrics["val_loss"] == manifest["training"]["validation"]["val_loss"] == best
+    # The checkpoint folder has done its work.
+    assert not trained.store.checkpoint_folder(trained.table.version, expected).exists()
+    with np.load(io.BytesIO(trained.registry.read_file(version.run_id, "examples.npz")), allow_pickle=False) as examples:
+        assert examples["inputs"].shape == (learning.EXAMPLES, 1440, 14)
+        assert examples["outputs"].shape == (learning.EXAMPLES,)
+
+
+def test_an_equal_training_is_found_and_another_is_not(trained: Any) -> None:
+    def find(variant: str = "gru_baseline", **changes: Any) -> Any:
+        settings = trained.better_settings.model_copy(update=changes)
+        return find_trained(trained.table, variant=variant, settings=settings, registry=trained.registry)
+
+    assert find() == trained.better.model_copy(update={"trained": False})
+    assert find(threads=2) == find()
+    assert find(seed=1) is None
+    assert find(epochs=3) is None
+    assert find("gru_dropout") is None
+
+
+def test_the_scores_are_those_of_the_kept_predictions(trained: Any) -> None:
+    version = trained.registry.version("jena-sample", trained.better.version)
+    evaluation = learning.evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)
+    seen = learning.read_predictions(evaluation, table=trained.table, store=trained.store)
+    prediction, truth, naive = (seen[name].to_numpy().astype(float) for name in ("prediction", "truth", "naive"))
+    mae = np.abs(prediction - truth).mean()
+    assert evaluation.scores["mae_degc"] == pytest.approx(mae, rel=1e-6)
+    assert evaluation.scores["bias_degc"] == pytest.approx((prediction - truth).mean(), rel=1e-4, abs=1e-6)
+    assert evaluation.scores["skill"] == pytest.approx(1 - mae / np.abs(naive - truth).mean(), rel=1e-5)
+    # 24 h are 144 rows: within an unbroken test split the naive reference is the truth of 144 windows before.
+    np.testing.assert_array_equal(naive[144:], truth[:-144])
+
+
+def test_a_version_is_scored_again_where_its_scores_are_lost(trained: Any) -> None:
+    version = trained.registry.version("jena-sample", trained.worse.version)
+
+    def score() -> dict[str, float]:
+        return learning.evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store).scores
+
+    before = score()
+    place = trained.store.evaluation(trained.table.version, version.tags["training_key"])
+    for suffix in (".json", ".parquet", ".npz"):
+        place.with_suffix(suffix).unlink()
+    assert score() == pytest.approx(before, rel=1e-5)
+    assert place.is_file()
+
+
+def test_every_view_belongs_to_a_data_set() -> None:
+    assert VIEWS.keys() == DATASETS.keys()
+    for name in DATASETS:
+        assert view_named(name).dataset == name
+    with pytest.raises(SettingError, match="unknown data set 'wine' for training: choose imdb, jena"):
+        view_named("wine")
+
+
+def test_where_the_code_comes_from_is_known() -> None:
+    assert learning.code_version()
+    assert set(learning.library_versions()) >= {"tensorflow", "keras", "numpy", "mlflow", "prefect"}
+
+
+def test_a_training_that_takes_too_long_is_given_up() -> None:
+    now = [0.0]
+    seen: list[int] = []
+    report = learning.bounded(seen.append, limit_s=7200.0, clock_s=lambda: now[0])
+    report(1)
+    now[0] = 7200.0
+    report(2)
+    now[0] = 7200.5
+    with pytest.raises(RetrainError, match=r"given up after 2 h: raise timeout_hours"):
+        report(3)
+    assert seen == [1, 2, 3]
