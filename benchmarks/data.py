@@ -23,7 +23,7 @@ from storage.references import TableRef
 from storage.tables import read_splits
 from tasks.config import DataSettings
 from tasks.datasets.spec import SPLITS
-from tasks.ingestion import pipeline as preparation
+from tasks.ingestion import pipeline
 
 JENA_VARIANTS = ("gru_baseline", "gru_dropout")
 IMDB_VARIANTS = ("gru_baseline", "lstm", "simple_rnn")
@@ -38,13 +38,13 @@ def published(dataset: str, *, store: Store, mirrors: Sequence[str], sample: boo
         if found:
             settings, mirror = found, candidate
             break
-    raw = preparation.fetch_raw(dataset, settings=settings, store=store, mirror=mirror)
-    standing = preparation.standing_table(raw, store=store)
+    raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror)
+    standing = pipeline.standing_table(raw, store=store)
     if standing:
         return standing
-    parsed = preparation.parse_raw(raw, store=store)
-    validation = preparation.validate_parsed(parsed, store=store)
-    return preparation.publish_parsed(parsed, validation=validation, store=store)
+    parsed = pipeline.parse_raw(raw, store=store)
+    validation = pipeline.validate_parsed(parsed, store=store)
+    return pipeline.publish_parsed(parsed, validation=validation, store=store)
 
 
 def _in_mirror(dataset: str, mirror: str) -> DataSettings | None:

@@ -62,34 +62,34 @@ def pipeline_pieces(home: str, tables: list[str]) -> Laps:
     from storage.layout import Store
     from storage.registry import Registry
     from tasks.config import DataSettings, TrainSettings
-    from tasks.ingestion import pipeline as preparation
-    from tasks.training import fitting as learning
+    from tasks.ingestion import pipeline
+    from tasks.training import fitting, registering, scoring
 
     store = Store.at(home)
-    raw = preparation.fetch_raw("jena", settings=DataSettings(data="sample"), store=store, mirror=None)
-    parsed = preparation.parse_raw(raw, store=store)
+    raw = pipeline.fetch_raw("jena", settings=DataSettings(data="sample"), store=store, mirror=None)
+    parsed = pipeline.parse_raw(raw, store=store)
     timed(laps, "import of Great Expectations", lambda: __import__("great_expectations"))
-    timed(laps, "validation of the sample, first", lambda: preparation.validate_parsed(parsed, store=store))
-    timed(laps, "validation of the sample, second", lambda: preparation.validate_parsed(parsed, store=store))
+    timed(laps, "validation of the sample, first", lambda: pipeline.validate_parsed(parsed, store=store))
+    timed(laps, "validation of the sample, second", lambda: pipeline.validate_parsed(parsed, store=store))
     timed(laps, "import of TensorFlow and Keras", lambda: __import__("keras"))
     timed(laps, "import of MLflow", lambda: __import__("mlflow"))
     registry = timed(laps, "registry, opening", lambda: Registry.open(store))
     settings = TrainSettings(epochs=1, steps_per_epoch=2)
     for dataset, folder in zip(("jena", "imdb"), tables, strict=True):
-        table = preparation.table_ref(dataset, version=Path(folder).name, store=store, published=False)
+        table = pipeline.table_ref(dataset, version=Path(folder).name, store=store, published=False)
         for time_of, variant in (("first", "gru_baseline"), ("second", "gru_dropout")):
 
             def fit(table: Any = table, variant: str = variant) -> Any:
-                return learning.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=lambda _: None)
+                return fitting.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=lambda _: None)
 
             fitted = timed(laps, f"{dataset}: training of 2 steps, {time_of}", fit)
             scored = timed(
-                laps, f"{dataset}: scoring, {time_of}", lambda fitted=fitted: learning.evaluate_fitted(fitted, store=store)
+                laps, f"{dataset}: scoring, {time_of}", lambda fitted=fitted: scoring.evaluate_fitted(fitted, store=store)
             )
             timed(
                 laps,
                 f"{dataset}: registering, {time_of}",
-                lambda fitted=fitted, scored=scored: learning.register_fitted(
+                lambda fitted=fitted, scored=scored: registering.register_fitted(
                     fitted, evaluation=scored, registry=registry, store=store, flow_run_id=""
                 ),
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tasks.datasets.imdb import sample as simulate_imdb
+from tasks.datasets.imdb import sample
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
 
 
@@ -20,8 +20,8 @@ def main() -> None:
     if dataset == "jena":
         write_csv_zip(simulated_weather(size, seed=1, start="2009-01-01T00:10:00"), folder / SAMPLE_FILE)
     else:
-        simulate_imdb.REVIEWS_PER_PART = size // 2
-        simulate_imdb.simulate(folder)
+        sample.REVIEWS_PER_PART = size // 2
+        sample.simulate(folder)
 
 
 if __name__ == "__main__":

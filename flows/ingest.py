@@ -5,7 +5,7 @@ from prefect import flow
 from flows.states import told_plainly
 from storage.references import TableRef
 from tasks.config import DatasetName, DataSettings
-from tasks.ingestion import steps as ingestion
+from tasks.ingestion import steps as ingestion_steps
 
 
 @flow(name="ingest", flow_run_name="ingest {dataset}")
@@ -17,10 +17,10 @@ def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRe
         dataset: Data set to ingest.
         data: Source of the data, and where it is fetched.
     """
-    raw = ingestion.fetch(dataset, data)
-    standing = ingestion.find_table(raw)
+    raw = ingestion_steps.fetch(dataset, data)
+    standing = ingestion_steps.find_table(raw)
     if standing:
         return standing
-    parsed = ingestion.parse(raw)
-    validation = ingestion.validate(parsed)
-    return ingestion.publish(parsed, validation)
+    parsed = ingestion_steps.parse(raw)
+    validation = ingestion_steps.validate(parsed)
+    return ingestion_steps.publish(parsed, validation)

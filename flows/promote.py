@@ -5,8 +5,8 @@ from prefect import flow
 from flows.states import told_plainly
 from storage.references import ModelRef, TableRef
 from tasks.config import PromotionSettings
+from tasks.promotion import steps as promotion_steps
 from tasks.promotion.rule import Decision
-from tasks.training import steps as training
 
 
 @flow(name="promote", flow_run_name="promote {table.dataset}")
@@ -23,4 +23,4 @@ def promote(
         models: Versions among which the best by validation is the candidate.
         settings: Rule by which a new champion is made.
     """
-    return training.decide(models, table, settings)
+    return promotion_steps.decide(models, table, settings)

@@ -14,7 +14,8 @@ from flows.train import train_somewhere
 from storage.references import ModelRef, TableRef
 from tasks.config import DEFAULT_VARIANTS, DatasetName, DataSettings, PromotionSettings, TrainSettings
 from tasks.models import variant_named, with_references
-from tasks.training import steps
+from tasks.reporting import steps as reporting_steps
+from tasks.training import steps as training_steps
 
 # Prefect types the parameter for its thread futures; its own process pool returns a sibling.
 _POOL: Any = TrainingPool
@@ -47,7 +48,7 @@ def retrain(
     table = ingest(dataset, data)
     models = train_side_by_side(table, variants=with_references(variants, dataset=dataset), settings=training)
     decision = promote(table, models, promotion)
-    result = steps.report(table, models, decision)
+    result = reporting_steps.report(table, models, decision)
     # Prefect takes a returned state for the end of the run, and hands its data to the caller.
     return cast("dict[str, Any]", outcome(decision, table=table, models=models, result=result))
 
@@ -57,7 +58,7 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
 
     Where networks have every core, the simple references wait for the first to be done: its core would be idle until the last is.
     """
-    models = {variant: steps.find_trained(table, variant, settings) for variant in variants}
+    models = {variant: training_steps.find_trained(table, variant, settings) for variant in variants}
     missing = [variant for variant, model in models.items() if model is None]
     references = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
     networks = [variant for variant in missing if variant not in references]

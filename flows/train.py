@@ -18,7 +18,7 @@ from storage.errors import RetrainError
 from storage.references import ModelRef, TableRef
 from tasks.config import TrainSettings
 from tasks.models import variant_named
-from tasks.training import steps as training
+from tasks.training import steps as training_steps
 
 DEPLOYMENT = "train/train"
 ATTEMPTS = 3
@@ -36,9 +36,9 @@ def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings
         variant: Network to train, such as gru_baseline.
         settings: Budget, seed and device.
     """
-    fitted = training.fit(table, variant, settings)
-    evaluation = training.evaluate(fitted)
-    return training.register(fitted, evaluation)
+    fitted = training_steps.fit(table, variant, settings)
+    evaluation = training_steps.evaluate(fitted)
+    return training_steps.register(fitted, evaluation)
 
 
 @task(name="train", task_run_name="train {variant}")
@@ -50,7 +50,7 @@ def train_somewhere(table: TableRef, variant: str, settings: TrainSettings) -> M
     if settings.place == "here" or variant_named(variant, dataset=table.dataset).is_reference:
         return train(table, variant, settings)
     state = _train_on_a_worker(table, variant, settings)
-    model = training.find_trained.fn(table, variant, settings)
+    model = training_steps.find_trained.fn(table, variant, settings)
     if model is None:
         raise RetrainError(f"training of {variant} ended as {state.name}: {state.message}")
     return model.model_copy(update={"trained": True})

@@ -9,8 +9,8 @@ from pathlib import Path
 from upath import UPath
 
 from storage.errors import DataError
+from storage.io import copy_file, locked
 from storage.layout import MANIFEST
-from storage.raw_files import copy_file, locked
 
 
 def publish_folder(staging: Path, *, into: UPath | Path) -> bool:

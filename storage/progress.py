@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from storage.raw_files import write_json
+from storage.io import write_json
 
 
 @dataclass(frozen=True)

@@ -1,144 +1,34 @@
-"""Bytes: fetched with checks, locked by digest, published atomically."""
+"""Raw files: fetched with checks, locked by digest, kept under their digest."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from upath import UPath
 
-from storage import download as transfer
+from storage import download
 from storage.addresses import host_of, is_web_address, local_source
-from storage.download import Patience, Progress, UnreachableError, Validators, Wanted, reachable
-from storage.errors import DataError, DigestChangedError, SettingError, SourceError
-from storage.layout import Store, lock_file
+from storage.download import Patience, Progress, UnreachableError, Validators, Wanted
+from storage.errors import DigestChangedError, SettingError, SourceError
+from storage.io import (
+    copy_file,
+    locked,
+    read_json,
+    sha256_of,
+    write_json,
+)
+from storage.layout import Store
 from storage.references import RawFile
 
-__all__ = [
-    "Patience",
-    "Progress",
-    "append_line",
-    "digest_of_json",
-    "fetch",
-    "local_copy",
-    "mirror_file",
-    "reachable",
-    "read_json",
-    "read_lines",
-    "sha256_of",
-    "write_atomically",
-    "write_json",
-]
-
 _SUMS = "SHA256SUMS"
+
+
 _MAX_SUMS_BYTES = 1 << 20
-
-
-def sha256_of(path: UPath | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def digest_of_json(value: Any, *, length: int | None = None) -> str:
-    """Return the SHA-256 of a JSON-ready value, the same for every order of its keys.
-
-    Raises:
-        TypeError: The value is not JSON-ready.
-        ValueError: It holds NaN or an infinity, which JSON does not know.
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
-
-
-def write_atomically(path: UPath | Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old bytes or the new ones, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not isinstance(path, Path):
-        path.write_bytes(data)  # object stores show an object only when it is whole
-        return
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with beside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def read_json(path: UPath | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: The file is not there, or is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as fault:
-        raise DataError(f"{path} is not there: run the step that writes it") from fault
-    except ValueError as fault:
-        raise DataError(f"{path} is not JSON ({fault}): remove it and run again") from fault
-
-
-def write_json(path: UPath | Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def append_line(path: UPath | Path, value: Any) -> None:
-    """Append one value to a JSON-lines file; lines of concurrent writers never mix."""
-    line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
-        if not isinstance(path, Path):
-            path.write_bytes((path.read_bytes() if path.exists() else b"") + line)  # objects cannot be appended to
-            return
-        with path.open("ab") as stream:
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-
-
-def read_lines(path: UPath | Path) -> list[Any]:
-    """Read a JSON-lines file, oldest line first; a file that is not there has no lines.
-
-    Raises:
-        DataError: A line is not JSON.
-    """
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    try:
-        return [json.loads(line) for line in lines if line.strip()]
-    except ValueError as fault:
-        raise DataError(f"{path} has a line that is not JSON ({fault}): mend it by hand, the log is append-only") from fault
-
-
-def copy_file(source: UPath | Path, target: UPath | Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as reader, target.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, 1 << 20)
-
-
-def locked(path: UPath | Path) -> FileLock:
-    lock = lock_file(path)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(lock)
 
 
 def local_copy(raw: RawFile, *, store: Store) -> Path:
@@ -230,7 +120,7 @@ def fetch(
                 return standing
             found = sha256_of(partial)
             if pinned and found != pinned:
-                transfer.discard(partial)
+                download.discard(partial)
                 raise SourceError(
                     f"{name} from {_hosts(urls)} has SHA-256 {found}, expected {pinned}: "
                     "fetch a whole copy, or correct the pinned digest"
@@ -239,7 +129,7 @@ def fetch(
                 try:
                     _refuse_change(name, found=found, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
                 except DigestChangedError:
-                    transfer.discard(partial)
+                    download.discard(partial)
                     raise
             raw = _place(partial, store=store, dataset=dataset, sha256=found)
         except OSError as fault:
@@ -265,10 +155,10 @@ def _obtain(
     for position, url in enumerate(urls):
         try:
             if not is_web_address(url):
-                transfer.copy_local(url, partial, wanted=wanted, on_progress=on_progress)
+                download.copy_local(url, partial, wanted=wanted, on_progress=on_progress)
                 return None, False
             share_s = max(contact_until - time.monotonic(), 0.1) / (len(urls) - position)
-            validators = transfer.download(
+            validators = download.download(
                 url, partial, wanted=wanted, patience=patience, contact_s=share_s, known=known, on_progress=on_progress
             )
         except SourceError as fault:
@@ -300,7 +190,7 @@ def _place(partial: Path, *, store: Store, dataset: str, sha256: str) -> RawFile
         partial.replace(Path(str(target)))
     else:
         copy_file(partial, target)
-    transfer.discard(partial)
+    download.discard(partial)
     return RawFile(name=partial.name, uri=str(target), sha256=sha256, size_bytes=size_bytes)
 
 
@@ -378,7 +268,7 @@ def _read_remote(url: str) -> bytes:
         into = Path(folder, _SUMS)
         patience = Patience()
         try:
-            transfer.download(
+            download.download(
                 url, into, wanted=Wanted(name=_SUMS, max_bytes=_MAX_SUMS_BYTES), patience=patience, contact_s=patience.contact_s
             )
         except SourceError as fault:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from storage.errors import DataError
+from storage.io import read_json, sha256_of, write_atomically, write_json
 from storage.layout import MANIFEST, Store
-from storage.raw_files import read_json, sha256_of, write_atomically, write_json
 from storage.references import TableRef
 
 

@@ -29,7 +29,7 @@ from storage.tables import read_splits
 from tasks.config import DataSettings, TrainSettings
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import SPLITS
-from tasks.ingestion import pipeline as preparation
+from tasks.ingestion import pipeline
 
 # A busy machine must fail no test: how long an example takes is no property of the code.
 settings.register_profile("retrain", deadline=None)
@@ -91,10 +91,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 
 
 def publish_sample(name: str, *, store: Store) -> TableRef:
-    raw = preparation.fetch_raw(name, settings=DataSettings(data="sample"), store=store, mirror=None)
-    parsed = preparation.parse_raw(raw, store=store)
-    validation = preparation.validate_parsed(parsed, store=store)
-    return preparation.publish_parsed(parsed, validation=validation, store=store)
+    raw = pipeline.fetch_raw(name, settings=DataSettings(data="sample"), store=store, mirror=None)
+    parsed = pipeline.parse_raw(raw, store=store)
+    validation = pipeline.validate_parsed(parsed, store=store)
+    return pipeline.publish_parsed(parsed, validation=validation, store=store)
 
 
 @pytest.fixture(scope="session")
@@ -113,17 +113,17 @@ def tiny(samples: Samples) -> Callable[[str], tuple[dict[str, pa.Table], dict[st
 def trained(keras: Any, samples: Samples) -> Trained:
     """Two real trainings on the Jena sample, registered; tests may set aliases and write the log, and start by removing both."""
     from storage.registry import Registry
-    from tasks.training import fitting as learning
+    from tasks.training import fitting, registering, scoring
 
     store, table = samples.store, samples.tables["jena"]
     registry = Registry.open(store)
 
     def train(settings: TrainSettings) -> ModelRef:
-        fitted = learning.fit_variant(
+        fitted = fitting.fit_variant(
             table, variant="gru_baseline", settings=settings, store=store, on_progress=lambda progress: None
         )
-        evaluation = learning.evaluate_fitted(fitted, store=store)
-        return learning.register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-1")
+        evaluation = scoring.evaluate_fitted(fitted, store=store)
+        return registering.register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-1")
 
     better = TrainSettings(epochs=2, steps_per_epoch=25)
     worse = TrainSettings(epochs=1, steps_per_epoch=1)

@@ -18,7 +18,7 @@ from storage.layout import Store
 from storage.raw_files import fetch
 from storage.references import RawRef
 from tasks.datasets import dataset_named
-from tasks.ingestion import pipeline as preparation
+from tasks.ingestion import pipeline
 
 MAX_BYTES = 1 << 30
 
@@ -42,11 +42,11 @@ def ingest(dataset: str, *, files: list[Path], home: Path) -> dict[str, Any]:
     # The source `sample` may have any number of rows.
     raw = RawRef(dataset=dataset, source="sample", origin="sample", simulated=True, files=fetched)
     lap("fetch")
-    parsed = preparation.parse_raw(raw, store=store)
+    parsed = pipeline.parse_raw(raw, store=store)
     lap("parse")
-    validation = preparation.validate_parsed(parsed, store=store)
+    validation = pipeline.validate_parsed(parsed, store=store)
     lap("validate")
-    table = preparation.publish_parsed(parsed, validation=validation, store=store)
+    table = pipeline.publish_parsed(parsed, validation=validation, store=store)
     lap("publish")
     return {"laps": laps, "seconds": sum(laps.values()), "rows": table.rows, "checks": validation.passed}
 

@@ -90,7 +90,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch, validate, train, score, register, and promote what is really better."""
-    from flows.cli.console import run_all
+    from flows.cli.run import run_all
 
     plan = _plan(
         dataset,
@@ -132,7 +132,7 @@ def reproduce(
     output: Annotated[Path, typer.Option(help="Document whose sections are renewed.")] = RESULTS,
 ) -> None:
     """Train every variant at the tutorial's settings with several seeds, and write its figures beside ours."""
-    from flows.cli.console import reproduce_all
+    from flows.cli.run import reproduce_all
 
     command = shlex.join(["retrain", *sys.argv[1:]])
     chosen = {"data": data.value, "source": source, "first_half_year": first, "last_half_year": last}
@@ -239,8 +239,8 @@ def show(
 ) -> None:
     """Show one version: scores, what it was made from, and the decisions about it."""
     from flows.cli.console import print_version
+    from storage.io import read_lines
     from storage.layout import Store
-    from storage.raw_files import read_lines
     from storage.registry import Registry
 
     store = Store.from_environment()

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import platform
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -23,125 +16,22 @@ from rich.table import Table
 
 from storage.layout import Store
 from storage.progress import read_notes
-from storage.raw_files import write_atomically
 from storage.records import ModelVersion
 
 POLL_S = 0.5
+
+
 NARROWEST_PIPE = 140
 
 
-def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> list[dict[str, Any]]:
-    """Run the retrain flow for each entry of a plan and print what came of it.
-
-    Returns:
-        The plain values of each run's report.
-    """
-    store = Store.from_environment()
-    console = _console(stderr=quiet)
-    # Prefect's own console lines would tear the bars; every one of them is in the run's log, for the UI.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
-    started = time.monotonic()
-    console.print(f"Store {escape(str(store.root))}; starting Prefect ...", style="dim")
-    from flows.runtime.server import prefect_server
-
-    results = []
-    # A store without tables has a new server too, which makes its database first: that takes longer than all imports.
-    is_new = not any(store.table_folder(parameters["dataset"], "any").parent.exists() for parameters in plan)
-    with prefect_server(store, meanwhile=partial(_import_what_runs_use, training=is_new)):
-        from flows.retrain import retrain
-
-        with _stopped_at_once(), _shown(console, store=store):
-            for parameters in plan:
-                console.print(f"[bold]{parameters['dataset']}[/bold]: {', '.join(parameters['variants'])}")
-                results.append(retrain(**parameters) | {"command": command})
-    if not quiet:
-        for result in results:
-            _print_result(result, console=console)
-        console.print(
-            f"Took {timedelta(seconds=round(time.monotonic() - started))}. More: `retrain models`, `retrain show MODEL`."
-        )
-    return results
-
-
-def _import_what_runs_use(*, training: bool) -> None:
-    """Import what every run needs, which takes seconds, and what validates and trains when it will surely be needed."""
-    if training:
-        from flows.runtime.process_pool import start_importing
-
-        start_importing()
-    import flows.retrain  # noqa: F401
-    from storage.mlflow_compat import import_mlflow
-
-    import_mlflow()
-    if training:
-        from tasks.ingestion.validation import import_great_expectations
-
-        import_great_expectations()
-
-
-def reproduce_all(
-    runs: Mapping[str, Sequence[Mapping[str, Any]]], *, usual_budget: bool, command: str, output: Path
-) -> Iterator[str]:
-    """Run every plan of every data set, one a seed, renew the sections of a document, and yield a line on each."""
-    from tasks.datasets import dataset_named
-    from tasks.models import view_named
-    from tasks.reporting.tutorial import Reproduction, differences, section, with_section
-
-    done = iter(run_all([parameters for plan in runs.values() for parameters in plan], command=command, quiet=False))
-    for dataset, plan in runs.items():
-        spec = dataset_named(dataset)
-        results = [next(done) for _ in plan]
-        made = Reproduction(
-            dataset=dataset,
-            kind=view_named(dataset).kind,
-            results=results,
-            seeds=tuple(parameters["training"].seed for parameters in plan),
-            pinned={file.name: file.sha256 for file in spec.sources[spec.default_source]({}) if file.sha256},
-            usual_budget=usual_budget,
-            command=command,
-            date=time.strftime("%Y-%m-%d"),
-            machine=machine(),
-            versions=results[0]["versions"],
-        )
-        document = output.read_text(encoding="utf-8") if output.is_file() else "# Results\n"
-        write_atomically(output, with_section(document, dataset=dataset, text=section(made)).encode())
-        reasons = "; ".join(differences(made))
-        yield f"{dataset}: written to {output}" + (f"; NOT COMPARABLE with the tutorial: {reasons}" if reasons else "")
-
-
-def machine() -> str:
-    """Return the processor and its cores, one line."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
-
-
-@contextmanager
-def _stopped_at_once() -> Iterator[None]:
-    """End the trainings at Ctrl-C, which would otherwise be waited for; their checkpoints let the next run go on."""
-
-    def stop(*_: object) -> None:
-        for process in multiprocessing.active_children():
-            process.kill()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False) -> Console:
     """Return a console; a file or a pipe gets lines wide enough for the tables."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=NARROWEST_PIPE)
 
 
 @contextmanager
-def _shown(console: Console, *, store: Store) -> Iterator[None]:
+def show_progress(console: Console, *, store: Store) -> Iterator[None]:
     """Show the log lines of the steps and a bar for every training while the block runs."""
     handler = _Lines(console)
     logger = logging.getLogger("retrain")
@@ -163,13 +53,13 @@ class _Lines(logging.Handler):
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
-        self._console = console
+        self.make_console = console
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         style = "bold yellow" if record.levelno >= logging.WARNING else ""
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
-        self._console.print(f"  {stamp} {escape(record.getMessage())}", style=style, highlight=False)
+        self.make_console.print(f"  {stamp} {escape(record.getMessage())}", style=style, highlight=False)
 
 
 def _watch(console: Console, store: Store, stop: threading.Event) -> None:
@@ -193,7 +83,8 @@ def _watch(console: Console, store: Store, stop: threading.Event) -> None:
                     console.print(f"  {time.strftime('%H:%M:%S')} {note.title}: {note.text}", highlight=False)
 
 
-def _print_result(result: Mapping[str, Any], *, console: Console) -> None:
+def print_result(result: Mapping[str, Any], *, console: Console) -> None:
+    """Print the scores, the decision and the addresses of one run."""
     title = f"{result['model']} on table {result['table']['version']}"
     if result["simulated"]:
         title += "  (SAMPLE: simulated, not real data)"
@@ -217,7 +108,7 @@ def _table(rows: Sequence[Mapping[str, str]], *, title: str = "") -> Table:
 
 def print_models(versions: Sequence[ModelVersion]) -> None:
     """Print one row a version."""
-    console = _console()
+    console = make_console()
     if not versions:
         console.print("No model is registered yet: run `retrain run`.")
         return
@@ -247,7 +138,7 @@ def _first(metrics: Mapping[str, float], *names: str) -> str:
 
 def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]]) -> None:
     """Print one version at length."""
-    console = _console()
+    console = make_console()
     console.print(f"[bold]{version.name}@{version.version}[/bold] {version.variant} {', '.join(version.aliases)}")
     training, table = manifest["training"], manifest["table"]
     rows = [

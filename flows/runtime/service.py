@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import RetrainError, SettingError, unknown
+from storage.io import read_json, write_json
 from storage.layout import Store
-from storage.raw_files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 POOLS = ("cpu", "gpu")

@@ -14,8 +14,9 @@ from storage.addresses import is_web_address, local_source
 from storage.download import reachable
 from storage.errors import RejectedError, SettingError, unknown
 from storage.folders import publish_folder, replace_folder
+from storage.io import digest_of_json, read_json, write_json
 from storage.layout import Store
-from storage.raw_files import digest_of_json, fetch, local_copy, mirror_file, read_json, write_json
+from storage.raw_files import fetch, local_copy, mirror_file
 from storage.references import RawFile, RawRef, Reference, TableRef
 from storage.tables import exists, read_manifest, read_table, write_manifest, write_table
 from tasks.config import DataSettings

@@ -17,7 +17,7 @@ from storage.layout import Store
 from storage.progress import write_note
 from storage.references import RawRef, TableRef
 from tasks.config import DataSettings, mirror_address
-from tasks.ingestion import pipeline as preparation
+from tasks.ingestion import pipeline
 from tasks.ingestion.pipeline import ParsedRef, ValidationRef
 
 logger = logging.getLogger("retrain")
@@ -42,7 +42,7 @@ def fetch(dataset: str, settings: DataSettings) -> RawRef:
     """Fetch the raw files of a data set, or find them."""
     store = Store.from_environment()
     show = _FetchShow(dataset, file=store.progress(f"fetch-{dataset}"))
-    raw = preparation.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=show)
+    raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=show)
     show.close()
     if raw.simulated and settings.data == "auto":
         logger.warning("%s: no mirror is named and upstream cannot be reached: THE SAMPLE, A SIMULATION, STANDS IN", dataset)
@@ -76,7 +76,7 @@ class _FetchShow:
 @task(task_run_name="find table")
 def find_table(raw: RawRef) -> TableRef | None:
     """Return the table of these raw files if it stands already."""
-    table = preparation.standing_table(raw, store=Store.from_environment())
+    table = pipeline.standing_table(raw, store=Store.from_environment())
     if table:
         logger.info("%s: nothing changed since table %s", raw.dataset, table.version)
     return table
@@ -85,13 +85,13 @@ def find_table(raw: RawRef) -> TableRef | None:
 @task(task_run_name="parse and repair")
 def parse(raw: RawRef) -> ParsedRef:
     """Parse the raw files to canonical columns and repair them by rule."""
-    return preparation.parse_raw(raw, store=Store.from_environment())
+    return pipeline.parse_raw(raw, store=Store.from_environment())
 
 
 @task(task_run_name="validate")
 def validate(parsed: ParsedRef) -> ValidationRef:
     """Run the suite of expectations; a critical failure ends the run."""
-    validation = preparation.validate_parsed(parsed, store=Store.from_environment())
+    validation = pipeline.validate_parsed(parsed, store=Store.from_environment())
     summary = f"{validation.passed} expectations passed, {validation.failed} failed"
     key = f"validation-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")
     create_markdown_artifact(f"{summary}. Data Docs: `{validation.docs_uri}`", key=key, description=summary)
@@ -102,6 +102,6 @@ def validate(parsed: ParsedRef) -> ValidationRef:
 @task(task_run_name="publish")
 def publish(parsed: ParsedRef, validation: ValidationRef) -> TableRef:
     """Split, normalise and publish the table."""
-    table = preparation.publish_parsed(parsed, validation=validation, store=Store.from_environment())
+    table = pipeline.publish_parsed(parsed, validation=validation, store=Store.from_environment())
     logger.info("%s: published table %s: %s rows", table.dataset, table.version, table.rows)
     return table

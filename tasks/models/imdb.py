@@ -169,7 +169,7 @@ class ImdbLearner:
         """Return the whole model: text, string `(batch, 1)`, in; probability `(batch, 1)` out."""
         import keras
 
-        from tasks.models.text import review_encoder
+        from tasks.models.networks.review_encoder import review_encoder
 
         text = keras.Input((1,), dtype="string", name="text")
         return keras.Model(text, portable(self.network)(review_encoder(self.words)(text)), name="imdb")

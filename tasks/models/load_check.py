@@ -80,7 +80,7 @@ def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[n
     import keras
     import tensorflow as tf
 
-    from tasks.models.layers import register_layers
+    from tasks.models.serialization import register_layers
 
     register_layers()
     model = keras.saving.load_model(model_file, compile=False, safe_mode=True)

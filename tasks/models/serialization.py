@@ -1,8 +1,11 @@
-"""A trained network that chooses its kernel where it is loaded, not where it was trained."""
+"""Models as they are saved and loaded: networks that choose their kernel where they are loaded, and the project's own layers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from tasks.models.networks.review_encoder import encoder_class
+from tasks.models.networks.tfidf import bag_class
 
 if TYPE_CHECKING:
     import keras
@@ -25,3 +28,9 @@ def _with_free_kernel(config: Any) -> Any:
     if isinstance(config, dict):
         return {name: "auto" if name == "use_cudnn" else _with_free_kernel(value) for name, value in config.items()}
     return config
+
+
+def register_layers() -> None:
+    """Register every layer that a saved model of the project can hold."""
+    encoder_class()
+    bag_class()

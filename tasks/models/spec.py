@@ -56,7 +56,7 @@ class Variant:
         crop_tokens: Tokens that training reads of a review, another part of a longer one each time; None reads the end.
         cudnn: Whether cuDNN has a kernel for every recurrent layer: not with recurrent dropout or
             without biases, nor for a SimpleRNN.
-        splits: Whether the batch may be split over cores: every recurrent layer is then a loop of `tasks.models.engine.loops`, what
+        splits: Whether the batch may be split over cores: every recurrent layer is then a loop of `engine.loops`, what
             else the network does is light, and no other layer drops out: XLA draws other masks for those than TensorFlow.
         tutorial_best: Best validation figure that the tutorial prints (Jena: normalised MAE, IMDB: accuracy).
         solve: Makes a simple reference: leaves a network with its weights in the learner, computed at once from the training

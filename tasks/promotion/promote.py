@@ -11,8 +11,8 @@ from typing import Any
 from upath import UPath
 
 from storage.errors import RegistryError
+from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
-from storage.raw_files import append_line, digest_of_json, read_lines
 from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
@@ -20,8 +20,10 @@ from tasks.config import PromotionSettings
 from tasks.metrics import VALIDATION_METRIC, row_losses
 from tasks.models import view_named
 from tasks.models.load_check import check_in_fresh_process
-from tasks.promotion.rule import Check, Decision, PairedTest, choose_candidate, decide, paired_test
-from tasks.training.fitting import evaluate_version, model_name, read_predictions
+from tasks.promotion.rule import Check, Decision, choose_candidate, decide
+from tasks.promotion.statistics import PairedTest, paired_test
+from tasks.training.identity import model_name
+from tasks.training.scoring import evaluate_version, read_predictions
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 from upath import UPath
 
+from storage.io import digest_of_json, read_json, write_atomically, write_json
 from storage.layout import Store
-from storage.raw_files import digest_of_json, read_json, write_atomically, write_json
 from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
@@ -37,7 +37,8 @@ from tasks.reporting.markdown import (
     result_rows,
     validation_markdown,
 )
-from tasks.training.fitting import evaluate_version, library_versions, model_name, read_predictions
+from tasks.training.identity import library_versions, model_name
+from tasks.training.scoring import evaluate_version, read_predictions
 
 WRONG_REVIEWS = 5
 PICTURES = "pictures.json"

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, cast
@@ -16,9 +16,7 @@ from uuid import UUID
 import httpx
 from prefect import task
 from prefect.artifacts import (
-    create_markdown_artifact,
     create_progress_artifact,
-    create_table_artifact,
     update_progress_artifact,
 )
 from prefect.client.orchestration import get_client
@@ -32,20 +30,21 @@ from storage.layout import Store
 from storage.progress import write_note
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
-from tasks.config import PromotionSettings, TrainSettings, site_requires_gpu
+from tasks.config import TrainSettings, site_requires_gpu
 from tasks.models import variant_named
 from tasks.models.engine.execution import Device, prepare_device
 from tasks.models.training_loop import Progress
-from tasks.promotion import promote as candidates
-from tasks.promotion.rule import Decision
-from tasks.reporting import collect as summary
-from tasks.training import fitting as learning
-from tasks.training.fitting import EvaluationRef, FittedRef
+from tasks.training import fitting, identity, registering, scoring
+from tasks.training.fitting import FittedRef
+from tasks.training.scoring import EvaluationRef
 
 logger = logging.getLogger("retrain")
 
+
 # No longer than a silent run is waited for, so that the training that follows a crash finds its device free.
 SEEN_AFTER_S = 1.0  # a terminal looks twice a second
+
+
 LEASE_S = 90
 
 
@@ -53,7 +52,7 @@ LEASE_S = 90
 def find_trained(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef | None:
     """Return the version that an equal training made before."""
     registry = Registry.open(Store.from_environment())
-    found = learning.find_trained(table, variant=variant, settings=settings, registry=registry)
+    found = registering.find_trained(table, variant=variant, settings=settings, registry=registry)
     if found:
         logger.info("%s %s: trained before, %s@%d", table.dataset, variant, found.name, found.version)
     return found
@@ -77,13 +76,13 @@ def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
     store = Store.from_environment()
     chosen = variant_named(variant, dataset=table.dataset)
     on_gpu = not chosen.is_reference and (settings.require_gpu or site_requires_gpu())
-    threads = learning.threads_for(chosen, settings=settings)
+    threads = fitting.threads_for(chosen, settings=settings)
     device = prepare_device(threads, require_gpu=on_gpu)
-    key = learning.training_key(table, variant=variant, settings=settings)
+    key = identity.training_key(table, variant=variant, settings=settings)
     # A reference is done in seconds, and waits for nobody.
     with nullcontext() if chosen.is_reference else _lease(device, threads=threads):
         show = _ProgressShow(f"{table.dataset} {variant}", key=key, store=store)
-        fitted = learning.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=show)
+        fitted = fitting.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=show)
         show.close()
     return fitted
 
@@ -143,7 +142,7 @@ class _ProgressShow:
 @task(task_run_name="evaluate {fitted.variant}")
 def evaluate(fitted: FittedRef) -> EvaluationRef:
     """Score the exported model on the test split."""
-    return learning.evaluate_fitted(fitted, store=Store.from_environment())
+    return scoring.evaluate_fitted(fitted, store=Store.from_environment())
 
 
 @task(task_run_name="register {fitted.variant}")
@@ -151,28 +150,6 @@ def register(fitted: FittedRef, evaluation: EvaluationRef) -> ModelRef:
     """Make a version of the model, with all that it came from."""
     store = Store.from_environment()
     run_id = str(flow_run.root_flow_run_id or "")
-    return learning.register_fitted(fitted, evaluation=evaluation, registry=Registry.open(store), store=store, flow_run_id=run_id)
-
-
-@task(task_run_name="promote")
-def decide(models: Sequence[ModelRef], table: TableRef, settings: PromotionSettings) -> Decision:
-    """Put the best new version to the test and move the aliases if it passes."""
-    store = Store.from_environment()
-    decision = candidates.decide_candidate(models, table=table, settings=settings, registry=Registry.open(store), store=store)
-    logger.info("%s: %s", learning.model_name(table), decision.reason)
-    return decision
-
-
-@task(task_run_name="report")
-def report(table: TableRef, models: Sequence[ModelRef], decision: Decision) -> dict[str, Any]:
-    """Show the run: one report, the scores, the validation; return the same as plain values."""
-    store = Store.from_environment()
-    made = summary.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
-    key = learning.model_name(table)
-    create_markdown_artifact(made.markdown, key=f"report-{key}", description=decision.reason)
-    create_table_artifact(made.metrics, key=f"metrics-{key}", description="Scores on the test split")
-    create_markdown_artifact(
-        made.validation, key=f"expectations-{key}", description="Expectations by severity, and each that failed"
+    return registering.register_fitted(
+        fitted, evaluation=evaluation, registry=Registry.open(store), store=store, flow_run_id=run_id
     )
-    summary.keep(made, table=table, store=store)
-    return made.plain

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.runtime import process_pool as processes
+from flows.runtime import process_pool
 from flows.runtime.server import DATABASE, keep_empty_database, prefect_server, take_empty_database
 from storage.layout import Store
 
@@ -26,7 +26,7 @@ def described(names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def in_a_training_process(*names: str) -> dict[str, Any]:
-    with processes.TrainingPool(max_workers=1) as pool:
+    with process_pool.TrainingPool(max_workers=1) as pool:
         assert pool._executor
         return pool._executor.submit(described, names).result()
 
@@ -40,7 +40,7 @@ def test_a_training_finds_all_that_it_needs_imported() -> None:
 
 
 def test_beside_a_gpu_each_imports_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "GPU_DRIVERS", (tmp_path,))
+    monkeypatch.setattr(process_pool, "GPU_DRIVERS", (tmp_path,))
     assert in_a_training_process("keras", "tensorflow") == {"parent": os.getpid(), "imported": []}
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tasks.promotion.rule import Check, Decision
-from tasks.reporting import collect as summary
-from tasks.training.fitting import evaluate_version, read_predictions
+from tasks.reporting import collect
+from tasks.training.scoring import evaluate_version, read_predictions
 
 
 def decision(*, candidate: str, champion: str | None, outcome: Any = "promoted") -> Decision:
@@ -18,8 +18,8 @@ def decision(*, candidate: str, champion: str | None, outcome: Any = "promoted")
     return Decision(outcome=outcome, reason="Because of the test", candidate=candidate, champion=champion, checks=checks)
 
 
-def made(trained: Any, **options: Any) -> summary.Made:
-    return summary.run_report(
+def made(trained: Any, **options: Any) -> collect.Made:
+    return collect.run_report(
         trained.table,
         models=(trained.better.model_copy(update={"trained": False}), trained.worse),
         decision=decision(**options),
@@ -77,7 +77,7 @@ def test_a_run_without_a_champion_says_so(trained: Any) -> None:
 
 def test_the_report_is_kept_beside_the_data_docs(trained: Any) -> None:
     report = made(trained, candidate="v1", champion=None)
-    summary.keep(report, table=trained.table, store=trained.store)
+    collect.keep(report, table=trained.table, store=trained.store)
     folder = trained.store.report_folder("jena", trained.table.version)
     assert (folder / "report.md").read_text(encoding="utf-8") == report.markdown
     assert report.plain["links"]["report"] == str(folder / "report.md")
@@ -86,7 +86,7 @@ def test_the_report_is_kept_beside_the_data_docs(trained: Any) -> None:
 
 def test_pictures_that_would_show_the_same_are_not_drawn_again(trained: Any) -> None:
     first = made(trained, candidate="v1", champion=None)
-    summary.keep(first, table=trained.table, store=trained.store)
+    collect.keep(first, table=trained.table, store=trained.store)
     drawn = trained.store.report_folder("jena", trained.table.version) / "learning-curves.png"
     assert drawn.read_bytes() == first.pictures["learning curves"]
     drawn.write_bytes(b"taken from the file")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from storage.errors import DataError, RejectedError, RetrainError, SettingError
+from storage.io import sha256_of
 from storage.layout import Store
-from storage.raw_files import fetch, sha256_of
+from storage.raw_files import fetch
 from storage.references import RawFile, RawRef
 from storage.tables import read_validation, verify_table
 from tasks.config import DataSettings

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jena_helpers import HEADER, HEADERS, TUTORIAL, failures, parse_frame, parse_text, repairs, weather, zipped
 
 from storage.errors import DataError, SettingError
-from tasks.datasets.jena import parse as jena_files
+from tasks.datasets.jena import parse
 from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.physics import COLUMNS, LAYOUT, validation_frame
 from tasks.datasets.jena.sample import SAMPLE_FILE, write_csv_zip
@@ -121,7 +121,7 @@ def test_a_stamp_of_another_form_is_named_with_line_and_value(tmp_path: Path, st
 def test_every_stamp_is_read_as_python_reads_it(moments: list[Any]) -> None:
     moments = [moment.replace(microsecond=0) for moment in moments]
     stamps = pa.array([moment.strftime("%d.%m.%Y %H:%M:%S").encode() for moment in moments])
-    seconds = jena_files._seconds("x.zip", stamps=stamps)
+    seconds = parse._seconds("x.zip", stamps=stamps)
     assert seconds.astype("datetime64[s]").tolist() == moments
 
 

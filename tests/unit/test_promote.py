@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from storage.errors import RegistryError
-from storage.raw_files import read_lines
+from storage.io import read_lines
 from storage.references import ModelRef
 from tasks.config import PromotionSettings
 from tasks.promotion.promote import decide_candidate, promote_by_hand, validation_scores

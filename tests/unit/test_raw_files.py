@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from storage import raw_files as files
+from storage import download, io, raw_files
 from storage.errors import DataError, DigestChangedError, SettingError, SourceError
 from storage.folders import publish_folder
+from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
-from storage.raw_files import Patience, append_line, digest_of_json, fetch, mirror_file, read_lines
+from storage.raw_files import Patience, fetch, mirror_file
 from storage.references import RawFile
 
 Get = Callable[..., RawFile]
@@ -344,8 +345,8 @@ def test_a_closed_port_is_noticed_and_the_next_address_is_tried(get: Get, host: 
 
 
 def test_reachable_tells_a_host_from_none(host: Host) -> None:
-    assert files.reachable(host.url, timeout_s=2.0)  # its answer to HEAD is 503
-    assert not files.reachable("http://host.invalid/", timeout_s=1.0)
+    assert download.reachable(host.url, timeout_s=2.0)  # its answer to HEAD is 503
+    assert not download.reachable("http://host.invalid/", timeout_s=1.0)
 
 
 def test_no_address_is_a_setting_to_mend(get: Get) -> None:
@@ -367,14 +368,14 @@ def test_a_remote_store_holds_the_file_and_gives_a_local_copy(
     store = Store.at("memory://files-test")
     raw = fetch("a.zip", urls=[host.url], store=store, dataset="jena", origin="upstream", max_bytes=10**7, patience=FAST)
     assert raw.uri == f"memory://files-test/raw/jena/{DIGEST}/a.zip"
-    copy = files.local_copy(raw, store=store)
+    copy = raw_files.local_copy(raw, store=store)
     assert copy.read_bytes() == DATA
-    assert files.local_copy(raw, store=store) == copy
+    assert raw_files.local_copy(raw, store=store) == copy
 
 
 def test_a_local_file_is_its_own_copy(get: Get, host: Host, store: Store) -> None:
     raw = get(host.url)
-    assert str(files.local_copy(raw, store=store)) == raw.uri
+    assert str(raw_files.local_copy(raw, store=store)) == raw.uri
 
 
 def test_a_mirror_folder_gives_address_and_digest(tmp_path: Path) -> None:
@@ -456,11 +457,11 @@ def test_lines_of_many_writers_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files.write_json(tmp_path / "a.json", {"a": 1})
-    monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    io.write_json(tmp_path / "a.json", {"a": 1})
+    monkeypatch.setattr(io.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        files.write_json(tmp_path / "a.json", {"a": 2})
-    assert files.read_json(tmp_path / "a.json") == {"a": 1}
+        io.write_json(tmp_path / "a.json", {"a": 2})
+    assert io.read_json(tmp_path / "a.json") == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 

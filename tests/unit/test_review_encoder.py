@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.datasets.imdb.text import REVIEW_TOKENS, encode_text
-from tasks.models.text import encoder_class, review_encoder
+from tasks.models.networks.review_encoder import encoder_class, review_encoder
 
 WORDS = ("the", "film", "is", "good", "it's", "é", "éÉ", "straße", "co-op", "\r", "日本", "a", "b", "i")
 RANKS = {word: rank for rank, word in enumerate(WORDS, start=1)}

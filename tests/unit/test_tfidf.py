@@ -13,8 +13,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from tasks.models.engine.shared_prefix import narrowing, padded_model
-from tasks.models.layers import register_layers
 from tasks.models.networks.tfidf import LEAST_REVIEWS, NOTHING, PENALTY, distinct_ngrams, solve_bag
+from tasks.models.serialization import register_layers
 
 START, UNKNOWN, FIRST = 1, 2, 4
 WIDTH = 40

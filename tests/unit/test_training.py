@@ -13,15 +13,17 @@ import pytest
 
 from storage.errors import DataError, DeviceError, RetrainError, SettingError
 from storage.folders import remove_folder
+from storage.io import read_json
 from storage.layout import Store
-from storage.raw_files import read_json
 from storage.references import TableRef
 from tasks.config import TrainSettings
 from tasks.datasets import DATASETS
 from tasks.models import VIEWS, variant_named, view_named
 from tasks.models.spec import Budget
-from tasks.training import fitting as learning
-from tasks.training.fitting import FittedRef, budget_for, find_trained, fit_variant, model_name, threads_for, training_key
+from tasks.training import fitting, identity, scoring
+from tasks.training.fitting import FittedRef, fit_variant, threads_for
+from tasks.training.identity import budget_for, model_name, training_key
+from tasks.training.registering import find_trained
 
 TABLE = TableRef(dataset="jena", version="0123456789ab", uri="nowhere", simulated=False, rows={})
 SIMULATED = TABLE.model_copy(update={"simulated": True})
@@ -88,7 +90,7 @@ def test_a_key_changes_with_all_that_a_training_follows_from(monkeypatch: pytest
             patch.setitem(VIEWS, "jena", replace(view, variants=variants))
             keys.append(key())
     with monkeypatch.context() as patch:
-        patch.setattr(learning, "TRAINING_VERSION", learning.TRAINING_VERSION + 1)
+        patch.setattr(identity, "TRAINING_VERSION", identity.TRAINING_VERSION + 1)
         keys.append(key())
     assert len(set(keys)) == len(keys) == 12
     assert key() == keys[0]
@@ -208,8 +210,8 @@ def test_a_registered_version_carries_all_that_it_came_from(trained: Any) -> Non
     # The checkpoint folder has done its work.
     assert not trained.store.checkpoint_folder(trained.table.version, expected).exists()
     with np.load(io.BytesIO(trained.registry.read_file(version.run_id, "examples.npz")), allow_pickle=False) as examples:
-        assert examples["inputs"].shape == (learning.EXAMPLES, 1440, 14)
-        assert examples["outputs"].shape == (learning.EXAMPLES,)
+        assert examples["inputs"].shape == (scoring.EXAMPLES, 1440, 14)
+        assert examples["outputs"].shape == (scoring.EXAMPLES,)
 
 
 def test_an_equal_training_is_found_and_another_is_not(trained: Any) -> None:
@@ -226,8 +228,8 @@ def test_an_equal_training_is_found_and_another_is_not(trained: Any) -> None:
 
 def test_the_scores_are_those_of_the_kept_predictions(trained: Any) -> None:
     version = trained.registry.version("jena-sample", trained.better.version)
-    evaluation = learning.evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)
-    seen = learning.read_predictions(evaluation, table=trained.table, store=trained.store)
+    evaluation = scoring.evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)
+    seen = scoring.read_predictions(evaluation, table=trained.table, store=trained.store)
     prediction, truth, naive = (seen[name].to_numpy().astype(float) for name in ("prediction", "truth", "naive"))
     mae = np.abs(prediction - truth).mean()
     assert evaluation.scores["mae_degc"] == pytest.approx(mae, rel=1e-6)
@@ -241,7 +243,7 @@ def test_a_version_is_scored_again_where_its_scores_are_lost(trained: Any) -> No
     version = trained.registry.version("jena-sample", trained.worse.version)
 
     def score() -> dict[str, float]:
-        return learning.evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store).scores
+        return scoring.evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store).scores
 
     before = score()
     place = trained.store.evaluation(trained.table.version, version.tags["training_key"])
@@ -260,14 +262,14 @@ def test_every_view_belongs_to_a_data_set() -> None:
 
 
 def test_where_the_code_comes_from_is_known() -> None:
-    assert learning.code_version()
-    assert set(learning.library_versions()) >= {"tensorflow", "keras", "numpy", "mlflow", "prefect"}
+    assert identity.code_version()
+    assert set(identity.library_versions()) >= {"tensorflow", "keras", "numpy", "mlflow", "prefect"}
 
 
 def test_a_training_that_takes_too_long_is_given_up() -> None:
     now = [0.0]
     seen: list[int] = []
-    report = learning.bounded(seen.append, limit_s=7200.0, clock_s=lambda: now[0])
+    report = fitting.bounded(seen.append, limit_s=7200.0, clock_s=lambda: now[0])
     report(1)
     now[0] = 7200.0
     report(2)

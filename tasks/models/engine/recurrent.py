@@ -87,7 +87,7 @@ def _kinds() -> dict[type[Any], loops.Recurrence]:
 
 
 def _is_plain(layer: keras.layers.Layer) -> bool:
-    """Tell whether `tasks.models.engine.loops` can run a layer: forward, to its last output, otherwise as Keras makes it by default."""
+    """Tell whether `loops` can run a layer: forward, to its last output, otherwise as Keras makes it by default."""
     import keras
 
     if type(layer) not in _kinds():

@@ -1,0 +1,117 @@
+"""Atomic reading and writing of files, and digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from upath import UPath
+
+from storage.errors import DataError
+from storage.layout import lock_file
+
+
+def sha256_of(path: UPath | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digest_of_json(value: Any, *, length: int | None = None) -> str:
+    """Return the SHA-256 of a JSON-ready value, the same for every order of its keys.
+
+    Raises:
+        TypeError: The value is not JSON-ready.
+        ValueError: It holds NaN or an infinity, which JSON does not know.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def write_atomically(path: UPath | Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old bytes or the new ones, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(path, Path):
+        path.write_bytes(data)  # object stores show an object only when it is whole
+        return
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_json(path: UPath | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: The file is not there, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as fault:
+        raise DataError(f"{path} is not there: run the step that writes it") from fault
+    except ValueError as fault:
+        raise DataError(f"{path} is not JSON ({fault}): remove it and run again") from fault
+
+
+def write_json(path: UPath | Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def append_line(path: UPath | Path, value: Any) -> None:
+    """Append one value to a JSON-lines file; lines of concurrent writers never mix."""
+    line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        if not isinstance(path, Path):
+            path.write_bytes((path.read_bytes() if path.exists() else b"") + line)  # objects cannot be appended to
+            return
+        with path.open("ab") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def read_lines(path: UPath | Path) -> list[Any]:
+    """Read a JSON-lines file, oldest line first; a file that is not there has no lines.
+
+    Raises:
+        DataError: A line is not JSON.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    try:
+        return [json.loads(line) for line in lines if line.strip()]
+    except ValueError as fault:
+        raise DataError(f"{path} has a line that is not JSON ({fault}): mend it by hand, the log is append-only") from fault
+
+
+def copy_file(source: UPath | Path, target: UPath | Path) -> None:
+    """Copy the bytes of a file, from and to any kind of store."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as reader, target.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def locked(path: UPath | Path) -> FileLock:
+    """Return the lock that guards a path against other processes of this host."""
+    lock = lock_file(path)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(lock)

@@ -1,0 +1,178 @@
+"""Paired tests of two models on the same rows: moving-block bootstrap and McNemar. They hold no policy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from storage.errors import SettingError
+from tasks.metrics import Kind, ScoreError, finite_vectors
+
+# Errors of a 24-hour forecast stay alike while a front passes, so for days; a week of 10-minute rows holds most of that.
+WEEK_ROWS = 1008
+
+
+# Fewer blocks than this say too little about the spread of their own mean.
+LEAST_BLOCKS = 10
+
+
+RESAMPLES = 2000
+
+
+# Resamples are drawn in portions of at most this many block starts (8 MB).
+STARTS_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True)
+class BootstrapResult:
+    """Mean gain with its two-sided 95 % interval, and the one-sided p-value of the hypothesis that it is not above 0."""
+
+    mean_gain: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A comparison of two models on the same rows.
+
+    Attributes:
+        method: Name of the test and its settings, for reports.
+        mean_gain: Mean loss of the reference minus that of the candidate: °C, or share of rows.
+        relative_gain: `mean_gain` over the reference's mean loss.
+    """
+
+    method: str
+    rows: int
+    mean_gain: float
+    relative_gain: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+
+
+def block_rows_for(rows: int, *, longest: int = WEEK_ROWS) -> int:
+    """Return the block length for a series: a week, or less where that would leave fewer than 10 blocks."""
+    return max(1, min(longest, rows // LEAST_BLOCKS))
+
+
+def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples: int = RESAMPLES, seed: int) -> BootstrapResult:
+    """Test whether the mean of a dependent series is above 0.
+
+    Moving blocks after Künsch (1989): overlapping blocks drawn with replacement, the last one cut to the series' length.
+    The resampled means are centred on their exact expectation (Lahiri 1992), which blocks at the ends shift away from the
+    mean; p = (1 + #{centred mean >= observed mean}) / (resamples + 1) (Davison and Hinkley 1997, section 4.2); the
+    interval is the basic one of the same centred means. `difference` is the loss of the reference minus that of the
+    candidate, shape (rows,), in order of time.
+
+    Raises:
+        ScoreError: The series is not a finite vector of at least two rows.
+        SettingError: `block_rows` is not within 1 to half the rows, or `resamples` is not positive.
+    """
+    (gain,) = finite_vectors(difference=difference)
+    if gain.size < 2:
+        raise ScoreError(f"difference has {gain.size} row, expected at least 2: the test split is too short for a paired test")
+    if not 1 <= block_rows <= gain.size // 2:
+        raise SettingError(
+            f"block_rows is {block_rows}, expected 1 to {gain.size // 2} for {gain.size} rows: take block_rows_for(rows)"
+        )
+    if resamples < 1:
+        raise SettingError(f"resamples is {resamples}, expected at least 1: 2000 is usual")
+    whole_blocks, rest = divmod(gain.size, block_rows)
+    cumulative = np.concatenate([[0.0], np.cumsum(gain)])
+    starts = gain.size - block_rows + 1
+    block_sum = cumulative[block_rows:] - cumulative[:starts]
+    rest_sum = cumulative[rest : rest + starts] - cumulative[:starts]
+
+    rng = np.random.default_rng(seed)
+    portion = max(1, STARTS_AT_ONCE // (whole_blocks + 1))
+    totals = np.concatenate(
+        [
+            block_sum[rng.integers(starts, size=(count, whole_blocks))].sum(axis=1) + rest_sum[rng.integers(starts, size=count)]
+            for count in (min(portion, resamples - done) for done in range(0, resamples, portion))
+        ]
+    )
+    expected = whole_blocks * block_sum.mean() + rest_sum.mean()
+    # Blocks vary around the sample's own mean, so their variance is short by the share block_rows / rows; with blocks of
+    # one row this is Bessel's correction.
+    centred = (totals - expected) / gain.size * math.sqrt(gain.size / (gain.size - block_rows))
+    mean_gain = float(gain.mean())
+    low, high = np.quantile(centred, [0.025, 0.975])
+    return BootstrapResult(
+        mean_gain=mean_gain,
+        ci_low=mean_gain - float(high),
+        ci_high=mean_gain - float(low),
+        p_value=(1 + int(np.count_nonzero(centred >= mean_gain))) / (resamples + 1),
+    )
+
+
+def mcnemar(champion_correct: NDArray[np.bool_], *, candidate_correct: NDArray[np.bool_]) -> float:
+    """Return the one-sided mid-p value of McNemar's test that the candidate is right more often.
+
+    With n rows on which exactly one is right and c of them the candidate's, X ~ Binomial(n, 1/2):
+    P(X > c) + P(X = c) / 2 (Fagerland, Lydersen and Laake 2013, who find the exact p-value too cautious). It is 1 when
+    the two never differ.
+
+    Raises:
+        ScoreError: The shapes differ.
+    """
+    if champion_correct.ndim != 1 or champion_correct.shape != candidate_correct.shape:
+        shapes = f"{champion_correct.shape} and {candidate_correct.shape}"
+        raise ScoreError(f"correct rows have shapes {shapes}, expected one vector each of the same rows: score both on one split")
+    gained = int(np.count_nonzero(candidate_correct & ~champion_correct))
+    lost = int(np.count_nonzero(champion_correct & ~candidate_correct))
+    discordant = gained + lost
+    if discordant == 0:
+        return 1.0
+    # log P(X = k) for k = c ... n, each from the one before by the ratio (n - k) / (k + 1).
+    first = math.lgamma(discordant + 1) - math.lgamma(gained + 1) - math.lgamma(lost + 1) - discordant * math.log(2)
+    k = np.arange(gained, discordant, dtype=np.float64)
+    log_pmf = first + np.concatenate([[0.0], np.cumsum(np.log((discordant - k) / (k + 1)))])
+    pmf = np.exp(log_pmf)
+    return min(1.0, float(pmf[1:].sum() + pmf[0] / 2))
+
+
+def paired_test(kind: Kind, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
+    """Compare two models by their losses on the same rows, as `row_losses` returns them.
+
+    A forecast is tested by `moving_block_bootstrap` (rows in order of time), a classifier by `mcnemar`; the classifier's
+    95 % interval is Wald's for paired shares (Agresti 2013, section 11.1).
+
+    Raises:
+        ScoreError: The losses are not finite vectors of one length, or too short.
+    """
+    reference, candidate = finite_vectors(reference_loss=reference_loss, candidate_loss=candidate_loss)
+    gain = reference - candidate
+    rows = gain.size
+    if kind == "forecast":
+        block_rows = block_rows_for(rows)
+        result = moving_block_bootstrap(gain, block_rows=block_rows, seed=seed)
+        method = f"moving-block bootstrap, blocks of {block_rows} rows, {RESAMPLES} resamples"
+    else:
+        mean = float(gain.mean())
+        half_width = 1.959964 * math.sqrt(max(0.0, float(np.mean(gain**2)) - mean**2) / rows)
+        p_value = mcnemar(reference == 0, candidate_correct=candidate == 0)
+        result = BootstrapResult(mean_gain=mean, ci_low=mean - half_width, ci_high=mean + half_width, p_value=p_value)
+        method = "McNemar, mid-p"
+    reference_mean = float(reference.mean())
+    return PairedTest(
+        method=method,
+        rows=rows,
+        mean_gain=result.mean_gain,
+        # Nothing can gain on a reference without errors.
+        relative_gain=result.mean_gain / reference_mean if reference_mean > 0 else 0.0,
+        ci_low=result.ci_low,
+        ci_high=result.ci_high,
+        p_value=result.p_value,
+    )
+
+
+def p_text(p_value: float) -> str:
+    """Return a p-value as it is written in a sentence."""
+    if p_value < 0.001:
+        return "p < 0.001"
+    return f"p = {p_value:.3f}" if p_value < 0.1 else f"p = {p_value:.2f}"

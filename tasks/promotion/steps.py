@@ -1,0 +1,25 @@
+"""The Prefect task of promotion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import task
+
+from storage.layout import Store
+from storage.references import ModelRef, TableRef
+from storage.registry import Registry
+from tasks.config import PromotionSettings
+from tasks.promotion import promote
+from tasks.promotion.rule import Decision
+from tasks.training import identity
+from tasks.training.steps import logger
+
+
+@task(task_run_name="promote")
+def decide(models: Sequence[ModelRef], table: TableRef, settings: PromotionSettings) -> Decision:
+    """Put the best new version to the test and move the aliases if it passes."""
+    store = Store.from_environment()
+    decision = promote.decide_candidate(models, table=table, settings=settings, registry=Registry.open(store), store=store)
+    logger.info("%s: %s", identity.model_name(table), decision.reason)
+    return decision

@@ -1,0 +1,83 @@
+"""What a training follows from: its registered name, its budget and its key; and which code it was made with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from storage.io import digest_of_json, sha256_of
+from storage.references import TableRef
+from tasks.config import TrainSettings
+from tasks.models import variant_named, view_named
+from tasks.models.spec import Budget, View
+
+# Raised by hand whenever an equal configuration would train to other weights.
+TRAINING_VERSION = 5
+
+
+KEY_DIGITS = 16
+
+
+def model_name(table: TableRef) -> str:
+    """Return the registered model that competes on this table: a simulation never shares one with real data."""
+    return f"{table.dataset}-sample" if table.simulated else table.dataset
+
+
+def budget_for(view: View, variant: str, *, settings: TrainSettings, simulated: bool) -> Budget:
+    """Return the budget of a training: the settings' where they say one, else the variant's, or the sample's."""
+    own = variant_named(variant, dataset=view.dataset)
+    usual = view.sample_budget if simulated else Budget(own.epochs, own.steps_per_epoch, settings.patience_epochs)
+    return Budget(
+        epochs=settings.epochs or usual.epochs,
+        steps_per_epoch=settings.steps_per_epoch or usual.steps_per_epoch,
+        patience_epochs=settings.patience_epochs,
+    )
+
+
+def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> str:
+    """Return the digest of all that a training follows from, so that equal trainings are recognised."""
+    view = view_named(table.dataset)
+    chosen = variant_named(variant, dataset=table.dataset)
+    content: dict[str, Any] = {"table": table.version, "variant": variant, "summary": chosen.summary}
+    content["training_version"] = TRAINING_VERSION
+    if chosen.is_reference:  # no budget and no seed changes what it is
+        return digest_of_json(content, length=KEY_DIGITS)
+    content |= {
+        "batch_size": chosen.batch_size,
+        "learning_rate": chosen.learning_rate,
+        "budget": asdict(budget_for(view, variant, settings=settings, simulated=table.simulated)),
+        "seed": settings.seed,
+    }
+    return digest_of_json(content, length=KEY_DIGITS)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a result depends on."""
+    names = ("tensorflow", "keras", "numpy", "pandas", "pyarrow", "great-expectations", "mlflow", "prefect")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def code_version() -> str:
+    """Return the commit of the code, `-dirty` when files differ from it, or `unknown` outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],  # noqa: S607  (git of the PATH is meant)
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def lock_digest() -> str:
+    """Return the SHA-256 of the lock file that the environment is made from, or `unknown`."""
+    lock = Path(__file__).resolve().parents[2] / "requirements.lock"
+    return sha256_of(lock) if lock.is_file() else "unknown"

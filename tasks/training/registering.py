@@ -1,0 +1,111 @@
+"""Register a finished training, or find the version that an equal training made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from storage.folders import remove_folder
+from storage.io import read_json
+from storage.layout import Store
+from storage.records import DatasetRecord, ModelVersion, RunRecord
+from storage.references import ModelRef, TableRef
+from storage.registry import Registry
+from tasks.config import TrainSettings
+from tasks.training.fitting import FittedRef
+from tasks.training.identity import code_version, library_versions, lock_digest, model_name, training_key
+from tasks.training.scoring import EvaluationRef, load_exported
+
+REQUIREMENTS = ("keras", "tensorflow", "numpy")
+
+
+def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, registry: Registry) -> ModelRef | None:
+    """Return the version that an equal training made before, if there is one."""
+    key = training_key(table, variant=variant, settings=settings)
+    found = registry.find(model_name(table), training_key=key)
+    return None if found is None else model_ref(found, trained=False)
+
+
+def model_ref(version: ModelVersion, *, trained: bool) -> ModelRef:
+    """Return the reference to a registered version."""
+    return ModelRef(
+        name=version.name,
+        version=version.version,
+        variant=version.variant,
+        run_id=version.run_id,
+        uri=version.uri,
+        trained=trained,
+    )
+
+
+def register_fitted(
+    fitted: FittedRef, *, evaluation: EvaluationRef, registry: Registry, store: Store, flow_run_id: str
+) -> ModelRef:
+    """Register a finished training with all that it came from, and remove its checkpoint folder."""
+    folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
+    described = read_json(folder / "fitted.json")
+    table_folder = store.table_folder(fitted.table.dataset, fitted.table.version)
+    manifest = read_json(table_folder / "manifest.json")
+    with np.load(
+        io.BytesIO(store.evaluation(fitted.table.version, fitted.training_key).with_suffix(".npz").read_bytes())
+    ) as saved:
+        inputs, outputs = saved["inputs"], saved["outputs"]
+    exported = load_exported(folder)
+    code = code_version()
+    record = RunRecord(
+        run_name=f"{fitted.variant} {fitted.table.version}",
+        variant=fitted.variant,
+        training_key=fitted.training_key,
+        params=_flat(described["settings"]) | {f"budget.{name}": value for name, value in described["budget"].items()},
+        metrics=evaluation.scores | described["validation"],
+        curves=described["curves"],
+        tags={
+            "table_version": fitted.table.version,
+            "simulated": str(fitted.table.simulated).lower(),
+            "source": manifest["source"],
+            "flow_run_id": flow_run_id,
+            "code": code,
+        },
+        manifest={
+            "table": manifest,
+            "training": described,
+            "variant": fitted.variant,
+            "training_key": fitted.training_key,
+            "scores": evaluation.scores,
+            "flow_run_id": flow_run_id,
+            "code": code,
+            "lock": lock_digest(),
+            "libraries": library_versions(),
+        },
+        files={"examples.npz": _npz(inputs=inputs, outputs=outputs)},
+        input_example=inputs,
+        output_example=outputs[:, None],
+        datasets=[
+            DatasetRecord(
+                name=f"{fitted.table.dataset}-{split}",
+                digest=manifest["files"][f"{split}.parquet"]["sha256"],
+                uri=f"{table_folder}/{split}.parquet",
+                context=split,
+                rows=rows,
+            )
+            for split, rows in fitted.table.rows.items()
+        ],
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+    )
+    version = registry.register(model_name(fitted.table), model=exported, record=record)
+    remove_folder(folder)
+    return model_ref(version, trained=True)
+
+
+def _npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
