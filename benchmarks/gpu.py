@@ -12,7 +12,7 @@ from benchmarks.workers import Worker, WorkerError, finish, own_module
 from tasks.models import VIEWS
 
 _LOOK = (
-    "import json; from tasks.models.engine.execution import prepare_device; device = prepare_device(1, require_gpu=False); "
+    "import json; from tasks.models.device import prepare_device; device = prepare_device(1, require_gpu=False); "
     "print(json.dumps({'kind': device.kind, 'count': device.count}))"
 )
 

@@ -17,6 +17,7 @@ from benchmarks.measuring import Goal, Part, Spread, Table, interleaved, ratio_g
 from benchmarks.settings import OWN_THREADS
 from benchmarks.workers import OPPONENTS, Worker, WorkerError, own_module
 from tasks.models import view_named
+from tasks.models.signature import network_signature
 
 BATCH_SIZE = 128
 JENA_EPOCH_STEPS = 500
@@ -107,7 +108,7 @@ def _commands(bench: Bench, *, dataset: str, variant: str) -> tuple[dict[str, li
     table = data.tables[dataset]["uri"]
     arguments = ("turns", dataset, variant)
     commands = {OURS: own_module("benchmarks.opponents.ours", table, str(data.arrays), str(OWN_THREADS), *arguments)}
-    if view_named(dataset).variants[variant].splits:
+    if network_signature(view_named(dataset).variants[variant]).can_shard:
         commands[OURS_ON_ONE_CORE] = own_module("benchmarks.opponents.ours", table, str(data.arrays), "1", *arguments)
     else:
         notes.append("its batch is not split, so our own threads are one")

@@ -196,6 +196,11 @@ def programs_folder(mark: str) -> Path:
     return cache_folder() / "programs" / _segment(mark, kind="kind of host")
 
 
+def signatures_folder() -> Path:
+    """Return where the signatures of networks are cached: to compute one takes the import of Keras."""
+    return cache_folder() / "signatures"
+
+
 def lock_file(path: UPath | Path) -> Path:
     """Return the local lock that guards a file or folder.
 

@@ -59,6 +59,10 @@ class TrainSettings(Settings):
     patience_epochs: int = Field(
         10, ge=1, le=1000, description="Stop after this many epochs in a row without a better validation figure."
     )
+    batch_size: int | None = Field(None, ge=1, le=4096, description="Examples a step. None: the variant's own.")
+    learning_rate: float | None = Field(
+        None, gt=0, lt=1, description="Learning rate of the optimizer, before any schedule. None: the variant's own."
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, dropout and the order of batches.")
     threads: int | None = Field(
         None,

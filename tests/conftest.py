@@ -70,7 +70,7 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """Keep every test away from a person's own store, and set TensorFlow's threads before a first test computes."""
     os.environ[HOME_VARIABLE] = str(tmp_path_factory.mktemp("home"))
     if any("keras" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        from tasks.models.engine.execution import prepare_device
+        from tasks.models.device import prepare_device
 
         prepare_device(1, require_gpu=False)
 

@@ -1,4 +1,4 @@
-"""The project's own training, through the functions that its tasks call: `prepare_device`, `kernel_for`, `learner`, `fit`.
+"""The project's own training, through the functions that its tasks call: `prepare_device`, `build_learner`, `fit`.
 
 python -m benchmarks.opponents.ours TABLE DATA THREADS turns DATASET VARIANT
 python -m benchmarks.opponents.ours TABLE DATA THREADS whole DATASET VARIANT EPOCHS STEPS
@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks.opponents.turns import answer_requests
 from storage.tables import read_manifest, read_table
-from tasks.models import variant_named, view_named
-from tasks.models.engine.execution import kernel_for, prepare_device
+from tasks.models import build_learner, variant_named, view_named
+from tasks.models.device import prepare_device
 from tasks.models.spec import Budget
 from tasks.models.training_loop import fit
 
@@ -50,10 +50,16 @@ class Ours:
         started = time.perf_counter()
         self.device = prepare_device(threads, require_gpu=False)
         self.view, chosen = view_named(dataset), variant_named(variant, dataset=dataset)
-        self.kernel = kernel_for(chosen, device=self.device)
         manifest = read_manifest(table)
         splits = {name.removesuffix(".parquet"): read_table(table / name) for name in manifest["files"]}
-        self.learner = self.view.learner(splits, manifest["normalisation"], chosen, self.kernel, 0)
+        self.learner = build_learner(
+            splits,
+            normalisation=manifest["normalisation"],
+            dataset=dataset,
+            variant=chosen,
+            device=self.device,
+            seed=0,
+        )
         self.dataset, self.ready_s = dataset, time.perf_counter() - started
         self._seeds = itertools.count()
 
@@ -68,7 +74,7 @@ class Ours:
             "parameters": parameters,
             "epoch_steps": self.learner.batches(seed=0, epoch=0, steps=None)[0],
             "device": asdict(self.device),
-            "kernel": asdict(self.kernel),
+            "kernel": asdict(self.learner.execution),
             "ready_s": self.ready_s,
             "tensorflow_imported": "tensorflow" in sys.modules,
         }

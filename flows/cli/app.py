@@ -34,6 +34,8 @@ _OPTIONS = {
     "epochs": "--epochs",
     "steps_per_epoch": "--steps",
     "patience_epochs": "--patience",
+    "batch_size": "--batch-size",
+    "learning_rate": "--learning-rate",
     "seed": "--seed",
     "margin": "--margin",
 }
@@ -66,6 +68,8 @@ SourceOption = Annotated[str | None, typer.Option(help="Jena: keras-2009-2016 or
 FirstOption = Annotated[str | None, typer.Option("--from", help="First half-year of source station, such as 2009a.")]
 LastOption = Annotated[str | None, typer.Option("--to", help="Last half-year of source station, such as 2014a.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Upper bound on the epochs; the variant's own if not given.")]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Examples a step; the variant's own if not given.")]
+LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate; the variant's own if not given.")]
 StepsOption = Annotated[int | None, typer.Option(help="Steps an epoch; the variant's own if not given.")]
 
 
@@ -80,6 +84,8 @@ def run(
     last: LastOption = None,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
+    batch_size: BatchSizeOption = None,
+    learning_rate: LearningRateOption = None,
     patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation figure.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of weights, dropout and the order of batches.")] = 0,
     promote: Annotated[PromoteChoice, typer.Option(help="auto: promote what passes every check.")] = PromoteChoice.auto,
@@ -105,6 +111,8 @@ def run(
         training={
             "epochs": epochs,
             "steps_per_epoch": steps,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
             "patience_epochs": patience,
             "seed": seed,
             "require_gpu": require_gpu,

@@ -1,7 +1,7 @@
 """Imported by the process that trainings come from: all that takes long, and nothing that computes or starts a thread of ours."""
 
 from storage.mlflow_compat import import_mlflow
-from tasks.models.engine.execution import import_keras
+from tasks.models.device import import_keras
 
 import_keras()
 import_mlflow()

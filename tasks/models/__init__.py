@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
 from storage.errors import unknown
 from tasks.models import imdb, jena
-from tasks.models.spec import Variant, View
+from tasks.models.spec import Learner, Variant, View
+
+if TYPE_CHECKING:
+    from tasks.models.device import Device
 
 VIEWS: dict[str, View] = {view.dataset: view for view in (jena.VIEW, imdb.VIEW)}
 
@@ -36,3 +44,26 @@ def variant_named(name: str, *, dataset: str) -> Variant:
     if name not in variants:
         raise unknown("variant", name, where=dataset, choices=variants)
     return variants[name]
+
+
+def build_learner(
+    splits: Mapping[str, pa.Table],
+    *,
+    normalisation: Mapping[str, Any],
+    dataset: str,
+    variant: Variant,
+    device: Device,
+    seed: int,
+) -> Learner:
+    """Return a variant with new weights on the tables of its data set, built for a device.
+
+    Raises:
+        SettingError: The network cannot be trained as it is.
+        DataError: The tables have too few rows.
+    """
+    from tasks.models.engine.accelerated import accelerate_for_training
+    from tasks.models.engine.train_step import mirrored_scope
+
+    with mirrored_scope(device):
+        accelerated = accelerate_for_training(variant, device=device, seed=seed)
+        return view_named(dataset).learner(splits, normalisation, variant, accelerated)

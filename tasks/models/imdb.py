@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 
 from tasks.datasets.imdb.text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.spec import SPLITS
-from tasks.models.engine.execution import kernel_for_scoring
-from tasks.models.engine.shared_prefix import narrowing, padded_model, runs_needed_steps, shared_prefix_model
+from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
+from tasks.models.engine.shared_prefix import padded_model, padding_mode, shared_prefix_model, skips_padding_steps
 from tasks.models.engine.train_step import predict
 from tasks.models.networks.imdb import VARIANTS
-from tasks.models.serialization import portable
-from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, Reviews, TestView, Variant, View, restored
+from tasks.models.spec import Batch, Budget, Floats, Ids, Reviews, TestView, Variant, View, restored
 
 if TYPE_CHECKING:
     import keras
@@ -76,7 +75,7 @@ class ImdbLearner:
     """
 
     def __init__(
-        self, splits: Mapping[str, pa.Table], *, words: tuple[str, ...], network: keras.Model, variant: Variant, kernel: Kernel
+        self, splits: Mapping[str, pa.Table], *, words: tuple[str, ...], accelerated: AcceleratedNetwork, variant: Variant
     ) -> None:
         self.words = words
         self.reviews: dict[str, npt.NDArray[np.uint16]] = {name: padded_tokens(splits[name]["tokens"]) for name in SPLITS}
@@ -84,12 +83,13 @@ class ImdbLearner:
         self.lengths: dict[str, npt.NDArray[np.int64]] = {
             name: np.maximum((reviews != PADDING).sum(axis=1), 1) for name, reviews in self.reviews.items()
         }
-        self.network = network
+        self.network, self.plain_network = accelerated.fast, accelerated.plain
+        self.execution, self._accelerated = accelerated.execution, accelerated
         self.variant = variant
-        self.optimizer = variant.optimizer(variant.learning_rate)
-        self.optimizer.build(network.trainable_variables)
-        self._drops = any(getattr(layer, "dropout", 0) or getattr(layer, "recurrent_dropout", 0) for layer in network.layers)
-        self._kernel = kernel
+        self.optimizer = accelerated.optimizer
+        self._drops = any(
+            getattr(layer, "dropout", 0) or getattr(layer, "recurrent_dropout", 0) for layer in self.plain_network.layers
+        )
         self._models: dict[tuple[int, bool], keras.Model] = {}
 
     def _model(self, width: int, *, training: bool) -> keras.Model:
@@ -97,7 +97,7 @@ class ImdbLearner:
 
         Dropout masks belong to one review and hold over all its steps, so a training with dropout cannot share the prefix.
         """
-        shares = narrowing(self.network) == "prefix" and not (training and self._drops)
+        shares = padding_mode(self.network) == "prefix" and not (training and self._drops)
         key = (width, shares)
         if key not in self._models:
             model = shared_prefix_model(self.network, width) if shares else padded_model(self.network, width)
@@ -105,15 +105,32 @@ class ImdbLearner:
                 optimizer=self.optimizer,
                 loss="binary_crossentropy",
                 metrics=["accuracy"],
-                jit_compile=self._kernel.jit_compile,
-                steps_per_execution=self._kernel.steps_per_execution,
+                jit_compile=self.execution.jit_compile,
+                steps_per_execution=self.execution.steps_per_execution,
             )
             self._models[key] = model
         return self._models[key]
 
+    def describe_execution(self) -> tuple[str, ...]:
+        """Return a line on each recurrent layer, and one on how padding is read."""
+        full = f"padding: every review runs the full width of {REVIEW_TOKENS} tokens"
+        how = padding_mode(self.network)
+        if how == "any":
+            padding = "padding: reviews are cut to their own width, because the network passes padding over"
+        elif how == "none":
+            padding = (
+                f"{full}, because the padding's states cannot be shared: one recurrent layer that reads forward and returns its "
+                "last output, right after the embedding, would share them and run several times as fast"
+            )
+        elif self._drops:
+            padding = f"{full}, because masks of dropout belong to one review"
+        else:
+            padding = "padding: the steps that every review of a batch pads are run once, at batch size 1"
+        return (*self._accelerated.describe(), padding)
+
     def _widths(self, *, training: bool) -> tuple[int, ...]:
         """Return the widths that reviews may be cut to without another result: those of a batch fit the same."""
-        how = narrowing(self.network)
+        how = padding_mode(self.network)
         if how == "none" or (how == "prefix" and training and self._drops):
             return (REVIEW_TOKENS,)
         if how == "prefix":
@@ -123,7 +140,7 @@ class ImdbLearner:
 
     def _compiled(self, width: int) -> int:
         """Return the width of the program that takes batches of a width."""
-        widths = LOOPED_WIDTHS if runs_needed_steps(self.network) else WIDTHS
+        widths = LOOPED_WIDTHS if skips_padding_steps(self.network) else WIDTHS
         return min(compiled for compiled in widths if compiled >= width)
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
@@ -172,7 +189,9 @@ class ImdbLearner:
         from tasks.models.networks.review_encoder import review_encoder
 
         text = keras.Input((1,), dtype="string", name="text")
-        return keras.Model(text, portable(self.network)(review_encoder(self.words)(text)), name="imdb")
+        network = self.plain_network
+        network.set_weights(self.network.get_weights())
+        return keras.Model(text, network(review_encoder(self.words)(text)), name="imdb")
 
 
 def _words(splits: Mapping[str, pa.Table]) -> tuple[str, ...]:
@@ -182,13 +201,10 @@ def _words(splits: Mapping[str, pa.Table]) -> tuple[str, ...]:
 
 
 def _learner(
-    splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], variant: Variant, kernel: Kernel, seed: int
+    splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], variant: Variant, accelerated: AcceleratedNetwork
 ) -> ImdbLearner:
-    import keras
-
     del normalisation
-    keras.utils.set_random_seed(seed)
-    return ImdbLearner(splits, words=_words(splits), network=variant.build(kernel), variant=variant, kernel=kernel)
+    return ImdbLearner(splits, words=_words(splits), accelerated=accelerated, variant=variant)
 
 
 def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], exported: keras.Model) -> ImdbLearner:
@@ -206,10 +222,10 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
             lists = splits[name]["tokens"].combine_chunks()
             tokens = pa.ListArray.from_arrays(lists.offsets, pa.array(table[lists.values.to_numpy()]))
             translated[name] = splits[name].drop_columns(["tokens"]).append_column("tokens", tokens)
-    kernel = kernel_for_scoring()
-    variant = restored(exported.get_layer("network"))
-    network = variant.build(kernel)
-    return ImdbLearner(translated, words=tuple(theirs), network=network, variant=variant, kernel=kernel)
+    network = exported.get_layer("network")
+    variant = restored(network)
+    accelerated = accelerate_for_scoring(network, variant=variant)
+    return ImdbLearner(translated, words=tuple(theirs), accelerated=accelerated, variant=variant)
 
 
 def _test_view(learner: ImdbLearner) -> TestView:
@@ -256,4 +272,5 @@ VIEW = View(
     sample_budget=Budget(epochs=5, steps_per_epoch=None, patience_epochs=5),
     is_better=_is_better,
     validation_metric="val_accuracy",
+    task={"target": "label", "review_tokens": REVIEW_TOKENS, "loss": "binary_crossentropy"},
 )

@@ -12,11 +12,10 @@ import pyarrow as pa
 from storage.errors import DataError
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import SPLITS
-from tasks.models.engine.execution import kernel_for_scoring
+from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.train_step import predict
 from tasks.models.networks.jena import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, VARIANTS
-from tasks.models.serialization import portable
-from tasks.models.spec import Batch, Budget, Floats, Ids, Kernel, TestView, Variant, View, Weather, restored
+from tasks.models.spec import Batch, Budget, Floats, Ids, TestView, Variant, View, Weather, restored
 
 if TYPE_CHECKING:
     import keras
@@ -75,9 +74,8 @@ class JenaLearner:
         splits: Mapping[str, pa.Table],
         normalisation: Mapping[str, Any],
         *,
-        network: keras.Model,
+        accelerated: AcceleratedNetwork,
         variant: Variant,
-        kernel: Kernel,
     ) -> None:
         import keras
 
@@ -94,19 +92,20 @@ class JenaLearner:
                     f"{LOOKBACK_ROWS + HORIZON_ROWS + 1} rows without a gap, give a longer span"
                 )
             first += splits[name].num_rows
-        self.network = network
+        self.network, self.plain_network = accelerated.fast, accelerated.plain
+        self.execution = accelerated.execution
+        self.describe_execution = accelerated.describe
         row = keras.Input((), dtype="int32")
         windows = _window_layer(len(self.table))
-        self.model = keras.Model(row, network(windows(row)))
+        self.model = keras.Model(row, self.network(windows(row)))
         windows.table.assign(self.table)
         self.variant = variant
-        self.optimizer = variant.optimizer(variant.learning_rate)
-        self.optimizer.build(network.trainable_variables)
+        self.optimizer = accelerated.optimizer
         self.model.compile(
             optimizer=self.optimizer,
             loss="mae",
-            jit_compile=kernel.jit_compile,
-            steps_per_execution=kernel.steps_per_execution,
+            jit_compile=self.execution.jit_compile,
+            steps_per_execution=self.execution.steps_per_execution,
         )
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
@@ -158,7 +157,8 @@ class JenaLearner:
         normalise = keras.layers.Normalization(mean=self.mean, variance=self.std**2, name="normalise")
         scale, offset = float(self.std[TEMPERATURE]), float(self.mean[TEMPERATURE])
         denormalise = keras.layers.Rescaling(scale, offset, name="denormalise")
-        network = portable(self.network)
+        network = self.plain_network
+        network.set_weights(self.network.get_weights())
         return keras.Model(readings, denormalise(network(normalise(readings[:, ::STEP_ROWS]))), name="jena")
 
 
@@ -167,12 +167,9 @@ def _matrix(split: pa.Table) -> Floats:
 
 
 def _learner(
-    splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], variant: Variant, kernel: Kernel, seed: int
+    splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], variant: Variant, accelerated: AcceleratedNetwork
 ) -> JenaLearner:
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    return JenaLearner(splits, normalisation, network=variant.build(kernel), variant=variant, kernel=kernel)
+    return JenaLearner(splits, normalisation, accelerated=accelerated, variant=variant)
 
 
 def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], exported: keras.Model) -> JenaLearner:
@@ -188,10 +185,10 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
         columns = {column: pa.array(matrix[:, i].astype(np.float32)) for i, column in enumerate(COLUMNS)}
         rescaled[name] = pa.table(columns | {"segment": splits[name]["segment"]})
     theirs = {"mean": dict(zip(COLUMNS, theirs_mean, strict=True)), "std": dict(zip(COLUMNS, theirs_std, strict=True))}
-    kernel = kernel_for_scoring()
-    variant = restored(exported.get_layer("network"))
-    network = variant.build(kernel)
-    return JenaLearner(rescaled, theirs, network=network, variant=variant, kernel=kernel)
+    network = exported.get_layer("network")
+    variant = restored(network)
+    accelerated = accelerate_for_scoring(network, variant=variant)
+    return JenaLearner(rescaled, theirs, accelerated=accelerated, variant=variant)
 
 
 def _test_view(learner: JenaLearner) -> TestView:
@@ -242,4 +239,11 @@ VIEW = View(
     sample_budget=Budget(epochs=5, steps_per_epoch=100, patience_epochs=5),
     is_better=_is_better,
     validation_metric="val_loss",
+    task={
+        "target": COLUMNS[TEMPERATURE],
+        "lookback_rows": LOOKBACK_ROWS,
+        "step_rows": STEP_ROWS,
+        "horizon_rows": HORIZON_ROWS,
+        "loss": "mae",
+    },
 )

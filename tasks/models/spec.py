@@ -1,42 +1,25 @@
-"""What a variant is, which kernel it runs on, and what every data set's learner can do."""
+"""What a variant is, and what every data set's learner can do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.models.engine.recurrent import compiled_well
 from tasks.models.optimizers import rmsprop
 
 if TYPE_CHECKING:
     import keras
 
+    from tasks.models.engine.accelerated import AcceleratedNetwork
+    from tasks.models.engine.execution import Execution
+
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """How a recurrent layer runs on the device at hand.
-
-    Attributes:
-        use_cudnn: Passed to the Keras layer: True raises where cuDNN cannot, False never tries, `auto` is for export.
-        jit_compile: Whether the step is compiled by XLA, which cannot hold a cuDNN call.
-        steps_per_execution: Steps that are taken without returning to Python in between.
-        parts: Parts of a batch whose recurrent layers run beside each other, each on a core of its own.
-        needed_steps: Whether a loop may run only the steps that a batch needs, where it would not know how many beforehand.
-    """
-
-    use_cudnn: Literal["auto"] | bool
-    jit_compile: bool
-    steps_per_execution: int = 1
-    parts: int = 1
-    needed_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,53 +28,47 @@ class Variant:
 
     Attributes:
         summary: The network in a few words.
-        network: Builds it for a kernel; its input is one normalised window or one padded review.
+        network: Builds it in plain Keras, without arguments; its input is one normalised window or one padded review.
         epochs: Upper bound on the epochs, the tutorial's where it has the variant.
         batch_size: Examples a step.
         steps_per_epoch: Steps an epoch, or None for one pass over the training split.
         learning_rate: Of the optimizer.
         optimizer: Learning rate to optimizer; where it averages the weights, the averages are validated and kept.
         schedule: Share of the budget that is done, 0 to 1, to a factor of the learning rate; None keeps it.
-        prepare: Sets weights of the learner's network before training, from its training split alone.
+        init_weights: Sets weights of the learner's network before training, from its training split alone.
         crop_tokens: Tokens that training reads of a review, another part of a longer one each time; None reads the end.
-        cudnn: Whether cuDNN has a kernel for every recurrent layer: not with recurrent dropout or
-            without biases, nor for a SimpleRNN.
-        splits: Whether the batch may be split over cores: every recurrent layer is then a loop of `engine.loops`, what
-            else the network does is light, and no other layer drops out: XLA draws other masks for those than TensorFlow.
         tutorial_best: Best validation figure that the tutorial prints (Jena: normalised MAE, IMDB: accuracy).
-        solve: Makes a simple reference: leaves a network with its weights in the learner, computed at once from the training
-            split, where a variant without it is trained epoch by epoch.
+        fit_closed_form: Fits a linear baseline: leaves a network with its weights in the learner, computed at once from the
+            training split, where a variant without it is trained epoch by epoch.
     """
 
     name: str
     summary: str
-    network: Callable[[Kernel], keras.Model]
+    network: Callable[[], keras.Model]
     epochs: int
     batch_size: int = 128
     steps_per_epoch: int | None = None
     learning_rate: float = 1e-3
     optimizer: Callable[[float], keras.Optimizer] = rmsprop
     schedule: Callable[[float], float] | None = None
-    prepare: Callable[[Any], None] | None = None
+    init_weights: Callable[[Any], None] | None = None
     crop_tokens: int | None = None
-    cudnn: bool = True
-    splits: bool = False
     tutorial_best: float | None = None
-    solve: Callable[[Any], None] | None = None
-
-    def build(self, kernel: Kernel) -> keras.Model:
-        """Return the network for a kernel, with new weights."""
-        return compiled_well(self.network(kernel), kernel=kernel)
+    fit_closed_form: Callable[[Any], None] | None = None
 
     @property
     def is_reference(self) -> bool:
-        """Whether this is a simple reference: shown beside the networks, promoted only when a person allows it."""
-        return self.solve is not None
+        """Whether this is a linear baseline: shown beside the networks, promoted only when a person allows it."""
+        return self.fit_closed_form is not None
+
+    def with_settings(self, *, batch_size: int | None, learning_rate: float | None) -> Variant:
+        """Return the variant with what a person set in place of its own values; None keeps them."""
+        return replace(self, batch_size=batch_size or self.batch_size, learning_rate=learning_rate or self.learning_rate)
 
 
 def restored(network: keras.Model) -> Variant:
     """Return a stand-in for the variant of a network that was trained before, and only predicts from now on."""
-    return Variant(name="restored", summary="", network=lambda _: network, epochs=0)
+    return Variant(name="restored", summary="", network=lambda: network, epochs=0)
 
 
 @dataclass(frozen=True)
@@ -124,6 +101,10 @@ class Learner(Protocol):
     network: keras.Model
     optimizer: keras.Optimizer
     variant: Variant
+    execution: Execution
+
+    def describe_execution(self) -> tuple[str, ...]:
+        """Return in words how the network runs, and what it loses, a line each."""
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
         """Return the number of steps of an epoch and its batches, in an order that follows from (seed, epoch)."""
@@ -199,7 +180,7 @@ class View:
         kind: Which scores and which paired test are its own.
         naive: Name of the naive reference.
         variants: Every variant by name; one more entry is one more variant.
-        learner: Tables by split (and extras), normalisation, variant, kernel and seed to a learner.
+        learner: Tables by split (and extras), normalisation, variant and its accelerated network to a learner.
         restore: The same tables and an exported model to a learner that predicts with it, whatever it was trained on.
         test_view: A learner's test predictions in their own unit, beside truth and naive reference.
         examples: Raw inputs of the exported model with the predictions that the learner gives for them.
@@ -207,13 +188,14 @@ class View:
         background: The same tables and normalisation to what the pictures of a report show beside predictions.
         is_better: Whether the first validation figures beat the second.
         validation_metric: The validation figure that people read, comparable with the tutorial's.
+        task: JSON-ready values that say what is predicted from what; a change of them trains anew.
     """
 
     dataset: str
     kind: Literal["forecast", "classification"]
     naive: str
     variants: Mapping[str, Variant]
-    learner: Callable[[Mapping[str, pa.Table], Mapping[str, Any], Variant, Kernel, int], Learner]
+    learner: Callable[[Mapping[str, pa.Table], Mapping[str, Any], Variant, AcceleratedNetwork], Learner]
     restore: Callable[[Mapping[str, pa.Table], Mapping[str, Any], keras.Model], Learner]
     test_view: Callable[[Any], TestView]
     examples: Callable[[Any, int], tuple[npt.NDArray[Any], Floats]]
@@ -221,6 +203,7 @@ class View:
     sample_budget: Budget
     is_better: Callable[[Mapping[str, float], Mapping[str, float]], bool]
     validation_metric: str
+    task: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def references(self) -> tuple[str, ...]:

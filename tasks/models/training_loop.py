@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import DataError
-from tasks.models.engine.train_step import grouped, take_steps
+from tasks.models.engine.train_step import group_batches, train_steps
 from tasks.models.spec import Budget, Learner
 
 Curves = dict[str, list[float]]
@@ -96,8 +96,8 @@ def fit(
     saved = load_checkpoint()
     if saved is not None:
         state = _restore(learner, saved=saved)
-    elif learner.variant.prepare:
-        learner.variant.prepare(learner)
+    elif learner.variant.init_weights:
+        learner.variant.init_weights(learner)
     resumed_from = state.epoch
     while state.epoch < budget.epochs and state.epoch - state.best_epoch < budget.patience_epochs:
         started = time.perf_counter()
@@ -126,10 +126,10 @@ def fit(
     )
 
 
-def solve(learner: Learner, *, solver: Callable[[Any], None]) -> Fitted:
-    """Compute a simple reference at once; it has a time and validation figures, and no epochs."""
+def fit_at_once(learner: Learner, *, fit_closed_form: Callable[[Any], None]) -> Fitted:
+    """Fit a linear baseline in closed form; it has a time and validation metrics, and no epochs."""
     started = time.perf_counter()
-    solver(learner)
+    fit_closed_form(learner)
     validation = learner.validation()
     return Fitted(
         curves={},
@@ -151,12 +151,12 @@ def _run_epoch(
     examples = 0
     reported = time.perf_counter()
     step = 0
-    for group in grouped(batches):
+    for group in group_batches(batches):
         size = sum(len(batch.inputs) for batch in group)
         if schedule:  # such a variant takes its steps one by one
             done = (epoch + step / total) / budget.epochs
             learner.optimizer.learning_rate = learner.variant.learning_rate * schedule(done)
-        for name, value in take_steps(group).items():
+        for name, value in train_steps(group).items():
             sums[name] = sums.get(name, 0.0) + float(value) * size
         step += len(group)
         examples += size
@@ -174,8 +174,7 @@ def _averaged(learner: Learner) -> Iterator[None]:
         return
     variables = learner.network.trainable_variables
     before = [np.array(variable.value) for variable in variables]
-    for variable, average in zip(variables, learner.optimizer._model_variables_moving_average, strict=True):
-        variable.assign(average)
+    learner.optimizer.finalize_variable_values(variables)
     try:
         yield
     finally:

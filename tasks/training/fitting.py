@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,9 +18,12 @@ from storage.layout import Store
 from storage.references import Reference, TableRef
 from storage.tables import read_splits
 from tasks.config import TrainSettings
-from tasks.models import variant_named, view_named
+from tasks.models import build_learner, view_named
+from tasks.models.signature import network_signature
 from tasks.models.spec import Variant
-from tasks.training.identity import budget_for, training_key
+from tasks.training.identity import budget_for, training_key, variant_with_settings
+
+logger = logging.getLogger("retrain")
 
 
 class FittedRef(Reference):
@@ -32,8 +36,10 @@ class FittedRef(Reference):
 
 
 def threads_for(variant: Variant, *, settings: TrainSettings) -> int:
-    """Return the threads of a training: one where its batch cannot be split over cores."""
-    return settings.threads or 1 if variant.splits else 1
+    """Return the threads of a training: one where its batch is not worth sharding over cores."""
+    if variant.is_reference or not settings.threads or settings.threads == 1:
+        return 1
+    return settings.threads if network_signature(variant).can_shard else 1
 
 
 def fit_variant(
@@ -46,11 +52,10 @@ def fit_variant(
         DataError: The training diverged.
         RetrainError: It took longer than it may.
     """
-    from tasks.models.engine.execution import kernel_for, prepare_device
-    from tasks.models.engine.train_step import on_every
-    from tasks.models.training_loop import fit, solve
+    from tasks.models.device import prepare_device
+    from tasks.models.training_loop import fit, fit_at_once
 
-    view, chosen = view_named(table.dataset), variant_named(variant, dataset=table.dataset)
+    view, chosen = view_named(table.dataset), variant_with_settings(table, variant=variant, settings=settings)
     threads = threads_for(chosen, settings=settings)
     device = prepare_device(threads, require_gpu=settings.require_gpu and not chosen.is_reference)
     key = training_key(table, variant=variant, settings=settings)
@@ -59,13 +64,20 @@ def fit_variant(
     if (folder / "fitted.json").is_file():
         return reference
     splits, manifest = read_splits(table, store=store)
-    kernel = kernel_for(chosen, device=device)
-    with on_every(device):
-        learner = view.learner(splits, manifest["normalisation"], chosen, kernel, settings.seed)
+    learner = build_learner(
+        splits,
+        normalisation=manifest["normalisation"],
+        dataset=table.dataset,
+        variant=chosen,
+        device=device,
+        seed=settings.seed,
+    )
+    for line in learner.describe_execution():
+        logger.info("%s %s: %s", table.dataset, variant, line)
     checkpoint = folder / "checkpoint.npz"
     budget = budget_for(view, variant, settings=settings, simulated=table.simulated)
-    if chosen.solve:
-        fitted = solve(learner, solver=chosen.solve)
+    if chosen.fit_closed_form:
+        fitted = fit_at_once(learner, fit_closed_form=chosen.fit_closed_form)
     else:
         fitted = fit(
             learner,
@@ -85,7 +97,9 @@ def fit_variant(
         "budget": asdict(budget),
         "settings": settings.model_dump(mode="json"),
         "device": asdict(device),
-        "kernel": asdict(kernel),
+        "batch_size": chosen.batch_size,
+        "learning_rate": chosen.learning_rate,
+        "execution": asdict(learner.execution) | {"described": list(learner.describe_execution())},
     }
     write_json(folder / "fitted.json", described)  # last: a folder without it is an unfinished training
     checkpoint.unlink(missing_ok=True)

@@ -12,12 +12,11 @@ from storage.io import digest_of_json, sha256_of
 from storage.references import TableRef
 from tasks.config import TrainSettings
 from tasks.models import variant_named, view_named
-from tasks.models.spec import Budget, View
+from tasks.models.signature import network_signature
+from tasks.models.spec import Budget, Variant, View
 
-# Raised by hand whenever an equal configuration would train to other weights.
-TRAINING_VERSION = 5
-
-
+# Raised by hand whenever the training itself, and not a network or a setting, would lead to other weights.
+TRAINING_VERSION = 6
 KEY_DIGITS = 16
 
 
@@ -37,12 +36,27 @@ def budget_for(view: View, variant: str, *, settings: TrainSettings, simulated: 
     )
 
 
+def variant_with_settings(table: TableRef, *, variant: str, settings: TrainSettings) -> Variant:
+    """Return a variant with the batch size and the learning rate that the settings give it."""
+    own = variant_named(variant, dataset=table.dataset)
+    return own.with_settings(batch_size=settings.batch_size, learning_rate=settings.learning_rate)
+
+
 def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> str:
-    """Return the digest of all that a training follows from, so that equal trainings are recognised."""
+    """Return the digest of all that a training follows from, so that equal trainings are recognised.
+
+    It holds the table, the network as built with its optimizer, schedule and initialisation, the task of the problem, and
+    every setting that changes weights. Summaries, comments, threads and the device are no part of it.
+    """
     view = view_named(table.dataset)
-    chosen = variant_named(variant, dataset=table.dataset)
-    content: dict[str, Any] = {"table": table.version, "variant": variant, "summary": chosen.summary}
-    content["training_version"] = TRAINING_VERSION
+    chosen = variant_with_settings(table, variant=variant, settings=settings)
+    content: dict[str, Any] = {
+        "table": table.version,
+        "variant": variant,
+        "network": network_signature(chosen).digest,
+        "task": dict(view.task),
+        "training_version": TRAINING_VERSION,
+    }
     if chosen.is_reference:  # no budget and no seed changes what it is
         return digest_of_json(content, length=KEY_DIGITS)
     content |= {

@@ -60,7 +60,9 @@ def register_fitted(
         run_name=f"{fitted.variant} {fitted.table.version}",
         variant=fitted.variant,
         training_key=fitted.training_key,
-        params=_flat(described["settings"]) | {f"budget.{name}": value for name, value in described["budget"].items()},
+        params=_flat(described["settings"])
+        | {name: described[name] for name in ("batch_size", "learning_rate")}
+        | {f"budget.{name}": value for name, value in described["budget"].items()},
         metrics=evaluation.scores | described["validation"],
         curves=described["curves"],
         tags={

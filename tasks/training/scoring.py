@@ -56,7 +56,7 @@ def evaluate_version(version: ModelVersion, *, table: TableRef, registry: Regist
     standing = _standing_evaluation(table, training_key=key, store=store)
     if standing:
         return standing
-    from tasks.models.engine.execution import prepare_device
+    from tasks.models.device import prepare_device
 
     prepare_device(1, require_gpu=False)
     register_layers()

@@ -32,7 +32,7 @@ from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks.config import TrainSettings, site_requires_gpu
 from tasks.models import variant_named
-from tasks.models.engine.execution import Device, prepare_device
+from tasks.models.device import Device, prepare_device
 from tasks.models.training_loop import Progress
 from tasks.training import fitting, identity, registering, scoring
 from tasks.training.fitting import FittedRef

@@ -13,11 +13,11 @@ import pytest
 from tasks.config import DEFAULT_VARIANTS
 from tasks.datasets import DATASETS
 from tasks.metrics import PRIMARY_METRIC, VALIDATION_METRIC
-from tasks.models import VIEWS, with_references
-from tasks.models.engine.execution import Device, kernel_for
+from tasks.models import VIEWS, build_learner, with_references
+from tasks.models.device import Device
 from tasks.models.load_check import predict_file
 from tasks.models.spec import Variant, View, Weather
-from tasks.models.training_loop import solve
+from tasks.models.training_loop import fit_at_once
 
 CPU = Device(kind="cpu", count=1, backend="tensorflow")
 
@@ -51,25 +51,6 @@ def test_no_figure_is_better_than_itself(view: View) -> None:
     assert view.is_better(figures | {"val_loss": 0.4}, figures)
 
 
-@pytest.mark.parametrize(
-    ("view", "variant"),
-    [
-        pytest.param(view, variant, id=f"{view.dataset}-{variant.name}")
-        for view in VIEWS.values()
-        for variant in view.variants.values()
-        if variant.splits
-    ],
-)
-def test_a_variant_that_splits_has_loops_and_little_else(keras: Any, view: View, variant: Variant) -> None:
-    network = variant.build(kernel_for(variant, device=CPU))
-    recurrent = [layer for layer in network.layers if hasattr(layer, "go_backwards")]
-    assert recurrent
-    assert all("inner_loop" in vars(layer) for layer in recurrent)
-    # A layer of dropout of its own would draw other masks in a step that is compiled than in one that is split.
-    others = {type(layer).__name__ for layer in network.layers if layer not in recurrent}
-    assert others <= {"Embedding", "Dense"}
-
-
 @every_variant
 def test_a_variant_is_described(view: View, variant: Variant) -> None:
     assert view.variants[variant.name] is variant
@@ -81,19 +62,7 @@ def test_a_variant_is_described(view: View, variant: Variant) -> None:
     assert 0 < variant.learning_rate < 1
     assert variant.tutorial_best is None or 0 < variant.tutorial_best < 1
     summaries = [other.summary for other in view.variants.values()]
-    assert summaries.count(variant.summary) == 1  # the summary is part of the training key
-
-
-@every_variant
-def test_what_cudnn_can_run_is_declared(keras: Any, view: View, variant: Variant) -> None:
-    """On a GPU the flag chooses the kernel: a wrong one raises there, or leaves cuDNN unused."""
-    network = variant.build(kernel_for(variant, device=CPU))
-    loops = (keras.layers.SimpleRNN, keras.layers.GRU, keras.layers.LSTM)
-    recurrent = [layer for layer in network._flatten_layers() if isinstance(layer, loops)]
-    assert bool(recurrent) != variant.is_reference
-    cells = [layer.cell for layer in recurrent]
-    by_hand = [c for c in cells if c.recurrent_dropout or not c.use_bias or isinstance(c, keras.layers.SimpleRNNCell)]
-    assert variant.cudnn == (not by_hand)
+    assert summaries.count(variant.summary) == 1
 
 
 @every_view
@@ -103,6 +72,10 @@ def test_the_simple_references_come_with_every_run(view: View) -> None:
     assert names == (*DEFAULT_VARIANTS, *view.references)
     assert with_references((*view.references, "gru_baseline"), dataset=view.dataset) == ("gru_baseline", *view.references)
     assert not set(DEFAULT_VARIANTS) & set(view.references)
+
+
+def new_learner(view: View, variant: Variant, *, splits: Any, normalisation: Any) -> Any:
+    return build_learner(splits, normalisation=normalisation, dataset=view.dataset, variant=variant, device=CPU, seed=0)
 
 
 def takes_a_step(learner: Any) -> None:
@@ -122,9 +95,9 @@ def test_a_variant_trains_exports_and_predicts(
     keras: Any, tiny: Callable[[str], Any], tmp_path: Path, view: View, variant: Variant
 ) -> None:
     splits, normalisation = tiny(view.dataset)
-    learner = view.learner(splits, normalisation, variant, kernel_for(variant, device=CPU), 0)
-    if variant.solve:
-        fitted = solve(learner, solver=variant.solve)
+    learner = new_learner(view, variant, splits=splits, normalisation=normalisation)
+    if variant.fit_closed_form:
+        fitted = fit_at_once(learner, fit_closed_form=variant.fit_closed_form)
         assert np.isfinite(fitted.validation[view.validation_metric])
     else:
         takes_a_step(learner)
@@ -154,7 +127,7 @@ def test_a_variant_trains_exports_and_predicts(
 def test_what_pictures_show_is_what_was_predicted(keras: Any, tiny: Callable[[str], Any], view: View) -> None:
     splits, normalisation = tiny(view.dataset)
     variant = view.variants["gru_baseline"]
-    seen = view.test_view(view.learner(splits, normalisation, variant, kernel_for(variant, device=CPU), 0))
+    seen = view.test_view(new_learner(view, variant, splits=splits, normalisation=normalisation))
     background = view.background(splits, normalisation)
     if isinstance(background, Weather):
         assert (np.diff(background.stamp) > np.timedelta64(0)).all()

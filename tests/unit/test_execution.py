@@ -1,4 +1,4 @@
-"""Which kernel a variant takes on which device, and the refusal of a device that is not there."""
+"""How a network runs on which device, and the refusal of a device that is not there."""
 
 from __future__ import annotations
 
@@ -11,64 +11,92 @@ from typing import Any
 
 import pytest
 
-from storage.errors import DeviceError
+from storage.errors import DeviceError, SettingError
 from tasks.models import VIEWS
-from tasks.models.engine.execution import Device, _keep_programs, kernel_for, prepare_device
-from tasks.models.spec import Kernel, Variant
+from tasks.models.device import Device, _cache_programs, prepare_device
+from tasks.models.engine.accelerated import refuse_masks
+from tasks.models.engine.execution import Execution, can_shard, choose_execution, describe_execution
+
+
+def small(keras: Any, layer: Any, *others: Any) -> Any:
+    return keras.Sequential([keras.Input((9, 2)), layer, *others, keras.layers.Dense(1)])
+
+
+def chosen(network: Any, device: Device, *, batch_size: int = 128, has_schedule: bool = False) -> Execution:
+    return choose_execution(network, device=device, batch_size=batch_size, has_schedule=has_schedule)
 
 
 @pytest.mark.parametrize(
-    ("kind", "recurrent_dropout", "expected"),
+    ("kind", "layer", "options", "expected"),
     [
-        ("gpu", False, Kernel(use_cudnn=True, jit_compile=False, steps_per_execution=50)),
-        ("gpu", True, Kernel(use_cudnn=False, jit_compile=True, steps_per_execution=50)),
-        ("cpu", False, Kernel(use_cudnn=False, jit_compile=True, needed_steps=True)),
-        ("cpu", True, Kernel(use_cudnn=False, jit_compile=True, needed_steps=True)),
+        ("gpu", "GRU", {}, Execution(use_cudnn=True, jit_compile=False, steps_per_execution=50)),
+        ("gpu", "LSTM", {"dropout": 0.2}, Execution(use_cudnn=True, jit_compile=False, steps_per_execution=50)),
+        ("gpu", "GRU", {"recurrent_dropout": 0.2}, Execution(use_cudnn=False, jit_compile=True, steps_per_execution=50)),
+        ("gpu", "GRU", {"use_bias": False}, Execution(use_cudnn=False, jit_compile=True, steps_per_execution=50)),
+        ("gpu", "GRU", {"reset_after": False}, Execution(use_cudnn=False, jit_compile=True, steps_per_execution=50)),
+        ("gpu", "SimpleRNN", {}, Execution(use_cudnn=False, jit_compile=True, steps_per_execution=50)),
+        ("cpu", "GRU", {}, Execution(use_cudnn=False, jit_compile=True, skip_padding_steps=True)),
+        ("cpu", "GRU", {"recurrent_dropout": 0.2}, Execution(use_cudnn=False, jit_compile=True, skip_padding_steps=True)),
     ],
 )
-def test_cudnn_where_it_can_else_xla(kind: str, recurrent_dropout: bool, expected: Kernel) -> None:
-    def network(kernel: Kernel) -> Any:
-        raise AssertionError("a kernel is chosen without building the network")
-
-    variant = Variant(name="any", summary="", network=network, epochs=1, cudnn=not recurrent_dropout)
-    assert kernel_for(variant, device=Device(kind=kind, count=1, backend="tensorflow")) == expected
+def test_cudnn_where_it_can_else_xla(keras: Any, kind: str, layer: str, options: dict[str, Any], expected: Execution) -> None:
+    network = small(keras, getattr(keras.layers, layer)(3, **options))
+    assert chosen(network, Device(kind=kind, count=1, backend="tensorflow")) == expected
 
 
 @pytest.mark.parametrize(
-    ("kind", "threads", "batch_size", "splits", "parts"),
+    ("device", "batch_size", "drops", "num_shards"),
     [
-        ("cpu", 1, 128, True, 1),
-        ("cpu", 2, 128, True, 2),
-        ("cpu", 64, 128, True, 4),  # a part of fewer than 32 examples is not worth a thread
-        ("cpu", 2, 32, True, 1),
-        ("cpu", 2, 128, False, 1),
-        ("gpu", 2, 128, True, 1),
+        (Device(kind="cpu", count=1, backend="tensorflow", threads=1), 128, False, 1),
+        (Device(kind="cpu", count=1, backend="tensorflow", threads=2), 128, False, 2),
+        # A shard of fewer than 32 examples is not worth a thread.
+        (Device(kind="cpu", count=1, backend="tensorflow", threads=64), 128, False, 4),
+        (Device(kind="cpu", count=1, backend="tensorflow", threads=2), 32, False, 1),
+        # A layer of dropout would draw other masks where a step is not compiled as a whole.
+        (Device(kind="cpu", count=1, backend="tensorflow", threads=2), 128, True, 1),
+        (Device(kind="gpu", count=1, backend="tensorflow", threads=2), 128, False, 1),
     ],
 )
-def test_a_training_with_threads_runs_parts_of_its_batch(
-    kind: str, threads: int, batch_size: int, splits: bool, parts: int
+def test_a_training_with_threads_shards_its_batch(
+    keras: Any, device: Device, batch_size: int, drops: bool, num_shards: int
 ) -> None:
-    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1, batch_size=batch_size, splits=splits)
-    kernel = kernel_for(variant, device=Device(kind=kind, count=1, backend="tensorflow", threads=threads))
-    assert kernel.parts == parts
-    assert not (kernel.jit_compile and parts > 1)  # one program keeps to one core
+    network = small(keras, keras.layers.GRU(3), *([keras.layers.Dropout(0.5)] if drops else []))
+    assert can_shard(network) is not drops
+    execution = chosen(network, device, batch_size=batch_size)
+    assert execution.num_shards == num_shards
+    assert not (execution.jit_compile and num_shards > 1)  # one program keeps to one core
 
 
-def test_jax_compiles_every_step_and_chooses_for_itself() -> None:
-    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1)
-    expected = Kernel(use_cudnn="auto", jit_compile=True)
-    assert kernel_for(variant, device=Device(kind="gpu", count=1, backend="jax")) == expected
+def test_jax_compiles_every_step_and_chooses_for_itself(keras: Any) -> None:
+    expected = Execution(use_cudnn="auto", jit_compile=True)
+    assert chosen(small(keras, keras.layers.GRU(3)), Device(kind="gpu", count=1, backend="jax")) == expected
 
 
-def test_xla_is_left_out_on_several_devices() -> None:
-    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1, cudnn=False)
-    expected = Kernel(use_cudnn=False, jit_compile=False)
-    assert kernel_for(variant, device=Device(kind="gpu", count=2, backend="tensorflow")) == expected
+def test_xla_is_left_out_on_several_devices(keras: Any) -> None:
+    expected = Execution(use_cudnn=False, jit_compile=False)
+    assert chosen(small(keras, keras.layers.SimpleRNN(3)), Device(kind="gpu", count=2, backend="tensorflow")) == expected
 
 
-def test_a_scheduled_rate_is_set_before_every_step() -> None:
-    variant = Variant(name="any", summary="", network=lambda _: None, epochs=1, schedule=lambda done: 1.0 - done)
-    assert kernel_for(variant, device=Device(kind="gpu", count=1, backend="tensorflow")).steps_per_execution == 1
+def test_a_scheduled_rate_is_set_before_every_step(keras: Any) -> None:
+    gpu = Device(kind="gpu", count=1, backend="tensorflow")
+    assert chosen(small(keras, keras.layers.GRU(3)), gpu, has_schedule=True).steps_per_execution == 1
+
+
+def test_what_a_layer_loses_is_told_with_the_remedy(keras: Any) -> None:
+    network = small(keras, keras.layers.LSTM(4, return_sequences=True), keras.layers.LSTM(3))
+    cpu = Device(kind="cpu", count=1, backend="tensorflow")
+    first, second = describe_execution(network, execution=chosen(network, cpu))
+    assert first.startswith("recurrent layer 1, LSTM(4): XLA without the fast loop, because it returns every step")
+    assert second == "recurrent layer 2, LSTM(3): fast loop"
+
+
+@pytest.mark.parametrize("layer", ["Masking", "Embedding"])
+def test_a_mask_is_refused_before_training(keras: Any, layer: str) -> None:
+    layers = keras.layers
+    masked = layers.Masking() if layer == "Masking" else layers.Embedding(9, 2, mask_zero=True)
+    network = keras.Sequential([keras.Input((9, 2) if layer == "Masking" else (9,)), masked, layers.LSTM(3)])
+    with pytest.raises(SettingError, match=r"of variant 'masked' makes a mask.*: leave out mask_zero and Masking"):
+        refuse_masks(network, variant="masked")
 
 
 # What every variant takes on one GPU: cuDNN (no XLA) or XLA (no cuDNN), and the steps of an execution.
@@ -89,15 +117,14 @@ ON_A_GPU = {
 }
 
 
-def test_the_kernel_of_every_variant_on_a_gpu() -> None:
+def test_the_execution_of_every_variant_on_a_gpu(keras: Any) -> None:
     gpu = Device(kind="gpu", count=1, backend="tensorflow")
-    found = {
-        (dataset, name): (kernel.use_cudnn, kernel.jit_compile, kernel.steps_per_execution)
+    executions = {
+        (dataset, name): chosen(variant.network(), gpu, has_schedule=variant.schedule is not None)
         for dataset, view in VIEWS.items()
         for name, variant in view.variants.items()
-        for kernel in [kernel_for(variant, device=gpu)]
     }
-    assert found == ON_A_GPU
+    assert {key: (one.use_cudnn, one.jit_compile, one.steps_per_execution) for key, one in executions.items()} == ON_A_GPU
 
 
 def test_the_device_of_this_process(keras: Any) -> None:
@@ -116,7 +143,7 @@ def test_a_process_that_computes_keeps_its_threads(keras: Any) -> None:
     import tensorflow as tf
 
     keras.ops.convert_to_numpy(keras.ops.ones(2) + 1.0)
-    assert prepare_device(3, require_gpu=False).threads == 3  # what a training makes of them is the kernel's matter
+    assert prepare_device(3, require_gpu=False).threads == 3  # what a training makes of them is the execution's matter
     assert tf.config.threading.get_intra_op_parallelism_threads() == 1
     assert tf.config.threading.get_inter_op_parallelism_threads() == os.cpu_count()
 
@@ -133,7 +160,7 @@ def test_standard_error_is_there_again_afterwards(keras: Any, capfd: pytest.Capt
 
 STEP = """
 import flows
-from tasks.models.engine.execution import prepare_device
+from tasks.models.device import prepare_device
 
 prepare_device(1, require_gpu=False)
 import keras
@@ -173,24 +200,24 @@ def flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch
 
 def test_the_folder_of_programs_is_its_owners_alone(flags: pytest.MonkeyPatch, tmp_path: Path) -> None:
     flags.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug=false")
-    _keep_programs()
+    _cache_programs()
     kept, _, folder = os.environ["TF_XLA_FLAGS"].partition(" --tf_xla_persistent_cache_directory=")
     assert kept == "--tf_xla_clustering_debug=false"
     assert Path(folder).parent == tmp_path / "retrain" / "programs"
     assert Path(folder).stat().st_mode & 0o077 == 0
-    _keep_programs()  # a second call finds a place chosen
+    _cache_programs()  # a second call finds a place chosen
     assert os.environ["TF_XLA_FLAGS"].count("persistent_cache") == 1
 
 
 def test_a_place_that_a_person_chose_stays(flags: pytest.MonkeyPatch) -> None:
     flags.setenv("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=/elsewhere")
-    _keep_programs()
+    _cache_programs()
     assert os.environ["TF_XLA_FLAGS"] == "--tf_xla_persistent_cache_directory=/elsewhere"
 
 
 def test_without_a_folder_nothing_is_kept(flags: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "retrain").write_text("a file where the folder should be")
-    _keep_programs()
+    _cache_programs()
     assert "TF_XLA_FLAGS" not in os.environ
 
 
@@ -199,5 +226,5 @@ def test_without_tensorflow_nothing_is_kept(flags: pytest.MonkeyPatch) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
     flags.setattr(importlib.metadata, "version", missing)
-    _keep_programs()
+    _cache_programs()
     assert "TF_XLA_FLAGS" not in os.environ

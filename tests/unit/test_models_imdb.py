@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from learner_helpers import PLAIN, learner_with
 
 from tasks.datasets.imdb.text import encode_text
 from tasks.datasets.spec import SPLITS
+from tasks.models.engine.execution import Execution
 from tasks.models.imdb import VIEW, padded_tokens, width_batches
 from tasks.models.networks.word_vectors import log_ratio, word_vectors
-from tasks.models.spec import Kernel
 
-PLAIN = Kernel(use_cudnn=False, jit_compile=False)
 BASELINE, DROPOUT = VIEW.variants["gru_baseline"], VIEW.variants["gru_dropout"]
 WORDS = tuple(f"w{rank}" for rank in range(1, 61))  # word `w7` has rank 7, so token 10
 LENGTHS = (3, 20, 60, 79, 80, 81, 130, 150, 179, 250, 370, 499, 500, 500)
@@ -105,10 +105,10 @@ REVIEWS = {name: tokens_of(LENGTHS, seed=seed) for seed, name in enumerate(SPLIT
 
 
 def learner_of(
-    splits: dict[str, pa.Table], *, variant: Any = BASELINE, batch_size: int = 4, seed: int = 0, kernel: Kernel = PLAIN
+    splits: dict[str, pa.Table], *, variant: Any = BASELINE, batch_size: int = 4, seed: int = 0, execution: Execution = PLAIN
 ) -> Any:
     """A learner whose weights are strong, so that each token matters to the prediction."""
-    learner = VIEW.learner(splits, {}, replace(variant, batch_size=batch_size), kernel, seed)
+    learner = learner_with(VIEW, splits, {}, variant=replace(variant, batch_size=batch_size), seed=seed, execution=execution)
     rng = np.random.default_rng(seed)
     learner.network.set_weights([rng.normal(0, 0.3, weight.shape) for weight in learner.network.get_weights()])
     return learner
@@ -134,7 +134,7 @@ def test_one_pass_takes_every_review_once(keras: Any) -> None:
 
 def test_loops_need_fewer_programs_for_the_same_batches_and_predictions(keras: Any) -> None:
     plain = learner_of(tables(REVIEWS))
-    looped = learner_of(tables(REVIEWS), kernel=Kernel(use_cudnn=False, jit_compile=True, needed_steps=True))
+    looped = learner_of(tables(REVIEWS), execution=Execution(use_cudnn=False, jit_compile=True, skip_padding_steps=True))
     batches, same = (list(learner.batches(seed=1, epoch=0, steps=None)[1]) for learner in (plain, looped))
     assert {batch.inputs.shape[1] for batch in same} == {256, 500}
     for theirs, ours in zip(batches, same, strict=True):
@@ -161,15 +161,15 @@ def uses_prefix(model: Any) -> bool:
 
 
 def dropping(keras: Any, **options: float) -> Any:
-    """A variant whose recurrent layer drops as told, which the flag for cuDNN need not say."""
+    """A variant whose recurrent layer drops as told."""
 
-    def network(kernel: Kernel) -> Any:
-        recurrent = keras.layers.GRU(3, use_cudnn=kernel.use_cudnn, **options)
+    def network() -> Any:
+        recurrent = keras.layers.GRU(3, **options)
         head = keras.layers.Dense(1, activation="sigmoid")
         embedding = keras.layers.Embedding(10_000, 2)
         return keras.Sequential([keras.Input((500,), dtype="int32"), embedding, recurrent, head], name="network")
 
-    return replace(BASELINE, name="dropping", network=network, cudnn=not options.get("recurrent_dropout"))
+    return replace(BASELINE, name="dropping", network=network)
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.2}, {"recurrent_dropout": 0.2}, {"dropout": 0.2, "recurrent_dropout": 0.2}])

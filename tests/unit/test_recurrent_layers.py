@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from tasks.models import variant_named
-from tasks.models.engine.execution import Device, kernel_for
-from tasks.models.engine.recurrent import compiled_well
-from tasks.models.serialization import portable
-from tasks.models.spec import Kernel
+from tasks.models.device import Device
+from tasks.models.engine.execution import Execution, choose_execution
+from tasks.models.engine.recurrent import accelerate, loop_of
 
 BATCH, STEPS, FEATURES, UNITS = 5, 13, 3, 4
-XLA, CUDNN = Kernel(use_cudnn=False, jit_compile=True), Kernel(use_cudnn=True, jit_compile=False)
+XLA, CUDNN = Execution(use_cudnn=False, jit_compile=True), Execution(use_cudnn=True, jit_compile=False)
 CASES = {
     "SimpleRNN": {},
     "GRU": {},
@@ -66,7 +65,7 @@ def output_and_gradients(network: Any, inputs: Any, *, training: bool, compiled:
 def test_results_and_gradients_are_those_of_keras(keras: Any, name: str, seed: int) -> None:
     inputs = np.random.default_rng(seed + 10).normal(size=(BATCH, STEPS, FEATURES)).astype(np.float32)
     # A loop draws masks as Keras does where nothing is compiled; the other layers are left to Keras's own draw.
-    ours = compiled_well(network_of(keras, name, seed=seed), kernel=XLA)
+    ours = accelerate(network_of(keras, name, seed=seed), XLA)
     expected = output_and_gradients(
         network_of(keras, name, seed=seed), inputs, training=True, compiled=way_of(ours.layers[-1]) != "loop"
     )
@@ -85,8 +84,8 @@ def test_parts_of_a_batch_give_what_the_whole_does(keras: Any, name: str, parts:
     """Five examples do not divide, six do."""
     inputs = np.random.default_rng(4).normal(size=(batch, STEPS, FEATURES)).astype(np.float32)
     expected = output_and_gradients(network_of(keras, name, seed=0), inputs, training=True, compiled=False)
-    kernel = Kernel(use_cudnn=False, jit_compile=False, parts=parts)
-    ours = compiled_well(network_of(keras, name, seed=0), kernel=kernel)
+    kernel = Execution(use_cudnn=False, jit_compile=False, num_shards=parts)
+    ours = accelerate(network_of(keras, name, seed=0), kernel)
     found = output_and_gradients(ours, inputs, training=True, compiled=False)
     np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
     for mine, theirs in zip(found[1], expected[1], strict=True):
@@ -99,10 +98,10 @@ def test_a_layer_that_reads_the_input_of_the_network_computes_no_gradient_of_it(
     import tensorflow as tf
 
     inputs = tf.constant(np.random.default_rng(5).normal(size=(6, STEPS, FEATURES)).astype(np.float32))
-    kernel = Kernel(use_cudnn=False, jit_compile=False, parts=parts) if parts > 1 else XLA
+    kernel = Execution(use_cudnn=False, jit_compile=False, num_shards=parts) if parts > 1 else XLA
     plain = network_of(keras, name, seed=0)
     layer = type(plain.layers[-1]).from_config(plain.layers[-1].get_config())
-    alone = compiled_well(keras.Sequential([keras.Input((STEPS, FEATURES)), layer]), kernel=kernel)
+    alone = accelerate(keras.Sequential([keras.Input((STEPS, FEATURES)), layer]), kernel)
     alone.set_weights(plain.get_weights())
     found = []
     for network in (plain, alone):
@@ -126,7 +125,7 @@ def test_states_that_are_given_are_gone_on_from(keras: Any, name: str) -> None:
     rng = np.random.default_rng(3)
     inputs = rng.normal(size=(BATCH, STEPS, FEATURES)).astype(np.float32)
     states = [rng.normal(size=(BATCH, UNITS)).astype(np.float32) for _ in range(2 if name == "LSTM" else 1)]
-    plain, ours = network_of(keras, name, seed=0), compiled_well(network_of(keras, name, seed=0), kernel=XLA)
+    plain, ours = network_of(keras, name, seed=0), accelerate(network_of(keras, name, seed=0), XLA)
     expected, found = (network.layers[-1](inputs, initial_state=states) for network in (plain, ours))
     np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=2e-6)
     without = np.asarray(ours(inputs))
@@ -135,7 +134,7 @@ def test_states_that_are_given_are_gone_on_from(keras: Any, name: str) -> None:
 
 def way_of(layer: Any) -> str:
     """How a recurrent layer is run."""
-    if "inner_loop" in vars(layer):
+    if loop_of(layer):
         return "loop"
     return {"GRUCell": "Keras", "LSTMCell": "Keras", "SimpleRNNCell": "Keras", "SplittingGRUCell": "split"}[
         type(layer.cell).__name__
@@ -159,10 +158,11 @@ def way_of(layer: Any) -> str:
 )
 def test_the_way_of_every_layer_on_a_processor(keras: Any, dataset: str, variant: str, expected: list[str]) -> None:
     chosen = variant_named(variant, dataset=dataset)
-    network = chosen.build(kernel_for(chosen, device=Device(kind="cpu", count=1, backend="tensorflow")))
+    plain, cpu = chosen.network(), Device(kind="cpu", count=1, backend="tensorflow")
+    network = accelerate(plain, choose_execution(plain, device=cpu, batch_size=128, has_schedule=False))
     assert [way_of(layer) for layer in recurrent_layers(keras, network)] == expected
-    # What is saved is Keras's own layer.
-    assert {way_of(layer) for layer in recurrent_layers(keras, portable(network))} == {"Keras"}
+    # The plain network, which is saved, keeps Keras's own layers.
+    assert {way_of(layer) for layer in recurrent_layers(keras, plain)} == {"Keras"}
 
 
 def recurrent_layers(keras: Any, network: Any) -> list[Any]:
@@ -174,12 +174,12 @@ def recurrent_layers(keras: Any, network: Any) -> list[Any]:
 
 
 def test_cudnn_is_left_alone(keras: Any) -> None:
-    network = compiled_well(network_of(keras, "GRU", seed=0), kernel=CUDNN)
+    network = accelerate(network_of(keras, "GRU", seed=0), CUDNN)
     assert way_of(network.layers[-1]) == "Keras"
 
 
 def test_a_mask_is_refused(keras: Any) -> None:
     network = keras.Sequential([keras.Input((STEPS, FEATURES)), keras.layers.GRU(UNITS)])
-    layer = compiled_well(network, kernel=XLA).layers[-1]
+    layer = accelerate(network, XLA).layers[-1]
     with pytest.raises(NotImplementedError, match="got a mask"):
         layer(np.zeros((1, STEPS, FEATURES), np.float32), mask=np.ones((1, STEPS), bool))

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.models.engine.recurrent import compiled_well, loop_of
-from tasks.models.engine.shared_prefix import padded_model, runs_needed_steps, shared_prefix_model
+from tasks.models.engine.execution import Execution
+from tasks.models.engine.recurrent import accelerate, loop_of
+from tasks.models.engine.shared_prefix import padded_model, shared_prefix_model, skips_padding_steps
 from tasks.models.networks.imdb import gru_network
-from tasks.models.spec import Kernel
 
 STEPS, SHORT, WORDS = 40, 7, 30
 LAYERS = ("GRU", "LSTM", "SimpleRNN")
@@ -94,11 +94,12 @@ def test_loss_and_every_gradient_are_those_of_the_plain_run(keras: Any, case: Ca
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_loops_of_the_project_share_the_prefix_too(keras: Any, layer: str, parts: int, width: int) -> None:
     """Whatever the width: they leave out the columns that are padding for all seven reviews."""
-    plain, ours = small_network(keras, layer), small_network(keras, layer)
+    plain = small_network(keras, layer)
     needed_steps = width != SHORT
-    compiled_well(ours, kernel=Kernel(use_cudnn=False, jit_compile=parts == 1, parts=parts, needed_steps=needed_steps))
+    execution = Execution(use_cudnn=False, jit_compile=parts == 1, num_shards=parts, skip_padding_steps=needed_steps)
+    ours = accelerate(small_network(keras, layer), execution)
     assert loop_of(ours.layers[1])
-    assert runs_needed_steps(ours) is needed_steps
+    assert skips_padding_steps(ours) is needed_steps
     tokens, labels = reviews(width=SHORT)
     expected = loss_and_gradients(keras, plain, variables=plain.trainable_variables, tokens=tokens, labels=labels)
     shared = shared_prefix_model(ours, width)
@@ -124,7 +125,7 @@ def test_a_run_without_the_prefix_is_another_function(keras: Any, case: Case) ->
 
 def test_the_real_network_over_500_steps(keras: Any) -> None:
     keras.utils.set_random_seed(0)
-    network = gru_network(Kernel(use_cudnn=False, jit_compile=False))
+    network = gru_network()
     tokens, labels = reviews(width=80, steps=500, words=10_000)
     variables = network.trainable_variables
     plain_loss, plain = loss_and_gradients(keras, network, variables=variables, tokens=tokens, labels=labels)

@@ -12,8 +12,8 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from tasks.models.engine.shared_prefix import narrowing, padded_model
-from tasks.models.networks.tfidf import LEAST_REVIEWS, NOTHING, PENALTY, distinct_ngrams, solve_bag
+from tasks.models.engine.shared_prefix import padded_model, padding_mode
+from tasks.models.networks.tfidf import INVERSE_REGULARIZATION, MIN_REVIEWS, NOTHING, distinct_ngrams, fit_bag
 from tasks.models.serialization import register_layers
 
 START, UNKNOWN, FIRST = 1, 2, 4
@@ -47,7 +47,7 @@ def texts(reviews: np.ndarray) -> list[str]:
 def solved(keras: Any) -> Any:
     reviews, labels = reviews_of(300, seed=0)
     learner = SimpleNamespace(reviews={"train": reviews}, labels={"train": labels}, network=None)
-    solve_bag(learner)
+    fit_bag(learner)
     return learner
 
 
@@ -61,9 +61,9 @@ def test_ngrams_by_hand() -> None:
 def test_it_is_scikit_learns_tfidf_and_regression(solved: Any) -> None:
     reviews, labels = reviews_of(300, seed=0)
     fresh, _ = reviews_of(100, seed=1)
-    vectors = TfidfVectorizer(analyzer=words_and_pairs, binary=True, sublinear_tf=True, min_df=LEAST_REVIEWS)
+    vectors = TfidfVectorizer(analyzer=words_and_pairs, binary=True, sublinear_tf=True, min_df=MIN_REVIEWS)
     table = vectors.fit_transform(texts(reviews))
-    model = LogisticRegression(C=PENALTY, solver="liblinear", random_state=0).fit(table, labels)
+    model = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=0).fit(table, labels)
     assert solved.network.get_layer("bag").ngrams == len(vectors.vocabulary_)
     for given in (reviews, fresh):
         expected = model.predict_proba(vectors.transform(texts(given)))[:, 1]
@@ -74,13 +74,13 @@ def test_it_is_scikit_learns_tfidf_and_regression(solved: Any) -> None:
 def test_the_layer_is_the_formula(solved: Any) -> None:
     """tf-idf written out a review at a time, with the very weights of the layer."""
     bag = solved.network.get_layer("bag")
-    numbers, rarity, weight = (np.asarray(part) for part in (bag.numbers, bag.rarity, bag.weight))
+    numbers, idf, weight = (np.asarray(part) for part in (bag.numbers, bag.idf, bag.weight))
     fresh, _ = reviews_of(50, seed=2)
     said = np.asarray(solved.network(fresh.astype(np.int32)))[:, 0]
     for review, probability in zip(fresh.astype(int).tolist(), said, strict=True):
         pairs = [10_000 * a + b for a, b in itertools.pairwise(review) if a >= FIRST and b >= FIRST]
         there = np.isin(numbers, [*(token for token in review if token >= FIRST), *pairs])
-        score = (rarity * weight)[there].sum() / np.sqrt((rarity[there] ** 2).sum()) + np.asarray(bag.bias)[0]
+        score = (idf * weight)[there].sum() / np.sqrt((idf[there] ** 2).sum()) + np.asarray(bag.bias)[0]
         assert probability == pytest.approx(1 / (1 + np.exp(-score)), abs=1e-5)
 
 
@@ -95,7 +95,7 @@ def test_padding_changes_nothing(solved: Any) -> None:
     wider = np.concatenate([np.zeros((20, 17), dtype=np.uint16), reviews], axis=1)
     narrow, wide = (np.asarray(solved.network(given.astype(np.int32))) for given in (reviews, wider))
     np.testing.assert_allclose(narrow, wide, atol=1e-6)
-    assert narrowing(solved.network) == "any"
+    assert padding_mode(solved.network) == "any"
     assert padded_model(solved.network, 57).output_shape == (None, 1)
 
 

@@ -14,7 +14,9 @@ SCRIPT = """
 import json, sys
 import numpy as np
 import flows
-from tasks.models.engine.execution import Device, kernel_for, prepare_device
+from tasks.models.device import Device, prepare_device
+from tasks.models.engine.accelerated import accelerate_for_training
+from tasks.models.engine.execution import choose_execution
 
 count = int(sys.argv[1])
 prepare_device(1, require_gpu=False)
@@ -26,7 +28,7 @@ from dataclasses import replace
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.models import variant_named, view_named
 from tasks.models.training_loop import fit
-from tasks.models.engine.train_step import on_every
+from tasks.models.engine.train_step import mirrored_scope
 from tasks.models.spec import Budget
 import pyarrow as pa
 
@@ -44,13 +46,15 @@ def averaged(rate):  # a moving average of the weights, so that this is tested t
 device = Device(kind="cpu", count=count, backend="tensorflow")
 variant = replace(variant_named("gru_baseline", dataset="jena"), batch_size=8, optimizer=averaged)
 # XLA or not is another order of operations; here the number of devices alone shall differ.
-kernel = replace(kernel_for(variant, device=device), jit_compile=False)
+chosen = choose_execution(variant.network(), device=device, batch_size=8, has_schedule=False)
+execution = replace(chosen, jit_compile=False)
 checkpoints = []
 
 
 def train(epochs, saved=None):
-    with on_every(device):
-        learner = view_named("jena").learner(splits, normalisation, variant, kernel, 0)
+    with mirrored_scope(device):
+        accelerated = accelerate_for_training(variant, device=device, seed=0, execution=execution)
+        learner = view_named("jena").learner(splits, normalisation, variant, accelerated)
     budget = Budget(epochs=epochs, steps_per_epoch=3, patience_epochs=9)
     fitted = fit(
         learner, budget=budget, seed=0, is_better=lambda new, old: True,
@@ -62,7 +66,7 @@ def train(epochs, saved=None):
 learner, fitted = train(2)
 again, resumed = train(2, saved=checkpoints[0])
 print(json.dumps({
-    "kernel": kernel_for(variant, device=device).jit_compile,
+    "compiled": chosen.jit_compile,
     "loss": fitted.curves["loss"],
     "resumed": resumed.curves["loss"],
     "weights": [weight.ravel().tolist()[:50] for weight in learner.network.get_weights()],
@@ -91,7 +95,7 @@ def trained_on(devices: int, folder: Path) -> dict[str, object]:
 
 def test_two_devices_take_the_steps_of_one(tmp_path: Path) -> None:
     one, two = (trained_on(devices, tmp_path) for devices in (1, 2))
-    assert (one["kernel"], two["kernel"]) == (True, False)
+    assert (one["compiled"], two["compiled"]) == (True, False)
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert two["resumed"] == pytest.approx(two["loss"], rel=1e-5)
     for mine, theirs in zip(one["weights"], two["weights"], strict=True):

@@ -19,6 +19,7 @@ from storage.references import TableRef
 from tasks.config import TrainSettings
 from tasks.datasets import DATASETS
 from tasks.models import VIEWS, variant_named, view_named
+from tasks.models.optimizers import adamw, cosine
 from tasks.models.spec import Budget
 from tasks.training import fitting, identity, scoring
 from tasks.training.fitting import FittedRef, fit_variant, threads_for
@@ -84,7 +85,9 @@ def test_a_key_changes_with_all_that_a_training_follows_from(monkeypatch: pytest
         key(seed=1),
     ]
     view = VIEWS["jena"]
-    for change in ({"summary": "GRU(33), Dense(1)"}, {"batch_size": 64}, {"learning_rate": 0.002}):
+    gru_stacked = view.variants["gru_stacked"].network
+    changes = ({"network": gru_stacked}, {"optimizer": adamw}, {"schedule": cosine}, {"batch_size": 64}, {"learning_rate": 0.002})
+    for change in changes:
         variants = {**view.variants, "gru_baseline": replace(view.variants["gru_baseline"], **change)}
         with monkeypatch.context() as patch:
             patch.setitem(VIEWS, "jena", replace(view, variants=variants))
@@ -92,8 +95,22 @@ def test_a_key_changes_with_all_that_a_training_follows_from(monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(identity, "TRAINING_VERSION", identity.TRAINING_VERSION + 1)
         keys.append(key())
-    assert len(set(keys)) == len(keys) == 12
+    with monkeypatch.context() as patch:
+        patch.setitem(VIEWS, "jena", replace(view, task={**view.task, "horizon_rows": 72}))
+        keys.append(key())
+    assert len(set(keys)) == len(keys) == 15
     assert key() == keys[0]
+
+
+def test_a_key_sees_no_words_and_finds_a_setting_that_is_the_variants_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = key()
+    assert key(batch_size=128, learning_rate=1e-3) == first
+    assert key(batch_size=64) != first
+    assert key(learning_rate=2e-3) != first
+    view = VIEWS["jena"]
+    described = replace(view.variants["gru_baseline"], summary="the same network in other words")
+    monkeypatch.setitem(VIEWS, "jena", replace(view, variants={**view.variants, "gru_baseline": described}))
+    assert key() == first
 
 
 def test_an_unknown_variant_is_refused_by_name() -> None:
@@ -146,7 +163,7 @@ def test_threads_change_a_training_by_rounding_alone(keras: Any, samples: Any, d
         settings = TrainSettings(epochs=1, steps_per_epoch=6, seed=5, threads=threads)
         fitted = fit_variant(table, variant=variant, settings=settings, store=store, on_progress=quiet)
         found[threads] = read_json(Path(fitted.folder) / "fitted.json")
-        assert found[threads]["kernel"]["parts"] == threads
+        assert found[threads]["execution"]["num_shards"] == threads
         remove_folder(store.checkpoint_folder(table.version, fitted.training_key))
     for figure in ("loss", "val_loss"):
         assert found[2]["curves"][figure] == pytest.approx(found[1]["curves"][figure], rel=1e-5)
@@ -177,8 +194,14 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
     resumed = json.loads((folder / "fitted.json").read_text())
     assert (whole["resumed_from"], resumed["resumed_from"]) == (0, 1)
     assert resumed["curves"] == whole["curves"]
-    kernel = {"use_cudnn": False, "jit_compile": True, "steps_per_execution": 1, "parts": 1, "needed_steps": True}
-    assert resumed["kernel"] == kernel
+    assert resumed["execution"] == {
+        "use_cudnn": False,
+        "jit_compile": True,
+        "steps_per_execution": 1,
+        "num_shards": 1,
+        "skip_padding_steps": True,
+        "described": ["recurrent layer 1, GRU(32): fast loop"],
+    }
     model = keras.saving.load_model(Path(str(folder)) / "model.keras", compile=False, safe_mode=True)
     weights = trained.registry.load_model(version).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))

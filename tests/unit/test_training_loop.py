@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from storage.errors import DataError
-from tasks.models.engine.train_step import grouped
+from tasks.models.engine.train_step import group_batches
 from tasks.models.optimizers import averaged_adam, cosine
 from tasks.models.spec import Batch, Budget, Variant
 from tasks.models.training_loop import Fitted, Progress, fit
@@ -272,10 +272,10 @@ def test_a_resumed_training_goes_on_with_its_averages_and_its_rate(keras: Any) -
 
 def test_weights_are_prepared_once(keras: Any) -> None:
     prepared: list[Any] = []
-    learner = Learner(keras, prepare=prepared.append)
+    learner = Learner(keras, init_weights=prepared.append)
     _, kept = train(learner, epochs=1)
     assert prepared == [learner]
-    train(Learner(keras, prepare=prepared.append), epochs=2, checkpoint=kept.checkpoints[0])
+    train(Learner(keras, init_weights=prepared.append), epochs=2, checkpoint=kept.checkpoints[0])
     assert prepared == [learner]
 
 
@@ -289,8 +289,8 @@ def test_steps_are_put_together_by_model_and_size_as_many_as_fit() -> None:
         return Batch(model, np.zeros((size, 1), np.float32), np.zeros((size, 1), np.float32))
 
     given = [batch(one, 4), batch(one, 4), batch(one, 4), batch(other, 4), batch(other, 3)]
-    assert list(grouped(given)) == [given[:2], given[2:3], given[3:4], given[4:]]
-    assert list(grouped([])) == []
+    assert list(group_batches(given)) == [given[:2], given[2:3], given[3:4], given[4:]]
+    assert list(group_batches([])) == []
 
 
 def test_many_steps_in_one_call_are_the_same_steps(keras: Any) -> None:
@@ -301,7 +301,7 @@ def test_many_steps_in_one_call_are_the_same_steps(keras: Any) -> None:
         learner.network.compile(
             optimizer=learner.optimizer, loss="mae", jit_compile=True, steps_per_execution=steps_per_execution
         )
-        groups = list(grouped(learner.batches(seed=0, epoch=0, steps=None)[1]))
+        groups = list(group_batches(learner.batches(seed=0, epoch=0, steps=None)[1]))
         assert [len(group) for group in groups] == ([1, 1, 1] if steps_per_execution == 1 else [2, 1])
         fitted = fit(learner, budget=Budget(2, None, 2), seed=0, is_better=lambda new, old: True)
         found[steps_per_execution] = (fitted.curves["loss"], learner.network.get_weights())

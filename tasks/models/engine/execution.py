@@ -1,177 +1,174 @@
-"""The device a training runs on, and the one place that decides which kernel a variant takes there."""
+"""How a network is run on a device: chosen from its built layers, and told in words."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import os
-import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from storage.errors import DeviceError
-from storage.layout import programs_folder
-from tasks.models.spec import Kernel, Variant
+from tasks.models.device import Device, prepare_device
+
+if TYPE_CHECKING:
+    import keras
 
 STEPS_PER_EXECUTION = 50
-# Examples; a smaller part would take about as long as one of this size.
-LEAST_PART = 32
+# Examples; a smaller shard would take about as long as one of this size.
+MIN_SHARD = 32
 
 
 @dataclass(frozen=True)
-class Device:
-    """What Keras found.
+class Execution:
+    """How the recurrent layers of a network run on the device at hand.
 
     Attributes:
-        kind: `gpu` or `cpu`.
-        count: How many of them.
-        backend: Keras's backend.
-        threads: Threads of one training on a CPU.
+        use_cudnn: Passed to the Keras layer: True raises where cuDNN cannot run it, False never tries, `auto` lets Keras choose.
+        jit_compile: Whether the step is compiled by XLA, which cannot hold a cuDNN call.
+        steps_per_execution: Steps that are taken without returning to Python in between.
+        num_shards: Shards of a batch whose recurrent layers run beside each other, each on a core of its own.
+        skip_padding_steps: Whether a loop may run only the steps that a batch needs, a number not known when it is compiled.
     """
 
-    kind: str
-    count: int
-    backend: str
-    threads: int = 1
+    use_cudnn: Literal["auto"] | bool
+    jit_compile: bool
+    steps_per_execution: int = 1
+    num_shards: int = 1
+    skip_padding_steps: bool = False
+
+    @property
+    def uses_loops(self) -> bool:
+        """Whether `accelerate` may replace recurrent layers by the loops and cells of `engine.recurrent`."""
+        return self.use_cudnn is False and (self.jit_compile or self.num_shards > 1)
 
 
-def prepare_device(threads: int, *, require_gpu: bool) -> Device:
-    """Set threads and memory growth before anything is computed, and tell which device is there.
+def recurrent_layers(network: keras.Model) -> Iterator[Any]:
+    """Yield the recurrent layers of a network, those within `Bidirectional` too."""
+    import keras
+
+    for layer in network.layers:
+        wrapped = (layer.forward_layer, layer.backward_layer) if isinstance(layer, keras.layers.Bidirectional) else (layer,)
+        yield from (each for each in wrapped if isinstance(each, keras.layers.RNN))
+
+
+def is_plain(layer: Any) -> bool:
+    """Tell whether `engine.loops` can run a layer: forward, to its last output, otherwise as Keras makes it by default."""
+    import keras
+
+    if type(layer) not in (keras.layers.SimpleRNN, keras.layers.GRU, keras.layers.LSTM):
+        return False
+    forward = not (layer.return_sequences or layer.go_backwards or layer.stateful or layer.unroll)
+    return forward and layer.cell.use_bias and _has_default_gates(layer)
+
+
+def _has_default_gates(layer: Any) -> bool:
+    import keras
+
+    cell = layer.cell
+    gates = getattr(cell, "recurrent_activation", keras.activations.sigmoid)
+    return cell.activation is keras.activations.tanh and gates is keras.activations.sigmoid and getattr(cell, "reset_after", True)
+
+
+def runs_on_cudnn(network: keras.Model) -> bool:
+    """Tell whether cuDNN has a kernel for every recurrent layer of a network that has any.
+
+    cuDNN has no SimpleRNN, no recurrent dropout, no layer without biases and no other gates than Keras's defaults; with
+    `use_cudnn=True` Keras raises for those rather than fall back to a slow loop.
+    """
+    import keras
+
+    def has_kernel(layer: Any) -> bool:
+        usual = type(layer) in (keras.layers.GRU, keras.layers.LSTM) and not layer.unroll
+        return usual and layer.cell.use_bias and not layer.cell.recurrent_dropout and _has_default_gates(layer)
+
+    layers = list(recurrent_layers(network))
+    return bool(layers) and all(has_kernel(layer) for layer in layers)
+
+
+def can_shard(network: keras.Model) -> bool:
+    """Tell whether the shards of a batch are worth a core each.
+
+    Every recurrent layer must be a loop, and the other layers light. None of those may drop out: XLA draws other masks for
+    `Dropout` than TensorFlow, and a sharded step is not compiled as a whole.
+    """
+    import keras
+
+    light = (keras.layers.InputLayer, keras.layers.Embedding, keras.layers.Dense)
+    layers = list(recurrent_layers(network))
+    return (
+        bool(layers)
+        and all(is_plain(layer) for layer in layers)
+        and all(layer in layers or isinstance(layer, light) for layer in network.layers)
+    )
+
+
+def choose_execution(network: keras.Model, *, device: Device, batch_size: int, has_schedule: bool) -> Execution:
+    """Return how a network is trained: on cuDNN where it can be, else by XLA.
+
+    XLA needs `use_cudnn=False` and is the faster way on every CPU (2.3 to 2.9 times, measured). One program of XLA cannot
+    reach the variables of several devices, so it is left out there.
+
+    A GPU would wait for Python after every step, which takes Python a few milliseconds; a processor has nothing to wait with
+    (30.0 and 29.9 ms a step of Jena, measured). A learning rate that follows a schedule is set from Python before every step.
 
     Args:
-        threads: Threads of one training on a CPU, which `kernel_for` makes use of.
-        require_gpu: Refuse a CPU.
-
-    Raises:
-        DeviceError: A GPU is required and there is none.
-    """
-    import_keras()
-    with _native_stderr_silenced():
-        import keras
-
-        backend = keras.backend.backend()
-        gpus = _tensorflow_gpus() if backend == "tensorflow" else _jax_gpus()
-    if require_gpu and not gpus:
-        raise DeviceError(
-            "require_gpu is on, but this host shows no GPU to "
-            f"{backend}: run on a GPU worker, install the CUDA build, or turn require_gpu off"
-        )
-    return Device(kind="gpu" if gpus else "cpu", count=len(gpus) or 1, backend=backend, threads=threads)
-
-
-def import_keras() -> None:
-    """Import Keras and its backend, which takes seconds, with all set that they read as they are imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    _keep_programs()
-    with _native_stderr_silenced():
-        import keras  # noqa: F401
-
-
-def _keep_programs() -> None:
-    """Let XLA keep what it compiles, so that the next process loads it: a program costs seconds to make.
-
-    TensorFlow files programs by their content; the folder tells apart what else they depend on, its version and the
-    processor, because a program of one processor may not run on another.
-    """
-    flags = os.environ.get("TF_XLA_FLAGS", "")
-    try:
-        version = importlib.metadata.version("tensorflow")
-    except importlib.metadata.PackageNotFoundError:  # another backend of Keras
-        return
-    if "persistent_cache" in flags:  # a person chose a place
-        return
-    cpuinfo = Path("/proc/cpuinfo")
-    processor = cpuinfo.read_text(encoding="utf-8").split("\n\n")[0] if cpuinfo.is_file() else platform.processor()
-    same = [line for line in processor.splitlines() if line.startswith(("model name", "flags", "Features"))]
-    mark = hashlib.sha256("\n".join([version, platform.machine(), *same]).encode())
-    folder = programs_folder(mark.hexdigest()[:16])
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        is_ours = folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK)
-    except OSError:  # a home that cannot be written to
-        return
-    if is_ours and " " not in str(folder):
-        os.environ["TF_XLA_FLAGS"] = f"{flags} --tf_xla_persistent_cache_directory={folder}".strip()
-
-
-@contextmanager
-def _native_stderr_silenced() -> Iterator[None]:
-    """Keep what compiled code prints while it loads from the terminal: its log level is not heeded that early.
-
-    Python's own exceptions are not printed through the descriptor and come out as ever.
-    """
-    try:
-        kept = os.dup(2)
-    except OSError:  # a service without standard error
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _tensorflow_gpus() -> list[Any]:
-    import tensorflow as tf
-
-    # One model a width means one trace each; TensorFlow takes that for an oversight and says so at length.
-    tf.get_logger().setLevel("ERROR")
-    # The operations of a recurrent step are too small to be shared: with two threads each they take a third longer. Operations
-    # beside each other are what a training with several threads has, and each process may come to such a one.
-    with suppress(RuntimeError):  # TensorFlow refuses a change once it has computed: the process keeps what it has
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count() or 1)
-    gpus = list(tf.config.list_physical_devices("GPU"))
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, enable=True)
-    return gpus
-
-
-def _jax_gpus() -> list[Any]:
-    import jax  # type: ignore[import-not-found]
-
-    return [device for device in jax.devices() if device.platform == "gpu"]
-
-
-def kernel_for(variant: Variant, *, device: Device) -> Kernel:
-    """Return the kernel of a variant: cuDNN where it can, else XLA.
-
-    cuDNN has no recurrent dropout and no SimpleRNN, and `use_cudnn=True` raises rather than fall back to the slow loop;
-    XLA needs `use_cudnn=False` and is the faster way on every CPU (2.3 to 2.9 times, measured). One program of XLA cannot
-    reach the variables of several devices, so there it is left out.
-
-    A GPU would wait for Python after every step, which takes it a few milliseconds; a processor has nothing to wait with (30.0
-    and 29.9 ms a step of Jena, measured). A learning rate that follows a schedule is set from Python before every step.
-
-    A loop on a GPU whose number of steps is not known when it is compiled would ask the host before each of them.
+        network: Plain Keras, built.
+        device: Where it is trained.
+        batch_size: Examples a step.
+        has_schedule: Whether the learning rate changes from step to step.
     """
     if device.backend == "jax":
         # Calls of cuDNN live within the compiled step there, and Keras knows where it can make them.
-        return Kernel(use_cudnn="auto", jit_compile=True)
-    at_once = STEPS_PER_EXECUTION if device.kind == "gpu" and device.count == 1 and variant.schedule is None else 1
-    if device.kind == "gpu" and variant.cudnn and not variant.is_reference:
-        return Kernel(use_cudnn=True, jit_compile=False, steps_per_execution=at_once)
-    # A program of XLA keeps to one core, so a training that has several runs parts of its batch beside each other.
-    parts = min(device.threads, variant.batch_size // LEAST_PART) if device.kind == "cpu" and device.count == 1 else 1
-    if parts > 1 and variant.splits and not variant.is_reference:
-        return Kernel(use_cudnn=False, jit_compile=False, parts=parts, needed_steps=True)
-    return Kernel(use_cudnn=False, jit_compile=device.count == 1, steps_per_execution=at_once, needed_steps=device.kind == "cpu")
+        return Execution(use_cudnn="auto", jit_compile=True)
+    at_once = STEPS_PER_EXECUTION if device.kind == "gpu" and device.count == 1 and not has_schedule else 1
+    if device.kind == "gpu" and runs_on_cudnn(network):
+        return Execution(use_cudnn=True, jit_compile=False, steps_per_execution=at_once)
+    # A program of XLA keeps to one core, so a training that has several runs shards of its batch beside each other.
+    num_shards = min(device.threads, batch_size // MIN_SHARD) if device.kind == "cpu" and device.count == 1 else 1
+    if num_shards > 1 and can_shard(network):
+        return Execution(use_cudnn=False, jit_compile=False, num_shards=num_shards, skip_padding_steps=True)
+    # A loop on a GPU whose number of steps is not known when it is compiled would ask the host before each of them.
+    return Execution(
+        use_cudnn=False, jit_compile=device.count == 1, steps_per_execution=at_once, skip_padding_steps=device.kind == "cpu"
+    )
 
 
-def kernel_for_scoring() -> Kernel:
-    """Return the kernel of a model that was trained before, here or elsewhere, and only predicts from now on.
+def choose_scoring_execution() -> Execution:
+    """Return how a network runs that was trained before, here or elsewhere, and only predicts from now on.
 
-    On a processor it is the one that validates beside a training, so that XLA finds the programs that it made then.
+    On a processor it is the execution that validates beside a training, so that XLA finds the programs that it compiled then.
     """
     device = prepare_device(1, require_gpu=False)
     if device.kind == "cpu" and device.backend == "tensorflow":
-        return Kernel(use_cudnn=False, jit_compile=True, needed_steps=True)
-    return Kernel(use_cudnn="auto", jit_compile=True)
+        return Execution(use_cudnn=False, jit_compile=True, skip_padding_steps=True)
+    return Execution(use_cudnn="auto", jit_compile=True)
+
+
+def describe_execution(network: keras.Model, *, execution: Execution) -> tuple[str, ...]:
+    """Return a line on each recurrent layer of a plain network: how it runs, why, and what would make it run faster."""
+    return tuple(
+        f"recurrent layer {number}, {type(layer).__name__}({layer.cell.units}): {_describe_layer(layer, execution=execution)}"
+        for number, layer in enumerate(recurrent_layers(network), start=1)
+    )
+
+
+def _describe_layer(layer: Any, *, execution: Execution) -> str:
+    if execution.use_cudnn is True:
+        return "cuDNN"
+    if not execution.uses_loops:
+        return "plain Keras, compiled by XLA" if execution.jit_compile else "plain Keras"
+    if is_plain(layer):
+        shards = f", {execution.num_shards} shards of the batch beside each other" if execution.num_shards > 1 else ""
+        return f"fast loop{shards}"
+    return f"XLA without the fast loop, because {_obstacle(layer)}"
+
+
+def _obstacle(layer: Any) -> str:
+    """Return why `engine.loops` cannot run a layer, with the remedy where there is one."""
+    if layer.return_sequences:
+        return "it returns every step to the next layer; the fast loop returns the last step alone (return_sequences=False)"
+    if layer.go_backwards:
+        return "it reads backwards"
+    if layer.stateful or layer.unroll:
+        return "it is stateful or unrolled: leave both out for the fast loop"
+    if not layer.cell.use_bias:
+        return "it has no biases: use_bias=True for the fast loop"
+    return "its activations or gates are not Keras's defaults: leave them out for the fast loop"

@@ -44,11 +44,11 @@ def _simple_forward(products: Tensors, states: Tensors) -> Tensors:
     return [tf.tanh(products[0])]
 
 
-def _simple_backward(products: Tensors, states: Tensors, following: Tensors, gradients: Tensors) -> tuple[Tensors, Tensors]:
+def _simple_backward(products: Tensors, states: Tensors, next_states: Tensors, gradients: Tensors) -> tuple[Tensors, Tensors]:
     import tensorflow as tf
 
     del products, states
-    before = gradients[0] * (1 - following[0] * following[0])  # the derivative of tanh, from its value
+    before = gradients[0] * (1 - next_states[0] * next_states[0])  # the derivative of tanh, from its value
     return [before], [tf.zeros_like(before)]
 
 
@@ -67,10 +67,10 @@ def _gru_forward(products: Tensors, states: Tensors) -> Tensors:
     return [candidate + update * (states[0] - candidate)]
 
 
-def _gru_backward(products: Tensors, states: Tensors, following: Tensors, gradients: Tensors) -> tuple[Tensors, Tensors]:
+def _gru_backward(products: Tensors, states: Tensors, next_states: Tensors, gradients: Tensors) -> tuple[Tensors, Tensors]:
     import tensorflow as tf
 
-    del following
+    del next_states
     update, reset, h_candidate, candidate = _gru_gates(products)
     d_candidate = gradients[0] * (1 - update) * (1 - candidate * candidate)
     d_update = gradients[0] * (states[0] - candidate) * update * (1 - update)
@@ -84,31 +84,31 @@ def _lstm_gates(products: Tensors) -> list[Any]:
     """Return input gate, forget gate, candidate and output gate, each `(batch, units)`."""
     import tensorflow as tf
 
-    let_in, keep, candidate, let_out = tf.split(products[0], 4, axis=1)
-    return [tf.sigmoid(let_in), tf.sigmoid(keep), tf.tanh(candidate), tf.sigmoid(let_out)]
+    input_gate, forget_gate, candidate, output_gate = tf.split(products[0], 4, axis=1)
+    return [tf.sigmoid(input_gate), tf.sigmoid(forget_gate), tf.tanh(candidate), tf.sigmoid(output_gate)]
 
 
 def _lstm_forward(products: Tensors, states: Tensors) -> Tensors:
     import tensorflow as tf
 
-    let_in, keep, candidate, let_out = _lstm_gates(products)
-    carry = keep * states[1] + let_in * candidate
-    return [let_out * tf.tanh(carry), carry]
+    input_gate, forget_gate, candidate, output_gate = _lstm_gates(products)
+    carry = forget_gate * states[1] + input_gate * candidate
+    return [output_gate * tf.tanh(carry), carry]
 
 
-def _lstm_backward(products: Tensors, states: Tensors, following: Tensors, gradients: Tensors) -> tuple[Tensors, Tensors]:
+def _lstm_backward(products: Tensors, states: Tensors, next_states: Tensors, gradients: Tensors) -> tuple[Tensors, Tensors]:
     import tensorflow as tf
 
-    let_in, keep, candidate, let_out = _lstm_gates(products)
-    carry = tf.tanh(following[1])
-    d_carry = gradients[1] + gradients[0] * let_out * (1 - carry * carry)
+    input_gate, forget_gate, candidate, output_gate = _lstm_gates(products)
+    carry = tf.tanh(next_states[1])
+    d_carry = gradients[1] + gradients[0] * output_gate * (1 - carry * carry)
     before = [
-        d_carry * candidate * let_in * (1 - let_in),
-        d_carry * states[1] * keep * (1 - keep),
-        d_carry * let_in * (1 - candidate * candidate),
-        gradients[0] * carry * let_out * (1 - let_out),
+        d_carry * candidate * input_gate * (1 - input_gate),
+        d_carry * states[1] * forget_gate * (1 - forget_gate),
+        d_carry * input_gate * (1 - candidate * candidate),
+        gradients[0] * carry * output_gate * (1 - output_gate),
     ]
-    return [tf.concat(before, axis=1)], [tf.zeros_like(carry), d_carry * keep]
+    return [tf.concat(before, axis=1)], [tf.zeros_like(carry), d_carry * forget_gate]
 
 
 SIMPLE_RNN = Recurrence(states=1, summed=True, reads_products=False, forward=_simple_forward, backward=_simple_backward)
@@ -146,88 +146,88 @@ class _Product:
 
 @dataclass(frozen=True)
 class _Loop:
-    """All that a loop is besides its tensors, so that equal ones share a compiled program.
+    """Static configuration of a loop; equal ones share one compiled program.
 
     Weights are the kernel `(features, gates * units)`, the recurrent kernel `(units, gates * units)` and the biases; masks are
-    those of the inputs and of the state or None, and where there are any the kernel has the form of `_Product`. `taken` is how
-    many steps are run, the last ones.
+    those of the inputs and of the state or None, and where there are any the kernel has the form of `_Product`. `num_steps` is
+    how many steps are run, the last ones.
 
     Attributes:
-        repeats: The most steps for which the one step of the inputs is repeated; None where the inputs hold every step.
+        max_repeats: The most steps for which the one step of the inputs is repeated; None where the inputs hold every step.
         learns_inputs: Whether the inputs get a gradient.
     """
 
     kind: Recurrence
-    repeats: int | None
+    max_repeats: int | None
     learns_inputs: bool
 
-    def forward(self, inputs: Any, *, weights: Any, masks: Any, initial: Any, taken: Any) -> Any:
+    def forward(self, inputs: Any, *, weights: Any, masks: Any, initial: Any, num_steps: Any) -> Any:
         """Return the states after the last step, and those before each one, `(steps, states, batch, units)`."""
         import tensorflow as tf
 
-        steps, units = self.repeats or inputs.shape[0], initial[0].shape[1]
+        steps, units = self.max_repeats or inputs.shape[0], initial[0].shape[1]
         products = self._products(inputs, weights, masks)
 
-        def step(t: Any, states: Any, kept: Any) -> Any:
-            return t + 1, tuple(self.kind.forward(products(t, states), list(states))), kept.write(t, tf.stack(states))
+        def step(t: Any, states: Any, history: Any) -> Any:
+            return t + 1, tuple(self.kind.forward(products(t, states), list(states))), history.write(t, tf.stack(states))
 
         # One array for all states: what a program does besides its loop must be little, or XLA hands the loop to the only thread
         # of its pool, where parts wait for each other.
-        kept = tf.TensorArray(tf.float32, size=steps, element_shape=(self.kind.states, None, units))
-        start = (steps - taken, tuple(initial), kept)
-        _, last, kept = tf.while_loop(lambda t, *_: t < steps, step, start, maximum_iterations=steps)
-        return last, kept.stack()
+        history = tf.TensorArray(tf.float32, size=steps, element_shape=(self.kind.states, None, units))
+        start = (steps - num_steps, tuple(initial), history)
+        _, last, history = tf.while_loop(lambda t, *_: t < steps, step, start, maximum_iterations=steps)
+        return last, history.stack()
 
-    def backward(self, inputs: Any, *, weights: Any, masks: Any, states: Any, d_last: Any, taken: Any) -> Any:
+    def backward(self, inputs: Any, *, weights: Any, masks: Any, states: Any, d_last: Any, num_steps: Any) -> Any:
         """Return the gradients of inputs, weights and first states, from what `forward` returned and the last states' own."""
         import tensorflow as tf
 
-        last, seen = states
+        last, history = states
         kernel, recurrent_kernel, *biases = weights
-        steps, kind, repeats = self.repeats or inputs.shape[0], self.kind, self.repeats
+        steps, kind, max_repeats = self.max_repeats or inputs.shape[0], self.kind, self.max_repeats
         of_inputs, of_states = _Product(kernel, masks=masks[0]), _Product(recurrent_kernel, masks=masks[1])
         products = self._products(inputs, weights, masks)
-        by_step = self.learns_inputs and not repeats
+        by_step = self.learns_inputs and not max_repeats
 
-        def step(n: Any, following: Any, d_states: Any, sums: Any, d_inputs: Any) -> Any:
+        def step(n: Any, next_states: Any, d_states: Any, sums: Any, d_inputs: Any) -> Any:
             t = steps - 1 - n
-            before = tf.unstack(seen[t])
-            given = products(t, before) if kind.reads_products else []
-            d_products, past = kind.backward(given, before, list(following), list(d_states))
+            before = tf.unstack(history[t])
+            pre_activations = products(t, before) if kind.reads_products else []
+            d_products, state_gradients = kind.backward(pre_activations, before, list(next_states), list(d_states))
             d_recurrent_kernel, d_output = of_states.gradients(before[0], d_products[-1])
-            past[0] += d_output
+            state_gradients[0] += d_output
             # Biases are summed over the batch after the loop: within it, XLA adds number by number.
             parts = [d_recurrent_kernel, *d_products]
-            if not repeats:
+            if not max_repeats:
                 d_kernel, d_input = of_inputs.gradients(inputs[t], d_products[0])
                 parts.append(d_kernel)
             if by_step:
                 d_inputs = d_inputs.write(t, d_input)
             sums = tuple(total + part for total, part in zip(sums, parts, strict=True))
-            return n + 1, tuple(before), tuple(past), sums, d_inputs
+            return n + 1, tuple(before), tuple(state_gradients), sums, d_inputs
 
         d_inputs = tf.TensorArray(tf.float32, size=inputs.shape[0], element_shape=(None, inputs.shape[2])) if by_step else ()
         by_example = tf.zeros((tf.shape(last[0])[0], biases[0].shape[0]))
-        sums = (tf.zeros_like(recurrent_kernel), *(by_example for _ in biases), *([] if repeats else [tf.zeros_like(kernel)]))
+        sums = (tf.zeros_like(recurrent_kernel), *(by_example for _ in biases), *([] if max_repeats else [tf.zeros_like(kernel)]))
         start = (0, tuple(last), tuple(d_last), sums, d_inputs)
-        _, _, d_initial, sums, d_inputs = tf.while_loop(lambda n, *_: n < taken, step, start, maximum_iterations=steps)
+        _, _, d_initial, sums, d_inputs = tf.while_loop(lambda n, *_: n < num_steps, step, start, maximum_iterations=steps)
         d_products = sums[1 : 1 + len(biases)]
         d_kernel = sums[-1]
-        if repeats:
+        if max_repeats:
             d_kernel, d_input = of_inputs.gradients(inputs[0], d_products[0])
             d_inputs = d_input[None]
         d_biases = (tf.reduce_sum(one, axis=0) for one in d_products)
-        found = d_inputs.stack() if by_step else d_inputs if self.learns_inputs else None
-        return found, (d_kernel, sums[0], *d_biases), d_initial
+        input_gradients = d_inputs.stack() if by_step else d_inputs if self.learns_inputs else None
+        return input_gradients, (d_kernel, sums[0], *d_biases), d_initial
 
     def _products(self, inputs: Any, weights: Any, masks: Any) -> Callable[[Any, Any], Tensors]:
         """Return a function of step and states to the products, or their sum."""
         kernel, recurrent_kernel, *biases = weights
         of_inputs, of_states = _Product(kernel, masks=masks[0]), _Product(recurrent_kernel, masks=masks[1])
-        of_every_input = of_inputs.of(inputs[0]) + biases[0] if self.repeats else None
+        of_every_input = of_inputs.of(inputs[0]) + biases[0] if self.max_repeats else None
 
         def products(t: Any, states: Any) -> Tensors:
-            of_input = of_every_input if self.repeats else of_inputs.of(inputs[t]) + biases[0]
+            of_input = of_every_input if self.max_repeats else of_inputs.of(inputs[t]) + biases[0]
             of_state = of_states.of(states[0])
             if self.kind.summed:
                 return [of_input + of_state]
@@ -246,7 +246,7 @@ def _compiled(loop: _Loop) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 def last_states(
     kind: Recurrence,
-    pieces: Sequence[Any],
+    shards: Sequence[Any],
     *,
     initial: Tensors,
     kernel: Any,
@@ -254,8 +254,8 @@ def last_states(
     biases: Tensors,
     input_masks: Tensors | None = None,
     state_masks: Tensors | None = None,
-    taken: Any = None,
-    repeats: int | None = None,
+    num_steps: Any = None,
+    max_repeats: int | None = None,
     learns_inputs: bool = True,
     compiled: bool = False,
 ) -> Tensors:
@@ -263,24 +263,25 @@ def last_states(
 
     Args:
         kind: The layer.
-        pieces: The inputs by parts of the batch, float32 `(steps, part, features)`; the number of steps is known.
+        shards: The inputs by shards of the batch, float32 `(steps, shard, features)`; the number of steps is known.
         initial: The states before the first step, of the whole batch.
         kernel: `(features, gates * units)`.
         recurrent_kernel: `(units, gates * units)`.
         biases: Of the product with the inputs, and of that with the state where it has one, each `(gates * units,)`.
         input_masks: Factors of the inputs, the same for every step: one `(batch, features)` for all gates or one for each.
         state_masks: The same of the output that the state carries, `(batch, units)`.
-        taken: Run so many steps, the last ones: a number, or a tensor that is known when they are run. None runs all.
-        repeats: Take the one step that the inputs hold `taken` times, at most so many; its product with the kernel is made once.
+        num_steps: Run so many steps, the last ones: a number, or a tensor that is known when they are run. None runs all.
+        max_repeats: Take the one step that the inputs hold `num_steps` times, at most so many times; its product with the kernel
+            is made once.
         learns_inputs: Whether the inputs need a gradient; without one there is none.
         compiled: Run each part as a program of its own, beside the others; the step around them must not be compiled then.
             Otherwise the loops stay in the program that they stand in.
     """
     import tensorflow as tf
 
-    loop = _Loop(kind=kind, repeats=repeats, learns_inputs=learns_inputs)
+    loop = _Loop(kind=kind, max_repeats=max_repeats, learns_inputs=learns_inputs)
     forward, backward = _compiled(loop) if compiled else (loop.forward, loop.backward)
-    taken = (repeats or pieces[0].shape[0]) if taken is None else taken
+    num_steps = (max_repeats or shards[0].shape[0]) if num_steps is None else num_steps
     # All that can be done before the loop is: what a compiled part does besides must be little (see `_Loop.forward`).
     kernel, of_inputs = _by_mask(kernel, masks=input_masks)
     recurrent_kernel, of_states = _by_mask(recurrent_kernel, masks=state_masks)
@@ -290,10 +291,10 @@ def last_states(
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def run(inputs: Any, *tensors: Any) -> Any:
             weights, initial = tensors[: -kind.states], tensors[-kind.states :]
-            states = forward(inputs, weights=weights, masks=masks, initial=initial, taken=taken)
+            states = forward(inputs, weights=weights, masks=masks, initial=initial, num_steps=num_steps)
 
             def gradient(*d_last: Any) -> Any:
-                given = {"weights": weights, "masks": masks, "states": states, "d_last": d_last, "taken": taken}
+                given = {"weights": weights, "masks": masks, "states": states, "d_last": d_last, "num_steps": num_steps}
                 d_inputs, d_weights, d_initial = backward(inputs, **given)
                 return d_inputs, *d_weights, *d_initial
 
@@ -301,12 +302,12 @@ def last_states(
 
         return list(run(inputs, *weights, *initial))
 
-    if len(pieces) == 1:
-        return part(pieces[0], initial, (of_inputs, of_states))
-    begun = zip(*(tf.split(state, len(pieces)) for state in initial), strict=True)
-    masks = ([None] * len(pieces) if mask is None else tf.split(mask, len(pieces), axis=1) for mask in (of_inputs, of_states))
-    given = zip(pieces, begun, zip(*masks, strict=True), strict=True)
-    done = [part(piece, list(states), of) for piece, states, of in given]
+    if len(shards) == 1:
+        return part(shards[0], initial, (of_inputs, of_states))
+    begun = zip(*(tf.split(state, len(shards)) for state in initial), strict=True)
+    masks = ([None] * len(shards) if mask is None else tf.split(mask, len(shards), axis=1) for mask in (of_inputs, of_states))
+    given = zip(shards, begun, zip(*masks, strict=True), strict=True)
+    done = [part(shard, list(states), of) for shard, states, of in given]
     return [tf.concat(states, axis=0) for states in zip(*done, strict=True)]
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.datasets.imdb.text import PADDING
-from tasks.models.engine.recurrent import loop_of, states_after
+from tasks.models.engine.recurrent import loop_of, states_after_repeats
 
 if TYPE_CHECKING:
     import keras
 
 
-Narrowing = Literal["any", "prefix", "none"]
+PaddingMode = Literal["any", "prefix", "none"]
 
 
-def narrowing(network: keras.Model) -> Narrowing:
+def padding_mode(network: keras.Model) -> PaddingMode:
     """Tell how a network runs on reviews that are cut to their own width without another result.
 
     `any`: it passes padding over, which an input without a fixed width declares. `prefix`: one recurrent layer reads
@@ -31,10 +31,10 @@ def narrowing(network: keras.Model) -> Narrowing:
     return "prefix" if forward and is_chain else "none"
 
 
-def runs_needed_steps(network: keras.Model) -> bool:
+def skips_padding_steps(network: keras.Model) -> bool:
     """Tell whether `shared_prefix_model` runs only the steps that the longest review of a batch needs, whatever the width."""
     loops = (loop_of(layer) for layer in network.layers)
-    return narrowing(network) == "prefix" and any(loop and loop.needed_steps for loop in loops)
+    return padding_mode(network) == "prefix" and any(loop and loop.execution.skip_padding_steps for loop in loops)
 
 
 def padded_model(network: keras.Model, width: int) -> keras.Model:
@@ -56,13 +56,13 @@ def shared_prefix_model(network: keras.Model, width: int) -> keras.Model:
     Args:
         network: An embedding, one recurrent layer that runs forward and returns its last output, then anything.
         width: Steps that are run for every review, where the layer does not leave out those that are padding for all of a
-            batch (`runs_needed_steps`).
+            batch (`skips_padding_steps`).
     """
     import keras
 
     embedding, recurrent, *head = network.layers
-    longest, leaves_out = network.input_shape[1], runs_needed_steps(network)
-    if width == longest and not leaves_out:
+    longest, skips_padding = network.input_shape[1], skips_padding_steps(network)
+    if width == longest and not skips_padding:
         return padded_model(network, width)
 
     class SharedPrefix(keras.layers.Layer):  # type: ignore[misc]
@@ -74,17 +74,17 @@ def shared_prefix_model(network: keras.Model, width: int) -> keras.Model:
 
         def call(self, tokens: Any, training: bool | None = None) -> Any:  # noqa: FBT001  (Keras's own signature)
             loop = loop_of(self.recurrent)
-            shared = _columns_of_padding(tokens) if leaves_out else 0
+            shared = _columns_of_padding(tokens) if skips_padding else 0
             step = self.embedding(keras.ops.zeros((1, 1), dtype="int32"))
             repeats = longest - width + shared
-            states = states_after(self.recurrent, step, repeats=repeats, most=longest, training=bool(training))
+            states = states_after_repeats(self.recurrent, step, repeats=repeats, max_repeats=longest, training=bool(training))
             batch = keras.ops.shape(tokens)[0]
             spread = [keras.ops.broadcast_to(state, (batch, state.shape[-1])) for state in states]
             if not loop:
                 return self.recurrent(self.embedding(tokens), initial_state=spread, training=training)
             # The loop wants steps first; to turn tokens round costs less than to turn vectors.
-            pieces = [self.embedding(piece) for piece in loop.pieces(keras.ops.transpose(tokens), axis=1)]
-            return loop.states(pieces, initial=spread, training=bool(training), taken=width - shared)[0]
+            shards = [self.embedding(shard) for shard in loop.shards(keras.ops.transpose(tokens), axis=1)]
+            return loop.states(shards, initial=spread, training=bool(training), num_steps=width - shared)[0]
 
     tokens = keras.Input((width,), dtype="int32")
     output = SharedPrefix()(tokens)

@@ -1,15 +1,17 @@
-"""How steps are taken: one by one, many in one call, or on several devices that each take their part of every batch."""
+"""Training steps: one by one, many in one call, or on several devices that each take a shard of every batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, proxy
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.models.engine.execution import Device
+from tasks.models.device import Device
 from tasks.models.spec import Batch
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def on_every(device: Device) -> Iterator[None]:
+def mirrored_scope(device: Device) -> Iterator[None]:
     """Make the variables that are built within on every device, as mirrors of each other; one device needs nothing."""
     if device.count == 1 or device.backend != "tensorflow":
         yield
@@ -29,26 +31,24 @@ def on_every(device: Device) -> Iterator[None]:
         yield
 
 
-def take_steps(batches: Sequence[Batch]) -> dict[str, float]:
-    """Take the steps of batches of one model and one size, and return their figures, means over all examples.
+def train_steps(batches: Sequence[Batch]) -> dict[str, float]:
+    """Take the steps of batches of one model and one size, and return their metrics, means over all examples.
 
     A model that was compiled for many steps an execution takes them without returning to Python in between.
     """
     if len(batches) == 1:
-        return take_step(batches[0])
+        return train_step(batches[0])
     import tensorflow as tf
 
     model = batches[0].model
-    model._maybe_symbolic_build(data_batch=(batches[0].inputs, batches[0].targets, None))
-    model.make_train_function()
     model.reset_metrics()
-    stacked = (np.stack([batch.inputs for batch in batches]), np.stack([batch.targets for batch in batches]))
-    # What `fit` does with a data set; it would set up callbacks and more for every group.
-    figures = model.train_function(iter(tf.data.Dataset.from_tensor_slices(stacked)))
-    return {name: float(value) for name, value in figures.items()}
+    _programs(model).many(
+        tf.constant(np.stack([batch.inputs for batch in batches])), tf.constant(np.stack([batch.targets for batch in batches]))
+    )
+    return {name: float(value) for name, value in model.get_metrics_result().items()}
 
 
-def grouped(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+def group_batches(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
     """Put together what one execution takes: consecutive batches of one model and size, as many as it was compiled for."""
     group: list[Batch] = []
     for batch in batches:
@@ -61,23 +61,59 @@ def grouped(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
         yield group
 
 
-def take_step(batch: Batch) -> dict[str, float]:
-    """Take one step and return its figures, means over the batch.
+def train_step(batch: Batch) -> dict[str, float]:
+    """Take one step and return its metrics, means over the batch.
 
     On several devices the gradients are those of the whole batch, so the step is that of one device to rounding; but an
-    optimizer that clips gradients clips each part's own. Parts must be of one size: a batch that does not divide loses the
-    rest, fewer examples than there are devices.
+    optimizer that clips gradients clips each device's own. All devices take shards of one size: a batch that does not divide
+    loses the rest, fewer examples than there are devices.
     """
     model = batch.model
-    devices = _devices(model)
-    if devices == 1:
+    if _devices(model) == 1:
         return dict(model.train_on_batch(batch.inputs, batch.targets, return_dict=True))
-    # What `train_on_batch` does, but for the parts: Keras would give the whole batch to every device.
-    model._maybe_symbolic_build(data_batch=(batch.inputs, batch.targets, None))
-    model.make_train_function()
+    # What `train_on_batch` does, but for the shards: Keras would give the whole batch to every device.
     model.reset_metrics()
-    parts = _parts(model, batch.inputs, batch.targets)
-    return {name: float(value) for name, value in model.train_function(iter([parts])).items()}
+    inputs, targets = _shards(model, batch.inputs, batch.targets)
+    _programs(model).distributed(inputs, targets)
+    return {name: float(value) for name, value in model.get_metrics_result().items()}
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """The compiled steps of a model beside those that Keras makes itself.
+
+    Attributes:
+        many: Inputs and targets `(steps, batch, ...)`: takes every step in one call.
+        distributed: One shard of inputs and targets a device: takes one step on all of them.
+    """
+
+    many: Callable[[Any, Any], None]
+    distributed: Callable[[Any, Any], None]
+
+
+# A model lives as long as its learner; its programs go with it.
+_PROGRAMS: WeakKeyDictionary[Any, _Programs] = WeakKeyDictionary()
+
+
+def _programs(model: keras.Model) -> _Programs:
+    if model not in _PROGRAMS:
+        import tensorflow as tf
+
+        # A program that named the model itself would keep it alive.
+        trained = proxy(model)
+        one = tf.function(lambda inputs, targets: trained.train_step((inputs, targets)), jit_compile=model.jit_compile)
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def many(inputs: Any, targets: Any) -> None:
+            for step in tf.range(tf.shape(inputs)[0]):
+                one(inputs[step], targets[step])
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def distributed(inputs: Any, targets: Any) -> None:
+            trained.distribute_strategy.run(lambda x, y: trained.train_step((x, y)), args=(inputs, targets))
+
+        _PROGRAMS[model] = _Programs(many=many, distributed=distributed)
+    return _PROGRAMS[model]
 
 
 def predict(model: keras.Model, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -91,13 +127,13 @@ def _devices(model: keras.Model) -> int:
     return 1 if strategy is None else int(strategy.num_replicas_in_sync)
 
 
-def _parts(model: keras.Model, *arrays: npt.NDArray[Any]) -> Any:
+def _shards(model: keras.Model, *arrays: npt.NDArray[Any]) -> Any:
     import tensorflow as tf
 
     size = len(arrays[0]) // _devices(model)
 
-    def part(context: Any) -> tuple[Any, ...]:
+    def shard(context: Any) -> tuple[Any, ...]:
         first = context.replica_id_in_sync_group * size
         return tuple(tf.constant(array[first : first + size]) for array in arrays)
 
-    return model.distribute_strategy.experimental_distribute_values_from_function(part)
+    return model.distribute_strategy.experimental_distribute_values_from_function(shard)

@@ -9,43 +9,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.datasets.imdb.text import PADDING, REVIEW_TOKENS, VOCABULARY_SIZE
-from tasks.models.networks.tfidf import empty_bag, solve_bag
+from tasks.models.networks.tfidf import empty_bag, fit_bag
 from tasks.models.networks.word_vectors import EMBEDDING, VECTOR_SIZE, set_word_vectors
 from tasks.models.optimizers import averaged_adam, cosine
-from tasks.models.spec import Kernel, Variant
+from tasks.models.spec import Variant
 
 if TYPE_CHECKING:
     import keras
 
 
-def gru_network(kernel: Kernel, *, dropout: float = 0.0) -> keras.Model:
+def gru_network(*, dropout: float = 0.0) -> keras.Model:
     """Return Embedding(10000, 32), GRU(32) and one sigmoid on padded reviews of int32 `(batch, 500)`."""
     import keras
 
-    return _sequential(keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout, use_cudnn=kernel.use_cudnn))
+    return _sequential(keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout))
 
 
-def _gru_dropout(kernel: Kernel) -> keras.Model:
-    return gru_network(kernel, dropout=0.2)
+def _gru_dropout() -> keras.Model:
+    return gru_network(dropout=0.2)
 
 
-def _gru_bidirectional(kernel: Kernel) -> keras.Model:
+def _gru_bidirectional() -> keras.Model:
     import keras
 
-    return _sequential(keras.layers.Bidirectional(keras.layers.GRU(32, use_cudnn=kernel.use_cudnn)))
+    return _sequential(keras.layers.Bidirectional(keras.layers.GRU(32)))
 
 
-def _simple_rnn(kernel: Kernel) -> keras.Model:
+def _simple_rnn() -> keras.Model:
     import keras
 
-    del kernel  # no other than the plain loop exists
     return _sequential(keras.layers.SimpleRNN(32))
 
 
-def _lstm(kernel: Kernel) -> keras.Model:
+def _lstm() -> keras.Model:
     import keras
 
-    return _sequential(keras.layers.LSTM(32, use_cudnn=kernel.use_cudnn))
+    return _sequential(keras.layers.LSTM(32))
 
 
 def _sequential(recurrent: keras.layers.Layer) -> keras.Model:
@@ -62,7 +61,7 @@ def _sequential(recurrent: keras.layers.Layer) -> keras.Model:
     )
 
 
-def _gru_pooled(kernel: Kernel) -> keras.Model:
+def _gru_pooled() -> keras.Model:
     """Return a bidirectional GRU over pairs of words whose outputs are pooled over time (Johnson and Zhang 2016).
 
     Padding is zero all the way: whole words are multiplied by the mask, and no layer before the pooling has a bias; the mask
@@ -80,8 +79,7 @@ def _gru_pooled(kernel: Kernel) -> keras.Model:
     mask = ops.max(layers.Reshape((-1, 2))(mask), -1, keepdims=True)  # a step is two words
     steps = layers.Conv1D(64, 4, strides=2, activation="relu", use_bias=False)(words) * mask
     forward, backward = (
-        layers.GRU(32, return_sequences=True, use_bias=False, use_cudnn=kernel.use_cudnn, go_backwards=back)(steps)
-        for back in (False, True)
+        layers.GRU(32, return_sequences=True, use_bias=False, go_backwards=back)(steps) for back in (False, True)
     )
     states = ops.concatenate([forward, ops.flip(backward, 1)], -1)
     mean = ops.sum(states * mask, 1) / ops.maximum(ops.sum(mask, 1), 1.0)
@@ -101,23 +99,18 @@ VARIANTS = (
         summary="Embedding(10000, 32), GRU(32), Dense(1)",
         network=gru_network,
         epochs=10,
-        splits=True,
     ),
     Variant(
         name="gru_dropout",
         summary="Embedding(10000, 32), GRU(32, dropout 0.2, recurrent dropout 0.2), Dense(1)",
         network=_gru_dropout,
         epochs=10,
-        cudnn=False,
-        splits=True,
     ),
     Variant(
         name="simple_rnn",
         summary="Embedding(10000, 32), SimpleRNN(32), Dense(1)",
         network=_simple_rnn,
         epochs=10,
-        cudnn=False,
-        splits=True,
         tutorial_best=0.8592,
     ),
     Variant(
@@ -125,7 +118,6 @@ VARIANTS = (
         summary="Embedding(10000, 32), LSTM(32), Dense(1)",
         network=_lstm,
         epochs=10,
-        splits=True,
         tutorial_best=0.8888,
     ),
     Variant(
@@ -141,10 +133,9 @@ VARIANTS = (
         epochs=5,
         batch_size=64,
         learning_rate=2e-3,
-        cudnn=False,
         optimizer=averaged_adam,
         schedule=warm_cosine,
-        prepare=set_word_vectors,
+        init_weights=set_word_vectors,
         crop_tokens=256,
     ),
     Variant(
@@ -152,6 +143,6 @@ VARIANTS = (
         summary="binary tf-idf of words and pairs of words, logistic regression",
         network=empty_bag,
         epochs=1,
-        solve=solve_bag,
+        fit_closed_form=fit_bag,
     ),
 )

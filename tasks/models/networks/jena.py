@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.models.optimizers import adamw, cosine
-from tasks.models.spec import Kernel, Variant
+from tasks.models.spec import Variant
 
 if TYPE_CHECKING:
     import keras
@@ -27,35 +27,34 @@ RIDGE_PENALTY = 100.0
 RIDGE_WINDOWS = 50_000
 
 
-def gru_network(kernel: Kernel, *, dropout: float = 0.0) -> keras.Model:
+def gru_network(*, dropout: float = 0.0) -> keras.Model:
     """Return GRU(32) and one linear output on windows of float32 `(batch, 240, 14)`."""
     import keras
 
-    return _chain(keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout, use_cudnn=kernel.use_cudnn))
+    return _chain(keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout))
 
 
-def _gru_dropout(kernel: Kernel) -> keras.Model:
-    return gru_network(kernel, dropout=0.2)
+def _gru_dropout() -> keras.Model:
+    return gru_network(dropout=0.2)
 
 
-def _gru_stacked(kernel: Kernel) -> keras.Model:
+def _gru_stacked() -> keras.Model:
     import keras
 
-    first = keras.layers.GRU(32, return_sequences=True, use_cudnn=kernel.use_cudnn)
-    return _chain(first, keras.layers.GRU(32, use_cudnn=kernel.use_cudnn))
+    first = keras.layers.GRU(32, return_sequences=True)
+    return _chain(first, keras.layers.GRU(32))
 
 
-def _gru_bidirectional(kernel: Kernel) -> keras.Model:
+def _gru_bidirectional() -> keras.Model:
     import keras
 
-    return _chain(keras.layers.Bidirectional(keras.layers.GRU(32, use_cudnn=kernel.use_cudnn)))
+    return _chain(keras.layers.Bidirectional(keras.layers.GRU(32)))
 
 
-def _linear(kernel: Kernel) -> keras.Model:
+def _linear() -> keras.Model:
     """Return one weight for each reading of the last week."""
     import keras
 
-    del kernel
     return _chain(keras.layers.Cropping1D((STEPS - RIDGE_STEPS, 0)), keras.layers.Flatten())
 
 
@@ -66,7 +65,7 @@ def _chain(*layers: keras.layers.Layer) -> keras.Model:
     return keras.Sequential([keras.Input((STEPS, len(COLUMNS))), *layers, keras.layers.Dense(1)], name="network")
 
 
-def _gru_daily(kernel: Kernel) -> keras.Model:
+def _gru_daily() -> keras.Model:
     """Return a GRU that reads a day a step, beside a linear path from the last week, as a change of the last temperature."""
     import keras
 
@@ -75,7 +74,7 @@ def _gru_daily(kernel: Kernel) -> keras.Model:
     day = layers.Reshape((STEPS // HOURS_A_DAY, HOURS_A_DAY * len(COLUMNS)))(readings)
     # The mask of inputs is one for all days.
     day = layers.Dense(32)(layers.SpatialDropout1D(0.6)(day))
-    state = layers.Dropout(0.3)(layers.GRU(32, use_cudnn=kernel.use_cudnn)(day))
+    state = layers.Dropout(0.3)(layers.GRU(32)(day))
     # Scaled down, the linear path learns slowly and leaves to the recurrent one what that can learn.
     week = layers.Rescaling(0.03)(layers.Flatten()(layers.Cropping1D((STEPS - RIDGE_STEPS, 0))(readings)))
     linear = layers.Dense(1, use_bias=False, kernel_initializer="zeros")(week)
@@ -103,7 +102,6 @@ VARIANTS = (
         network=gru_network,
         epochs=20,
         steps_per_epoch=500,
-        splits=True,
         tutorial_best=0.2605,
     ),
     Variant(
@@ -112,8 +110,6 @@ VARIANTS = (
         network=_gru_dropout,
         epochs=40,
         steps_per_epoch=500,
-        cudnn=False,
-        splits=True,
     ),
     Variant(
         name="gru_stacked",
@@ -143,6 +139,6 @@ VARIANTS = (
         summary="ridge regression on the hourly readings of the last week",
         network=_linear,
         epochs=1,
-        solve=_solve_ridge,
+        fit_closed_form=_solve_ridge,
     ),
 )
