@@ -174,7 +174,7 @@ def _plan(
     from tasks.config import DataSettings, PromotionSettings, TrainSettings, mirror_address
     from tasks.datasets import DATASETS, dataset_named
     from tasks.ingestion.pipeline import chosen_origin, source_files
-    from tasks.models import variant_named, view_named
+    from tasks.models import variant_named, problem_named
 
     try:
         parsed = DataSettings(**data), TrainSettings(**training), PromotionSettings(**promotion)
@@ -185,7 +185,7 @@ def _plan(
     names = tuple(DATASETS) if dataset == "all" else (dataset_named(dataset).name,)
     plan = []
     for name in names:
-        chosen = tuple(view_named(name).variants) if variants == "all" else tuple(dict.fromkeys(variants.split(",")))
+        chosen = tuple(problem_named(name).variants) if variants == "all" else tuple(dict.fromkeys(variants.split(",")))
         for variant in chosen:
             variant_named(variant, dataset=name)
         settings = parsed[0]

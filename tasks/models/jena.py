@@ -15,7 +15,7 @@ from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.train_step import predict
 from tasks.models.networks.jena import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, VARIANTS
-from tasks.models.spec import Batch, Budget, Floats, Ids, TestView, Variant, View, Weather, restored
+from tasks.models.spec import Batch, Budget, Floats, Ids, ScoredSplit, Variant, Problem, SeriesPlot, restored
 
 if TYPE_CHECKING:
     import keras
@@ -191,10 +191,10 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
     return JenaLearner(rescaled, theirs, accelerated=accelerated, variant=variant)
 
 
-def _test_view(learner: JenaLearner) -> TestView:
+def _test_view(learner: JenaLearner) -> ScoredSplit:
     """Return °C; the naive reference is the temperature 24 h before the target, the reading at the window's end."""
     ids = learner.rows["test"]
-    return TestView(
+    return ScoredSplit(
         prediction=learner.degc(learner.predict("test")),
         truth=learner.degc(learner.targets("test")),
         naive=learner.degc(learner.table[ids, TEMPERATURE]),
@@ -208,13 +208,13 @@ def _examples(learner: JenaLearner, count: int) -> tuple[Floats, Floats]:
     return learner.raw_windows(chosen), learner.degc(learner.predict_rows(chosen))
 
 
-def _background(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> Weather:
+def _plot_data(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> SeriesPlot:
     name = COLUMNS[TEMPERATURE]
     temperature = np.concatenate([splits[split][name].to_numpy() for split in SPLITS])
     stamp = np.concatenate([splits[split]["timestamp"].to_numpy() for split in SPLITS])
     first_test_row = len(stamp) - splits["test"].num_rows
     targets = window_rows(splits["test"]["segment"].to_numpy()) + first_test_row + HORIZON_ROWS
-    return Weather(
+    return SeriesPlot(
         stamp=stamp,
         temperature_degc=np.asarray(temperature * normalisation["std"][name] + normalisation["mean"][name], dtype=np.float32),
         first_test_row=first_test_row,
@@ -226,16 +226,16 @@ def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
     return new["val_loss"] < old["val_loss"]
 
 
-VIEW = View(
+PROBLEM = Problem(
     dataset="jena",
     kind="forecast",
     naive="persistence",
     variants={variant.name: variant for variant in VARIANTS},
     learner=_learner,
     restore=_restore,
-    test_view=_test_view,
+    scored_split=_test_view,
     examples=_examples,
-    background=_background,
+    plot_data=_plot_data,
     sample_budget=Budget(epochs=5, steps_per_epoch=100, patience_epochs=5),
     is_better=_is_better,
     validation_metric="val_loss",

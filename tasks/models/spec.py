@@ -123,7 +123,7 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
-class TestView:
+class ScoredSplit:
     """The test split as the evaluation sees it, in the unit that people read.
 
     Attributes:
@@ -140,7 +140,7 @@ class TestView:
 
 
 @dataclass(frozen=True)
-class Weather:
+class SeriesPlot:
     """What the pictures of a forecast need beside its predictions.
 
     Attributes:
@@ -157,7 +157,7 @@ class Weather:
 
 
 @dataclass(frozen=True)
-class Reviews:
+class ReviewsPlot:
     """What the pictures of a review classifier need beside its predictions.
 
     Attributes:
@@ -172,7 +172,7 @@ class Reviews:
 
 
 @dataclass(frozen=True)
-class View:
+class Problem:
     """A data set as its networks see it: the variants, and how tables become a learner.
 
     Attributes:
@@ -182,10 +182,10 @@ class View:
         variants: Every variant by name; one more entry is one more variant.
         learner: Tables by split (and extras), normalisation, variant and its accelerated network to a learner.
         restore: The same tables and an exported model to a learner that predicts with it, whatever it was trained on.
-        test_view: A learner's test predictions in their own unit, beside truth and naive reference.
+        scored_split: A learner's test predictions in their own unit, beside truth and naive reference.
         examples: Raw inputs of the exported model with the predictions that the learner gives for them.
         sample_budget: Epochs and steps that suffice on the sample.
-        background: The same tables and normalisation to what the pictures of a report show beside predictions.
+        plot_data: The same tables and normalisation to what the pictures of a report show beside predictions.
         is_better: Whether the first validation figures beat the second.
         validation_metric: The validation figure that people read, comparable with the tutorial's.
         task: JSON-ready values that say what is predicted from what; a change of them trains anew.
@@ -197,9 +197,9 @@ class View:
     variants: Mapping[str, Variant]
     learner: Callable[[Mapping[str, pa.Table], Mapping[str, Any], Variant, AcceleratedNetwork], Learner]
     restore: Callable[[Mapping[str, pa.Table], Mapping[str, Any], keras.Model], Learner]
-    test_view: Callable[[Any], TestView]
+    scored_split: Callable[[Any], ScoredSplit]
     examples: Callable[[Any, int], tuple[npt.NDArray[Any], Floats]]
-    background: Callable[[Mapping[str, pa.Table], Mapping[str, Any]], Weather | Reviews]
+    plot_data: Callable[[Mapping[str, pa.Table], Mapping[str, Any]], SeriesPlot | ReviewsPlot]
     sample_budget: Budget
     is_better: Callable[[Mapping[str, float], Mapping[str, float]], bool]
     validation_metric: str

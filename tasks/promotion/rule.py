@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeVar
 
 from storage.errors import SettingError, unknown
 from tasks.metrics import PRIMARY_METRIC, VALIDATION_METRIC, Kind, MetricSpec, ScoreError
-from tasks.promotion.statistics import PairedTest, p_text
+from tasks.statistics import PairedTest, p_text
 
 Outcome = Literal["promoted", "kept", "manual", "rejected"]
 

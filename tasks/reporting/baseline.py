@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from tasks.metrics import PRIMARY_METRIC, Kind
 from tasks.promotion.rule import ALPHA
-from tasks.promotion.statistics import p_text, paired_test
+from tasks.statistics import p_text, paired_test
 
 
 def beside_reference(

@@ -18,10 +18,10 @@ from storage.errors import DataError
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.train_step import train_step
-from tasks.models.jena import VIEW, window_rows
+from tasks.models.jena import PROBLEM, window_rows
 from tasks.models.networks.jena import RIDGE_PENALTY
 
-BASELINE = VIEW.variants["gru_baseline"]
+BASELINE = PROBLEM.variants["gru_baseline"]
 BEFORE, AFTER = 1440, 144  # rows that a window needs before its row, and after it
 MINUTES = 10
 
@@ -86,7 +86,7 @@ def simple_splits(rows: int = 5100, edges: tuple[int, int] = (1700, 3400), gaps:
 )
 def test_the_rows_of_a_learner_stay_in_their_split_and_run(keras: Any, edges: tuple[int, int], gaps: tuple[int, ...]) -> None:
     _, minutes, splits, normalisation = simple_splits(8000, edges, gaps)
-    learner = learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=0)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=0)
     bounds = dict(zip(SPLITS, ((0, edges[0]), edges, (edges[1], 8000)), strict=True))
     for name, (start, stop) in bounds.items():
         allowed = [
@@ -100,7 +100,7 @@ def test_the_rows_of_a_learner_stay_in_their_split_and_run(keras: Any, edges: tu
 
 def test_the_network_sees_every_sixth_of_1440_rows_and_is_told_the_temperature_a_day_later(keras: Any) -> None:
     _, _, splits, normalisation = simple_splits()
-    learner = learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=0)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=0)
     table = np.concatenate([np.column_stack([splits[name][column].to_numpy() for column in COLUMNS]) for name in SPLITS])
     ids = learner.rows["val"][[0, 5, -1]]
     assert ids.tolist() == [1700 + 1440, 1700 + 1445, 3400 - 145]
@@ -113,7 +113,7 @@ def test_the_network_sees_every_sixth_of_1440_rows_and_is_told_the_temperature_a
 
 def test_a_step_is_fed_numbers_of_rows_and_is_the_step_on_their_windows(keras: Any) -> None:
     _, _, splits, normalisation = simple_splits()
-    learner, plain = (learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=0) for _ in range(2))
+    learner, plain = (learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=0) for _ in range(2))
     assert learner.model.input_shape == (None,)
     resident = [variable for variable in learner.model.non_trainable_variables if variable.shape == (5100, 14)]
     assert len(resident) == 1  # the whole table is a variable of the model, so it lies on the model's device
@@ -128,7 +128,7 @@ def test_a_step_is_fed_numbers_of_rows_and_is_the_step_on_their_windows(keras: A
 
 def test_batches_follow_from_seed_and_epoch(keras: Any) -> None:
     _, _, splits, normalisation = simple_splits(8000, (4000, 6000))
-    learner = learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=0)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=0)
 
     def drawn(*, seed: int, epoch: int, steps: int | None = 8) -> tuple[int, np.ndarray]:
         count, batches = learner.batches(seed=seed, epoch=epoch, steps=steps)
@@ -155,7 +155,7 @@ def test_batches_follow_from_seed_and_epoch(keras: Any) -> None:
 
 def test_the_batch_size_is_the_variants(keras: Any) -> None:
     _, _, splits, normalisation = simple_splits()
-    learner = learner_with(VIEW, splits, normalisation, variant=replace(BASELINE, batch_size=10), seed=0)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=replace(BASELINE, batch_size=10), seed=0)
     _, batches = learner.batches(seed=0, epoch=0, steps=3)
     assert [len(batch.inputs) for batch in batches] == [10, 10, 10]
 
@@ -164,7 +164,7 @@ def test_a_seed_fixes_the_weights(keras: Any) -> None:
     _, _, splits, normalisation = simple_splits()
 
     def weights(seed: int) -> list[np.ndarray]:
-        return learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=seed).network.get_weights()
+        return learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=seed).network.get_weights()
 
     assert all(np.array_equal(a, b) for a, b in zip(weights(3), weights(3), strict=True))
     assert not np.array_equal(weights(3)[0], weights(4)[0])
@@ -172,7 +172,7 @@ def test_a_seed_fixes_the_weights(keras: Any) -> None:
 
 def test_the_exported_model_on_raw_rows_is_the_trained_one_on_windows(keras: Any, tmp_path: Path) -> None:
     readings, _, splits, normalisation = simple_splits()
-    learner = learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=5)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=5)
     learner.export().save(tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     ids = learner.rows["test"]
@@ -189,18 +189,18 @@ def test_the_exported_model_on_raw_rows_is_the_trained_one_on_windows(keras: Any
 
 def test_a_restored_model_predicts_the_same_degrees_on_a_table_of_other_statistics(keras: Any) -> None:
     readings, minutes, splits, normalisation = simple_splits()
-    learner = learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=5)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=5)
     other_mean, other_std = np.linspace(-3, 12, 14), np.linspace(0.7, 5, 14)
     todays = splits_of(readings, minutes=minutes, edges=(1700, 3400), mean=other_mean, std=other_std)
-    restored = VIEW.restore(todays, statistics(other_mean, other_std), learner.export())
-    then, now = VIEW.test_view(learner), VIEW.test_view(restored)
+    restored = PROBLEM.restore(todays, statistics(other_mean, other_std), learner.export())
+    then, now = PROBLEM.scored_split(learner), PROBLEM.scored_split(restored)
     np.testing.assert_allclose(now.prediction, then.prediction, atol=1e-3)
     np.testing.assert_allclose(now.truth, then.truth, atol=1e-3)
     np.testing.assert_allclose(now.naive, then.naive, atol=1e-3)
     assert now.prediction.std() > 0.01
     # What the translation must be worth: the same network on today's scale as it stands says something else.
-    untranslated = learner_with(VIEW, todays, statistics(other_mean, other_std), variant=BASELINE, seed=5)
-    assert np.abs(VIEW.test_view(untranslated).prediction - then.prediction).max() > 0.1
+    untranslated = learner_with(PROBLEM, todays, statistics(other_mean, other_std), variant=BASELINE, seed=5)
+    assert np.abs(PROBLEM.scored_split(untranslated).prediction - then.prediction).max() > 0.1
 
 
 def test_the_naive_reference_is_the_temperature_24_hours_before_the_target(keras: Any) -> None:
@@ -208,7 +208,7 @@ def test_the_naive_reference_is_the_temperature_24_hours_before_the_target(keras
     readings[:, COLUMNS.index("temperature_degc")] = 0.01 * np.arange(len(readings))  # 0.01 °C more every ten minutes
     mean, std = readings[:1700].mean(axis=0), readings[:1700].std(axis=0)
     splits = splits_of(readings, minutes=minutes, edges=(1700, 3400), mean=mean, std=std)
-    seen = VIEW.test_view(learner_with(VIEW, splits, statistics(mean, std), variant=BASELINE, seed=0))
+    seen = PROBLEM.scored_split(learner_with(PROBLEM, splits, statistics(mean, std), variant=BASELINE, seed=0))
     assert len(seen.truth) == 1700 - 1584
     np.testing.assert_allclose(seen.truth - seen.naive, 1.44, atol=1e-4)
     assert seen.truth[0] == pytest.approx(0.01 * (3400 + 1440 + 144), abs=1e-3)
@@ -217,12 +217,12 @@ def test_the_naive_reference_is_the_temperature_24_hours_before_the_target(keras
 
 def test_the_examples_are_raw_windows_with_the_predictions_in_degrees(keras: Any) -> None:
     readings, _, splits, normalisation = simple_splits()
-    learner = learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=0)
-    inputs, outputs = VIEW.examples(learner, 4)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=0)
+    inputs, outputs = PROBLEM.examples(learner, 4)
     rows = learner.rows["test"]
     chosen = [rows[0], rows[38], rows[76], rows[-1]]  # 116 windows: positions 0, 38.3, 76.7 and 115
     np.testing.assert_allclose(inputs, np.stack([readings[row - 1440 : row] for row in chosen]), atol=1e-4)
-    np.testing.assert_allclose(outputs, VIEW.test_view(learner).prediction[[0, 38, 76, 115]], atol=1e-5)
+    np.testing.assert_allclose(outputs, PROBLEM.scored_split(learner).prediction[[0, 38, 76, 115]], atol=1e-5)
 
 
 @pytest.mark.parametrize("short", SPLITS)
@@ -231,12 +231,12 @@ def test_a_split_without_one_window_is_refused(keras: Any, short: str) -> None:
     edges = (lengths["train"], lengths["train"] + lengths["val"])
     _, _, splits, normalisation = simple_splits(sum(lengths.values()), edges)
     with pytest.raises(DataError, match=f"split {short} of jena .* 1585 .* longer span"):
-        learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=0)
+        learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=0)
 
 
 def test_the_sample_is_learnt(keras: Any, tiny: Callable[[str], Any]) -> None:
     splits, normalisation = tiny("jena")
-    learner = learner_with(VIEW, splits, normalisation, variant=replace(BASELINE, learning_rate=5e-3), execution=None)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=replace(BASELINE, learning_rate=5e-3), execution=None)
     losses = [
         batch.model.train_on_batch(batch.inputs, batch.targets, return_dict=True)["loss"]
         for batch in learner.batches(seed=0, epoch=0, steps=25)[1]
@@ -247,8 +247,8 @@ def test_the_sample_is_learnt(keras: Any, tiny: Callable[[str], Any]) -> None:
 def test_ridge_is_the_regression_on_the_last_week_by_its_formula(keras: Any) -> None:
     """In its dual form, w = X'(XX' + aI)⁻¹ y on centred values, with every lag gathered by hand."""
     _, _, splits, normalisation = simple_splits()
-    variant = VIEW.variants["ridge"]
-    learner = learner_with(VIEW, splits, normalisation, variant=variant, seed=0)
+    variant = PROBLEM.variants["ridge"]
+    learner = learner_with(PROBLEM, splits, normalisation, variant=variant, seed=0)
     variant.fit_closed_form(learner)
 
     def week(row: int) -> np.ndarray:

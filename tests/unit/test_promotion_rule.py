@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from storage.errors import SettingError
 from tasks.metrics import Kind, ScoreError
 from tasks.promotion.rule import Check, Decision, choose_candidate, decide
-from tasks.promotion.statistics import PairedTest, block_rows_for, mcnemar, moving_block_bootstrap, p_text, paired_test
+from tasks.statistics import PairedTest, block_rows_for, mcnemar, moving_block_bootstrap, p_text, paired_test
 
 # --- the bootstrap
 
@@ -65,7 +65,7 @@ def test_a_seed_repeats_and_portions_do_not_matter(monkeypatch: pytest.MonkeyPat
     gain = np.random.default_rng(0).normal(size=100)
     first = moving_block_bootstrap(gain, block_rows=5, resamples=500, seed=7)
     assert moving_block_bootstrap(gain, block_rows=5, resamples=500, seed=7) == first
-    monkeypatch.setattr("tasks.promotion.statistics.STARTS_AT_ONCE", 1)
+    monkeypatch.setattr("tasks.statistics.STARTS_AT_ONCE", 1)
     assert moving_block_bootstrap(gain, block_rows=5, resamples=500, seed=7).p_value == pytest.approx(first.p_value, abs=0.1)
 
 

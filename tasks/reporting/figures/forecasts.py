@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.models.spec import Weather
+from tasks.models.spec import SeriesPlot
 from tasks.reporting.figures.canvas import COLOURS, MEASURED, NAIVE, figure_of, legend, small_png
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -17,22 +17,22 @@ WEEK_ROWS = 7 * ROWS_A_DAY
 TEMPERATURE_LABEL = "temperature (°C)"
 
 
-def weather_pictures(background: Weather, *, prediction: Floats, truth: Floats, naive: Floats, model: str) -> dict[str, bytes]:
+def weather_pictures(plot_data: SeriesPlot, *, prediction: Floats, truth: Floats, naive: Floats, model: str) -> dict[str, bytes]:
     """Return what a person looks at in a forecast: the series, a test week, and where the errors are. All values in °C."""
     return {
         "forecast of a test week": forecast_png(prediction, truth_degc=truth, naive_degc=naive, model=model),
         "error by hour and by month": error_png(
-            np.abs(prediction - truth), naive_error_degc=np.abs(naive - truth), stamp=background.target_stamp, model=model
+            np.abs(prediction - truth), naive_error_degc=np.abs(naive - truth), stamp=plot_data.target_stamp, model=model
         ),
-        "temperature of the whole series and of its first ten days": series_png(background),
+        "temperature of the whole series and of its first ten days": series_png(plot_data),
     }
 
 
-def series_png(background: Weather) -> bytes:
+def series_png(plot_data: SeriesPlot) -> bytes:
     """Draw the temperature over the whole series, the test split set off, and below it over the first ten days."""
     figure, axes = figure_of(2, panel_inches=2.4)
     whole, days = axes[:, 0]
-    stamp, value, first = background.stamp, background.temperature_degc, background.first_test_row
+    stamp, value, first = plot_data.stamp, plot_data.temperature_degc, plot_data.first_test_row
     # One reading an hour: a line of hundreds of thousands of points on 700 pixels shows no more, and takes seconds.
     for part, name, colour in (
         (slice(0, first, 6), "training and validation", COLOURS[0]),
