@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.opponents.turns import answer_requests
 from storage.tables import read_manifest, read_table
-from tasks.models import build_learner, variant_named, problem_named
+from tasks.models import build_learner, problem_named, variant_named
 from tasks.models.device import prepare_device
 from tasks.models.spec import Budget
 from tasks.models.training_loop import fit

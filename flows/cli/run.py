@@ -85,7 +85,8 @@ def reproduce_all(
         results = [next(done) for _ in plan]
         made = Reproduction(
             dataset=dataset,
-            kind=problem_named(dataset).kind,
+            scoring=problem_named(dataset).scoring,
+            tutorial_rows=problem_named(dataset).tutorial_rows,
             results=results,
             seeds=tuple(parameters["training"].seed for parameters in plan),
             pinned={file.name: file.sha256 for file in spec.sources[spec.default_source]({}) if file.sha256},

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from storage.errors import unknown
 from tasks.models import imdb, jena
-from tasks.models.spec import Learner, Variant, Problem
+from tasks.models.spec import Learner, Problem, Variant
 
 if TYPE_CHECKING:
     from tasks.models.device import Device
@@ -26,6 +26,18 @@ def problem_named(dataset: str) -> Problem:
     if dataset not in PROBLEMS:
         raise unknown("data set", dataset, where="training", choices=PROBLEMS)
     return PROBLEMS[dataset]
+
+
+def choose_variants(names: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
+    """Return the named variants, each once, or the default variants of the data set where none is named.
+
+    Raises:
+        SettingError: There is no such data set or variant.
+    """
+    chosen = tuple(dict.fromkeys(names)) or problem_named(dataset).default_variants
+    for name in chosen:
+        variant_named(name, dataset=dataset)
+    return chosen
 
 
 def with_references(variants: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:

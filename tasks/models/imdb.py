@@ -16,7 +16,8 @@ from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_s
 from tasks.models.engine.shared_prefix import padded_model, padding_mode, shared_prefix_model, skips_padding_steps
 from tasks.models.engine.train_step import predict
 from tasks.models.networks.imdb import VARIANTS
-from tasks.models.spec import Batch, Budget, Floats, Ids, ReviewsPlot, ScoredSplit, Variant, Problem, restored
+from tasks.models.spec import Batch, Budget, Floats, Ids, Problem, ReviewsPlot, ScoredSplit, Variant, restored
+from tasks.scoring import ClassificationScoring
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 WIDTHS = (160, 256, 340, REVIEW_TOKENS)
 # A loop runs only the steps that a batch needs, whatever the width, and a width more than that costs little.
 LOOPED_WIDTHS = (256, REVIEW_TOKENS)
-# ReviewsPlot of at most so many tokens go into a batch where padding is shared: read from the first word of the longest, these run
+# Reviews of at most so many tokens go into a batch where padding is shared: read from the first word of the longest, these run
 # 234 steps a review, whose mean length is 222; batches of the four widths above would run 273.
 LENGTHS = (70, 90, 105, 115, 125, 135, 145, 155, 165, 176, 190, 205, 223, 245, 270, 300, 340, 385, 435, REVIEW_TOKENS)
 
@@ -48,7 +49,7 @@ def width_batches(
 ) -> list[tuple[int, Ids]]:
     """Return (width, reviews) of batches in which every review fits the width.
 
-    ReviewsPlot keep their place in `order` within a width; what does not fill a batch goes up to the next width, so that at
+    Reviews keep their place in `order` within a width; what does not fill a batch goes up to the next width, so that at
     most one batch is short. The batches come in the order in which their first review stands in `order`.
     """
     place = np.empty(len(lengths), dtype=np.int64)
@@ -261,7 +262,7 @@ def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
 
 PROBLEM = Problem(
     dataset="imdb",
-    kind="classification",
+    scoring=ClassificationScoring(),
     naive="majority",
     variants={variant.name: variant for variant in VARIANTS},
     learner=_learner,
@@ -273,4 +274,6 @@ PROBLEM = Problem(
     is_better=_is_better,
     validation_metric="val_accuracy",
     task={"target": "label", "review_tokens": REVIEW_TOKENS, "loss": "binary_crossentropy"},
+    default_variants=("gru_baseline", "gru_dropout"),
+    tutorial_rows=50_000,
 )

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage.errors import DataError
-from tasks.datasets.jena.spec import COLUMNS
+from tasks.datasets.jena.spec import COLUMNS, REFERENCE_ROWS, ROW_SECONDS
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.train_step import predict
 from tasks.models.networks.jena import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, VARIANTS
-from tasks.models.spec import Batch, Budget, Floats, Ids, ScoredSplit, Variant, Problem, SeriesPlot, restored
+from tasks.models.spec import Batch, Budget, Floats, Ids, Problem, ScoredSplit, SeriesPlot, Variant, restored
+from tasks.scoring import ForecastScoring
 
 if TYPE_CHECKING:
     import keras
@@ -216,9 +217,13 @@ def _plot_data(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any])
     targets = window_rows(splits["test"]["segment"].to_numpy()) + first_test_row + HORIZON_ROWS
     return SeriesPlot(
         stamp=stamp,
-        temperature_degc=np.asarray(temperature * normalisation["std"][name] + normalisation["mean"][name], dtype=np.float32),
+        value=np.asarray(temperature * normalisation["std"][name] + normalisation["mean"][name], dtype=np.float32),
         first_test_row=first_test_row,
         target_stamp=stamp[targets],
+        quantity="temperature",
+        unit="°C",
+        row_seconds=ROW_SECONDS,
+        horizon_rows=HORIZON_ROWS,
     )
 
 
@@ -228,7 +233,9 @@ def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
 
 PROBLEM = Problem(
     dataset="jena",
-    kind="forecast",
+    scoring=ForecastScoring(
+        unit="°C", unit_suffix="degc", row_seconds=ROW_SECONDS, naive_label="temperature 24 h before the target"
+    ),
     naive="persistence",
     variants={variant.name: variant for variant in VARIANTS},
     learner=_learner,
@@ -246,4 +253,6 @@ PROBLEM = Problem(
         "horizon_rows": HORIZON_ROWS,
         "loss": "mae",
     },
+    default_variants=("gru_baseline", "gru_dropout"),
+    tutorial_rows=REFERENCE_ROWS,
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.models.optimizers import rmsprop
+from tasks.scoring import Scoring
 
 if TYPE_CHECKING:
     import keras
@@ -145,15 +146,39 @@ class SeriesPlot:
 
     Attributes:
         stamp: datetime64 of every row of all splits, in order.
-        temperature_degc: The reading at each stamp.
+        value: The quantity at each stamp, in its unit.
         first_test_row: Where the test split begins.
         target_stamp: datetime64 of the target of every test example.
+        quantity: Name of the quantity, such as temperature.
+        unit: Its unit, such as °C.
+        row_seconds: Spacing of the rows.
+        horizon_rows: Rows from the end of a window to its target.
     """
 
     stamp: npt.NDArray[np.datetime64]
-    temperature_degc: Floats
+    value: Floats
     first_test_row: int
     target_stamp: npt.NDArray[np.datetime64]
+    quantity: str
+    unit: str
+    row_seconds: int
+    horizon_rows: int
+
+    @property
+    def axis_label(self) -> str:
+        """The quantity with its unit in parentheses."""
+        return f"{self.quantity} ({self.unit})"
+
+    @property
+    def rows_a_day(self) -> int:
+        """Rows of a day, at least one."""
+        return max(1, 86_400 // self.row_seconds)
+
+    @property
+    def horizon(self) -> str:
+        """How far ahead the forecast is: in hours where it is a whole number of them, else in minutes."""
+        seconds = self.horizon_rows * self.row_seconds
+        return f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds // 60} min"
 
 
 @dataclass(frozen=True)
@@ -177,7 +202,7 @@ class Problem:
 
     Attributes:
         dataset: Name of the data set.
-        kind: Which scores and which paired test are its own.
+        scoring: The scores and the paired test that are its own.
         naive: Name of the naive reference.
         variants: Every variant by name; one more entry is one more variant.
         learner: Tables by split (and extras), normalisation, variant and its accelerated network to a learner.
@@ -189,10 +214,12 @@ class Problem:
         is_better: Whether the first validation figures beat the second.
         validation_metric: The validation figure that people read, comparable with the tutorial's.
         task: JSON-ready values that say what is predicted from what; a change of them trains anew.
+        default_variants: The networks that a run trains when a person names none.
+        tutorial_rows: Rows of the tutorial's own files; None where it has no such data set.
     """
 
     dataset: str
-    kind: Literal["forecast", "classification"]
+    scoring: Scoring
     naive: str
     variants: Mapping[str, Variant]
     learner: Callable[[Mapping[str, pa.Table], Mapping[str, Any], Variant, AcceleratedNetwork], Learner]
@@ -203,7 +230,9 @@ class Problem:
     sample_budget: Budget
     is_better: Callable[[Mapping[str, float], Mapping[str, float]], bool]
     validation_metric: str
-    task: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any]
+    default_variants: tuple[str, ...]
+    tutorial_rows: int | None = None
 
     @property
     def references(self) -> tuple[str, ...]:

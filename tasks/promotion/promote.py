@@ -17,11 +17,10 @@ from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks.config import PromotionSettings
-from tasks.metrics import VALIDATION_METRIC, row_losses
 from tasks.models import problem_named
 from tasks.models.load_check import check_in_fresh_process
 from tasks.promotion.rule import Check, Decision, choose_candidate, decide
-from tasks.statistics import PairedTest, paired_test
+from tasks.statistics import PairedTest
 from tasks.training.identity import model_name
 from tasks.training.scoring import evaluate_version, read_predictions
 
@@ -41,7 +40,7 @@ class Contender:
 def validation_scores(version: ModelVersion, *, dataset: str) -> dict[str, float]:
     """Return the validation figure of a version under the key of the test score that it compares with."""
     problem = problem_named(dataset)
-    return {VALIDATION_METRIC[problem.kind].key: version.metrics[problem.validation_metric]}
+    return {problem.scoring.validation.key: version.metrics[problem.validation_metric]}
 
 
 def decide_candidate(
@@ -66,7 +65,7 @@ def decide_candidate(
         )
         for model in allowed
     ]
-    chosen = choose_candidate(contenders, kind=problem.kind)
+    chosen = choose_candidate(contenders, metric=problem.scoring.validation)
     if chosen is None:
         raise RegistryError(f"no version of {name} was trained on table {table.version}: train a variant first")
     candidate = versions[chosen.version]
@@ -194,21 +193,21 @@ def _put_to_test(
     registry: Registry,
     store: Store,
 ) -> Decision:
-    kind = problem_named(table.dataset).kind
+    scoring = problem_named(table.dataset).scoring
     evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
     seen = read_predictions(evaluation, table=table, store=store)
     truth = seen["truth"].to_numpy()
-    loss = row_losses(kind, prediction=seen["prediction"].to_numpy(), truth=truth)
-    naive_loss = row_losses(kind, prediction=seen["naive"].to_numpy(), truth=truth)
-    naive_test = paired_test(kind, reference_loss=naive_loss, candidate_loss=loss, seed=0)
+    loss = scoring.row_losses(seen["prediction"].to_numpy(), truth=truth)
+    naive_loss = scoring.row_losses(seen["naive"].to_numpy(), truth=truth)
+    naive_test = scoring.paired_test(reference_loss=naive_loss, candidate_loss=loss, seed=0)
     champion_test: PairedTest | None = None
     if champion:
         rescored = evaluate_version(champion, table=table, registry=registry, store=store)
         theirs = read_predictions(rescored, table=table, store=store)["prediction"].to_numpy()
-        champion_loss = row_losses(kind, prediction=theirs, truth=truth)
-        champion_test = paired_test(kind, reference_loss=champion_loss, candidate_loss=loss, seed=0)
+        champion_loss = scoring.row_losses(theirs, truth=truth)
+        champion_test = scoring.paired_test(reference_loss=champion_loss, candidate_loss=loss, seed=0)
     return decide(
-        kind,
+        scoring.primary,
         model_name=candidate.name,
         candidate_version=candidate.version,
         candidate_scores=evaluation.scores,

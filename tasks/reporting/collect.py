@@ -18,9 +18,8 @@ from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from storage.tables import read_manifest, read_splits, read_validation
-from tasks.metrics import PRIMARY_METRIC, classification_scores, forecast_scores, row_losses
 from tasks.models import problem_named
-from tasks.models.spec import ReviewsPlot, Problem
+from tasks.models.spec import Problem, ReviewsPlot
 from tasks.promotion.promote import validation_scores
 from tasks.promotion.rule import Decision
 from tasks.reporting.baseline import beside_reference
@@ -86,7 +85,8 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
     versions = {f"v{version.version}": version for version in registry.versions(name)}
     trained = {model.version: model.trained for model in models}
     results = tuple(
-        _result(versions[f"v{model.version}"], trained=trained[model.version], problem=problem, registry=registry) for model in models
+        _result(versions[f"v{model.version}"], trained=trained[model.version], problem=problem, registry=registry)
+        for model in models
     )
     candidate = versions[decision.candidate]
     seen = _predictions(candidate, table=table, registry=registry, store=store)
@@ -96,7 +96,7 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
     report = RunReport(
         dataset=table.dataset,
         title=manifest["title"],
-        kind=problem.kind,
+        scoring=problem.scoring,
         model_name=name,
         simulated=table.simulated,
         source=manifest["source"] if table.simulated else f"{manifest['source']} ({manifest['origin']})",
@@ -119,8 +119,7 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
     drawn_from = digest_of_json([DRAWING_VERSION, name, candidate.version, [result.version for result in results]])
     pictures = _kept_pictures(drawn_from, folder=store.report_folder(table.dataset, table.version))
     if pictures is None:
-        label = "MAE (normalised)" if problem.kind == "forecast" else "cross-entropy (nats)"
-        pictures = {"learning curves": learning_curves_png(results, metric_label=label)}
+        pictures = {"learning curves": learning_curves_png(results, metric_label=problem.scoring.loss_label)}
         pictures |= example_pictures(plot_data, seen=seen, model=f"{candidate.variant} {decision.candidate}")
     plain = {
         "dataset": table.dataset,
@@ -180,8 +179,8 @@ def _beside(
     store: Store,
 ) -> str:
     """Return how the candidate does against the best simple reference, or nothing where it is one or there is none."""
-    kind = problem_named(table.dataset).kind
-    spec = PRIMARY_METRIC[kind]
+    scoring = problem_named(table.dataset).scoring
+    spec = scoring.primary
     sign = 1 if spec.lower_is_better else -1
     references = sorted((r for r in results if r.is_reference), key=lambda result: sign * result.scores[spec.key])
     network = next((r for r in results if f"v{r.version}" == decision.candidate and not r.is_reference), None)
@@ -190,9 +189,9 @@ def _beside(
     loss = {}
     for result in (network, references[0]):
         seen = _predictions(versions[f"v{result.version}"], table=table, registry=registry, store=store)
-        loss[result.variant] = row_losses(kind, prediction=seen["prediction"].to_numpy(), truth=seen["truth"].to_numpy())
+        loss[result.variant] = scoring.row_losses(seen["prediction"].to_numpy(), truth=seen["truth"].to_numpy())
     return beside_reference(
-        kind,
+        scoring,
         network=result_name(network),
         network_scores=network.scores,
         network_loss=loss[network.variant],
@@ -270,9 +269,8 @@ def _naive(candidate: ModelVersion, *, table: TableRef, problem: Problem, regist
     evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
     seen = read_predictions(evaluation, table=table, store=store)
     truth, naive = seen["truth"].to_numpy(), seen["naive"].to_numpy()
-    if problem.kind == "forecast":
-        scale = evaluation.scores["mae_degc"] / evaluation.scores["mae_normalised"]
-        return forecast_scores(naive, truth_degc=truth, naive_degc=naive, std_degc=scale)
-    scores = classification_scores(naive, label=truth, majority_share=float((naive == truth).mean()))
-    # A constant answer is no probability: only its accuracy means something.
-    return {name: scores[name] for name in ("accuracy", "majority_accuracy", "skill", "rows")}
+    scores = evaluation.scores
+    # Scores keep the scale of the problem as the ratio of both forms of one error; what has no such form has no scale.
+    primary, normalised = problem.scoring.primary.key, problem.scoring.validation.key
+    scale = scores[primary] / scores[normalised] if scores.get(normalised) else 1.0
+    return problem.scoring.naive_scores(naive, truth=truth, scale=scale)

@@ -11,9 +11,9 @@ from typing import Any
 from storage.io import digest_of_json, sha256_of
 from storage.references import TableRef
 from tasks.config import TrainSettings
-from tasks.models import variant_named, problem_named
+from tasks.models import problem_named, variant_named
 from tasks.models.signature import network_signature
-from tasks.models.spec import Budget, Variant, Problem
+from tasks.models.spec import Budget, Problem, Variant
 
 # Raised by hand whenever the training itself, and not a network or a setting, would lead to other weights.
 TRAINING_VERSION = 6

@@ -16,7 +16,6 @@ from storage.records import ModelVersion
 from storage.references import Reference, TableRef
 from storage.registry import Registry
 from storage.tables import read_splits, read_table, write_table
-from tasks.metrics import classification_scores, forecast_scores
 from tasks.models import problem_named
 from tasks.models.serialization import register_layers
 from tasks.models.spec import Learner, Problem
@@ -87,10 +86,7 @@ def _evaluate(exported: Any, *, table: TableRef, training_key: str, store: Store
 def _scores(problem: Problem, *, learner: Learner, path: Any) -> dict[str, float]:
     seen = problem.scored_split(learner)
     write_table(pa.table({"prediction": seen.prediction, "truth": seen.truth, "naive": seen.naive}), path)
-    if problem.kind == "forecast":
-        return forecast_scores(seen.prediction, truth_degc=seen.truth, naive_degc=seen.naive, std_degc=seen.scale)
-    share = float(np.mean(seen.naive == seen.truth))
-    return classification_scores(seen.prediction, label=seen.truth, majority_share=share)
+    return problem.scoring.scores(seen.prediction, truth=seen.truth, naive=seen.naive, scale=seen.scale)
 
 
 def read_predictions(evaluation: EvaluationRef, *, table: TableRef, store: Store) -> pa.Table:

@@ -74,7 +74,7 @@ def tracked_files() -> list[Path]:
 @pytest.mark.parametrize("dataset", PROBLEMS)
 def test_the_variants_table_says_what_the_variants_are(dataset: str) -> None:
     def row(variant: Variant) -> list[str]:
-        unit = {"forecast": "normalised MAE", "classification": "accuracy"}[PROBLEMS[dataset].kind]
+        unit = PROBLEMS[dataset].scoring.validation.label
         return [
             f"`{dataset}`",
             f"`{variant.name}`",
@@ -162,7 +162,7 @@ def test_every_command_line_parses(line: str) -> None:
         return
     context = COMMANDS[name].make_context(name, [word for word in arguments if word != "--help"])
     assert context.params.get("dataset", "all") in {*DATASETS, "all"}
-    variants = context.params.get("variants", "all")
+    variants = context.params.get("variants") or "all"
     known = {variant for problem in PROBLEMS.values() for variant in problem.variants}
     assert set(variants.split(",")) <= known | {"all", "my_variant"}
 

@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.config import DEFAULT_VARIANTS
 from tasks.datasets import DATASETS
-from tasks.metrics import PRIMARY_METRIC, VALIDATION_METRIC
 from tasks.models import PROBLEMS, build_learner, with_references
 from tasks.models.device import Device
 from tasks.models.load_check import predict_file
-from tasks.models.spec import Variant, Problem, SeriesPlot
+from tasks.models.spec import Problem, SeriesPlot, Variant
 from tasks.models.training_loop import fit_at_once
 
 CPU = Device(kind="cpu", count=1, backend="tensorflow")
 
-every_problem = pytest.mark.parametrize("view", PROBLEMS.values(), ids=lambda problem: problem.dataset)
+every_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=lambda problem: problem.dataset)
 every_variant = pytest.mark.parametrize(
-    ("view", "variant"),
+    ("problem", "variant"),
     [
         pytest.param(problem, variant, id=f"{problem.dataset}-{variant.name}")
         for problem in PROBLEMS.values()
@@ -33,15 +31,15 @@ every_variant = pytest.mark.parametrize(
 
 
 @every_problem
-def test_a_view_is_described(problem: Problem) -> None:
+def test_a_problem_is_described(problem: Problem) -> None:
     assert problem.dataset in DATASETS
     assert PROBLEMS[problem.dataset] is problem
-    assert problem.kind in PRIMARY_METRIC
-    assert problem.kind in VALIDATION_METRIC
+    assert problem.scoring.primary.naive_key
     assert problem.naive
     assert problem.validation_metric.startswith("val_")
     assert problem.sample_budget.epochs >= 1
-    assert set(DEFAULT_VARIANTS) <= set(problem.variants)
+    assert problem.default_variants
+    assert set(problem.default_variants) <= set(problem.variants) - set(problem.references)
 
 
 @every_problem
@@ -68,10 +66,12 @@ def test_a_variant_is_described(problem: Problem, variant: Variant) -> None:
 @every_problem
 def test_the_simple_references_come_with_every_run(problem: Problem) -> None:
     assert problem.references
-    names = with_references(DEFAULT_VARIANTS, dataset=problem.dataset)
-    assert names == (*DEFAULT_VARIANTS, *problem.references)
-    assert with_references((*problem.references, "gru_baseline"), dataset=problem.dataset) == ("gru_baseline", *problem.references)
-    assert not set(DEFAULT_VARIANTS) & set(problem.references)
+    names = with_references(problem.default_variants, dataset=problem.dataset)
+    assert names == (*problem.default_variants, *problem.references)
+    assert with_references((*problem.references, "gru_baseline"), dataset=problem.dataset) == (
+        "gru_baseline",
+        *problem.references,
+    )
 
 
 def new_learner(problem: Problem, variant: Variant, *, splits: Any, normalisation: Any) -> Any:
@@ -133,7 +133,7 @@ def test_what_pictures_show_is_what_was_predicted(keras: Any, tiny: Callable[[st
         assert (np.diff(plot_data.stamp) > np.timedelta64(0)).all()
         rows = np.searchsorted(plot_data.stamp, plot_data.target_stamp)
         assert (plot_data.stamp[rows] == plot_data.target_stamp).all()
-        np.testing.assert_allclose(plot_data.temperature_degc[rows], seen.truth, atol=1e-3)
+        np.testing.assert_allclose(plot_data.value[rows], seen.truth, atol=1e-3)
         assert rows.min() >= plot_data.first_test_row
     else:
         assert plot_data.lengths.max() <= plot_data.read_tokens

@@ -31,7 +31,9 @@ from tasks.models import PROBLEMS
 pytestmark = pytest.mark.timeout(1200)
 
 VARIANTS = {f"{name}-sample": tuple(problem.variants) for name, problem in PROBLEMS.items()}
-TRAINED = {f"{name}-sample": tuple(v.name for v in problem.variants.values() if not v.is_reference) for name, problem in PROBLEMS.items()}
+TRAINED = {
+    f"{name}-sample": tuple(v.name for v in problem.variants.values() if not v.is_reference) for name, problem in PROBLEMS.items()
+}
 MODELS = ("jena-sample", "imdb-sample")
 WORSE = len(VARIANTS["jena-sample"]) + 1
 """The version that `worse_run` makes."""

@@ -18,7 +18,7 @@ from storage.layout import Store
 from storage.references import TableRef
 from tasks.config import TrainSettings
 from tasks.datasets import DATASETS
-from tasks.models import PROBLEMS, variant_named, problem_named
+from tasks.models import PROBLEMS, problem_named, variant_named
 from tasks.models.optimizers import adamw, cosine
 from tasks.models.spec import Budget
 from tasks.training import fitting, identity, scoring

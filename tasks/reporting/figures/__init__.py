@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.models.spec import ReviewsPlot, SeriesPlot
-from tasks.reporting.figures.forecasts import weather_pictures
+from tasks.reporting.figures.forecasts import series_pictures
 from tasks.reporting.figures.reviews import review_pictures
 
 
@@ -22,5 +22,5 @@ def example_pictures(plot_data: SeriesPlot | ReviewsPlot, *, seen: pa.Table, mod
     """
     arrays: dict[str, Any] = {name: seen[name].to_numpy() for name in ("prediction", "truth", "naive")}
     if isinstance(plot_data, SeriesPlot):
-        return weather_pictures(plot_data, model=model, **arrays)
+        return series_pictures(plot_data, model=model, **arrays)
     return review_pictures(plot_data, model=model, prediction=arrays["prediction"], truth=arrays["truth"])
