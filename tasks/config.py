@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.datasets import DATASETS
+from tasks.datasets.spec import SourceOptions
 
 MIRROR_VARIABLE = "RETRAIN_MIRROR"
 REQUIRE_GPU_VARIABLE = "RETRAIN_REQUIRE_GPU"
@@ -19,8 +20,17 @@ else:  # the form in the UI offers the names of the registry
 DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
 Place = Literal["here", "pool"]
 PromoteMode = Literal["auto", "manual", "never"]
-HalfYear = Annotated[str, Field(pattern=r"^\d{4}[ab]$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+_OPTION_MODELS = tuple(
+    {source.options: None for spec in DATASETS.values() for source in spec.sources.values() if source.options.model_fields}
+)
+_SOURCES = "; ".join(f"{name}: {', '.join(spec.sources)}" for name, spec in DATASETS.items())
+if TYPE_CHECKING:
+    AnySourceOptions = SourceOptions
+else:  # the form in the UI shows the fields of each
+    AnySourceOptions = Union[_OPTION_MODELS]  # noqa: UP007
 
 
 class Settings(BaseModel):
@@ -37,21 +47,21 @@ class DataSettings(Settings):
         description="upstream: the publisher's hosts. mirror: the folder or URL in RETRAIN_MIRROR. sample: a small simulation "
         "of the project's own. auto: the mirror if one is named, else upstream, else the sample with a warning.",
     )
-    source: str | None = Field(None, description="Jena: keras-2009-2016 or station. IMDB: keras. None: the first of them.")
-    first_half_year: HalfYear | None = Field(
-        None, description="First half-year of source station, such as 2009a. None for other sources."
-    )
-    last_half_year: HalfYear | None = Field(
-        None, description="Last half-year of source station, such as 2014a. None for other sources."
-    )
+    source: str | None = Field(None, description=f"{_SOURCES}. None: the first of the data set.")
+    options: AnySourceOptions | None = Field(None, description="Options of the source, where it has any.")
     accept_digests: tuple[Digest, ...] = Field(
         (), description="SHA-256 digests of changed files that may replace the locked ones."
     )
 
-    def options(self) -> dict[str, Any]:
-        """Return the options of the source, without those that were left empty."""
-        options = {"first_half_year": self.first_half_year, "last_half_year": self.last_half_year}
-        return {name: value for name, value in options.items() if value is not None}
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_options_outside(cls, values: Any) -> Any:
+        """Say where an option of a source belongs that stands beside the source."""
+        if isinstance(values, dict):
+            stray = [name for model in _OPTION_MODELS for name in model.model_fields if name in values]
+            if stray:
+                raise ValueError(f"{', '.join(stray)}: write the options of a source under options")
+        return values
 
 
 class TrainSettings(Settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import typer
 from storage.errors import RetrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import ValidationError
 
@@ -28,8 +29,6 @@ app = typer.Typer(
 
 # What a person typed where a setting has another name.
 _OPTIONS = {
-    "first_half_year": "--from",
-    "last_half_year": "--to",
     "accept_digests": "--accept-digest",
     "epochs": "--epochs",
     "steps_per_epoch": "--steps",
@@ -39,7 +38,6 @@ _OPTIONS = {
     "seed": "--seed",
     "margin": "--margin",
 }
-_HALF_YEAR_SOURCE = "station"
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 
@@ -64,9 +62,9 @@ class PromoteChoice(StrEnum):
 
 
 DataOption = Annotated[DataChoice, typer.Option(help="auto: mirror if named, else upstream, else the sample.")]
-SourceOption = Annotated[str | None, typer.Option(help="Jena: keras-2009-2016 or station.")]
-FirstOption = Annotated[str | None, typer.Option("--from", help="First half-year of source station, such as 2009a.")]
-LastOption = Annotated[str | None, typer.Option("--to", help="Last half-year of source station, such as 2014a.")]
+SourceOption = Annotated[str | None, typer.Option(help="Source of the data set, such as station; its first one if not given.")]
+FirstOption = Annotated[str | None, typer.Option("--from", help="First part of a source in parts, such as 2009a of station.")]
+LastOption = Annotated[str | None, typer.Option("--to", help="Last part of a source in parts, such as 2014a of station.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Upper bound on the epochs; the variant's own if not given.")]
 BatchSizeOption = Annotated[int | None, typer.Option(help="Examples a step; the variant's own if not given.")]
 LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate; the variant's own if not given.")]
@@ -75,7 +73,7 @@ StepsOption = Annotated[int | None, typer.Option(help="Steps an epoch; the varia
 
 @app.command()
 def run(
-    dataset: Annotated[str, typer.Argument(help="jena, imdb or all.")] = "all",
+    dataset: Annotated[str, typer.Argument(help="Name of a data set, or all.")] = "all",
     *,
     variants: Annotated[
         str | None, typer.Option(help="Networks to train, separated by commas, or all; each data set's own if not given.")
@@ -106,8 +104,7 @@ def run(
         data={
             "data": data.value,
             "source": source,
-            "first_half_year": first,
-            "last_half_year": last,
+            "options": {"--from": first, "--to": last},
             "accept_digests": tuple(accept_digest or ()),
         },
         training={
@@ -129,7 +126,7 @@ def run(
 
 @app.command()
 def reproduce(
-    dataset: Annotated[str, typer.Argument(help="jena, imdb or all.")] = "all",
+    dataset: Annotated[str, typer.Argument(help="Name of a data set, or all.")] = "all",
     *,
     data: DataOption = DataChoice.auto,
     source: SourceOption = None,
@@ -145,7 +142,7 @@ def reproduce(
     from flows.cli.run import reproduce_all
 
     command = shlex.join(["retrain", *sys.argv[1:]])
-    chosen = {"data": data.value, "source": source, "first_half_year": first, "last_half_year": last}
+    chosen = {"data": data.value, "source": source, "options": {"--from": first, "--to": last}}
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         training = {"epochs": epochs, "steps_per_epoch": steps, "patience_epochs": patience, "seed": seed}
@@ -178,12 +175,11 @@ def _plan(
     from tasks.ingestion.pipeline import chosen_origin, source_files
     from tasks.models import choose_variants, problem_named
 
+    data = data | {"options": _source_options(data["source"], typed=data["options"])}
     try:
         parsed = DataSettings(**data), TrainSettings(**training), PromotionSettings(**promotion)
     except ValidationError as error:
         raise SettingError(_first_fault(error)) from None
-    if parsed[0].options() and parsed[0].source != _HALF_YEAR_SOURCE:
-        raise SettingError(f"--from and --to are half-years of one source: add --source {_HALF_YEAR_SOURCE}, or leave them out")
     names = tuple(DATASETS) if dataset == "all" else (dataset_named(dataset).name,)
     is_of_another = any(parsed[0].source in dataset_named(name).sources for name in names)
     plan = []
@@ -193,7 +189,7 @@ def _plan(
         settings = parsed[0]
         if is_of_another and settings.source not in dataset_named(name).sources:
             # A source of one data set says nothing about the others.
-            settings = settings.model_copy(update={"source": None, "first_half_year": None, "last_half_year": None})
+            settings = settings.model_copy(update={"source": None, "options": None})
         try:
             source_files(dataset_named(name), settings)
         except SettingError as error:
@@ -203,23 +199,53 @@ def _plan(
     return plan
 
 
+def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> dict[str, str] | None:
+    """Return the options of a source by field, from what a person typed by flag.
+
+    Raises:
+        SettingError: The source has no such option.
+    """
+    from storage.errors import SettingError
+    from tasks.datasets import DATASETS
+
+    sources = {name: each for spec in DATASETS.values() for name, each in spec.sources.items()}
+    fields = sources[source].options.flags() if source in sources else {}
+    given = {flag: value for flag, value in typed.items() if value is not None}
+    stray = [flag for flag in given if flag not in fields]
+    if stray and (source is None or source in sources):
+        takers = " or ".join(name for name, each in sources.items() if set(stray) <= set(each.options.flags()))
+        raise SettingError(f"{' and '.join(stray)} belong to another source: add --source {takers}, or leave them out")
+    return {fields[flag]: value for flag, value in given.items() if flag in fields} or None
+
+
+def _flags() -> dict[str, str]:
+    """Return what a person typed by the name of the setting, those of every source too."""
+    from tasks.datasets import DATASETS
+
+    flags = dict(_OPTIONS)
+    for spec in DATASETS.values():
+        for source in spec.sources.values():
+            flags |= {field: flag for flag, field in source.options.flags().items()}
+    return flags
+
+
 def _in_options(message: str) -> str:
     """Put what a person typed in the place of the names of settings."""
-    for setting in ("first_half_year", "last_half_year"):
-        message = message.replace(setting, _OPTIONS[setting])
+    for setting, flag in _flags().items():
+        message = re.sub(rf"\b{setting}\b", flag, message)
     return message
 
 
 def _first_fault(error: ValidationError) -> str:
     """Word the first refused field like every other error."""
     fault = error.errors()[0]
-    field = str(fault["loc"][0])
-    return f"{_OPTIONS.get(field, field)} is {fault['input']!r}: {fault['msg']}; see `retrain run --help`"
+    field = str(fault["loc"][-1])
+    return f"{_flags().get(field, field)} is {fault['input']!r}: {fault['msg']}; see `retrain run --help`"
 
 
 @app.command()
 def models(
-    name: Annotated[str | None, typer.Argument(help="Registered model, such as jena; every one if not given.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Registered model; every one if not given.")] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -243,7 +269,7 @@ def models(
 
 @app.command()
 def show(
-    model: Annotated[str, typer.Argument(help="MODEL@VERSION, MODEL@ALIAS or MODEL, such as jena@champion.")],
+    model: Annotated[str, typer.Argument(help="MODEL@VERSION, MODEL@ALIAS or MODEL.")],
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -268,7 +294,7 @@ def show(
 
 @app.command()
 def promote(
-    model: Annotated[str, typer.Argument(help="MODEL@VERSION to make champion, such as jena@3.")], *, as_json: JsonOption = False
+    model: Annotated[str, typer.Argument(help="MODEL@VERSION to make champion.")], *, as_json: JsonOption = False
 ) -> None:
     """Make a version champion by hand, after a load check; also the way back to an older one."""
     from storage.layout import Store

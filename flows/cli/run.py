@@ -89,7 +89,7 @@ def reproduce_all(
             tutorial_rows=problem_named(dataset).tutorial_rows,
             results=results,
             seeds=tuple(parameters["training"].seed for parameters in plan),
-            pinned={file.name: file.sha256 for file in spec.sources[spec.default_source]({}) if file.sha256},
+            pinned={file.name: file.sha256 for file in spec.sources[spec.default_source].files({}) if file.sha256},
             usual_budget=usual_budget,
             command=command,
             date=time.strftime("%Y-%m-%d"),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
 
 Severity = Literal["critical", "warning", "info"]
 Split = Literal["train", "val", "test"]
@@ -36,6 +37,35 @@ class SourceFile:
     size_bytes: int | None = None
     magic: bytes = b""
     growing: bool = False
+
+
+class SourceOptions(BaseModel):
+    """What a person can set of one source; a source without options has this model itself.
+
+    The fields become part of the form in the UI. A field with `json_schema_extra={"flag": "--from"}` is set by that option of
+    the command.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def flags(cls) -> dict[str, str]:
+        """Return the names of the fields by the option of the command that sets them."""
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return {str(extra["flag"]): name for name, extra in extras.items() if isinstance(extra, dict) and "flag" in extra}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that a data set can be fetched from.
+
+    Attributes:
+        files: Its files, from plain values of its options. Raises `SettingError` for options that cannot be.
+        options: What a person can set of it.
+    """
+
+    files: Callable[[Mapping[str, Any]], tuple[SourceFile, ...]]
+    options: type[SourceOptions] = SourceOptions
 
 
 @dataclass(frozen=True)
@@ -115,8 +145,7 @@ class DatasetSpec:
         title: Name for people.
         licence: Licence and origin, one line.
         default_source: Source taken when a person names none.
-        sources: Source name to a function of the source options (a mapping of plain values) that returns its files.
-            It raises `SettingError` for options that cannot be.
+        sources: The sources by name.
         transform_version: Raised by hand whenever parse, repair, split or normalisation change what they return.
         schema: Arrow schema of the parsed table.
         parse: Files by name (local paths), and the source name, to the parsed table; raises `DataError`.
@@ -131,7 +160,7 @@ class DatasetSpec:
     title: str
     licence: str
     default_source: str
-    sources: Mapping[str, Callable[[Mapping[str, Any]], tuple[SourceFile, ...]]]
+    sources: Mapping[str, Source]
     transform_version: int
     schema: pa.Schema
     parse: Callable[[Mapping[str, Path], str], Parsed]

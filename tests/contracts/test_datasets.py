@@ -58,8 +58,10 @@ def test_the_form_offers_exactly_the_registered_data_sets() -> None:
 
 @every_dataset
 def test_every_source_names_its_files(spec: DatasetSpec) -> None:
-    for source, files_of in spec.sources.items():
-        files = files_of(OPTIONS.get(source, {}))
+    for name, source in spec.sources.items():
+        files = source.files(OPTIONS.get(name, {}))
+        assert set(OPTIONS.get(name, {})) == set(source.options.model_fields)
+        assert all(field.description for field in source.options.model_fields.values())
         assert files
         names = [file.name for file in files]
         assert len(set(names)) == len(names)
@@ -75,7 +77,7 @@ def test_every_source_names_its_files(spec: DatasetSpec) -> None:
 
 @every_dataset
 def test_its_sample_is_in_the_layout_of_a_source(spec: DatasetSpec, tmp_path: Path) -> None:
-    files = spec.sources[spec.sample_source](OPTIONS.get(spec.sample_source, {}))
+    files = spec.sources[spec.sample_source].files(OPTIONS.get(spec.sample_source, {}))
     paths = spec.simulate(tmp_path)
     assert {path.name for path in paths} == {file.name for file in files}
     for path in paths:

@@ -99,7 +99,7 @@ def test_the_data_sets_table_names_every_source_and_its_files() -> None:
     expected = {(spec.name, source, source == spec.default_source) for spec in DATASETS.values() for source in spec.sources}
     assert expected <= written
     for spec in DATASETS.values():
-        for file in spec.sources[spec.default_source]({}):
+        for file in spec.sources[spec.default_source].files({}):
             assert file.name in section("## Data sets")
             if file.size_bytes is not None:
                 assert f"{file.size_bytes:,} bytes" in section("## Data sets")

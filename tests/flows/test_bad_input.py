@@ -57,7 +57,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory, good: bytes) -> Path:
 def filled(tmp_path_factory: pytest.TempPathFactory, mirror: Path, warm: WarmCommand) -> Path:
     """A store that holds a published table of each data set."""
     home = tmp_path_factory.mktemp("filled") / "var"
-    station = {"source": "station", "first_half_year": "2009a", "last_half_year": "2009a"}
+    station = {"source": "station", "options": {"first_half_year": "2009a", "last_half_year": "2009a"}}
     assert warm.ingest("jena", home=home, mirror=mirror, data="mirror", **station)["published"]
     assert warm.ingest("imdb", home=home, data="sample")["published"]
     return home
@@ -402,7 +402,7 @@ def test_a_spoiled_table(
 def test_the_unspoiled_table_would_pass(good: bytes, tmp_path: Path, warm: WarmCommand) -> None:
     """Without this, the tests above could pass on a file that is refused for quite another reason."""
     mirror = make_mirror(tmp_path / "mirror", {STATION_FILE: csv_zip(csv_lines(good))})
-    station = {"source": "station", "first_half_year": "2009a", "last_half_year": "2009a"}
+    station = {"source": "station", "options": {"first_half_year": "2009a", "last_half_year": "2009a"}}
     assert warm.ingest("jena", home=tmp_path / "var", mirror=mirror, data="mirror", **station)["published"] is True
 
 

@@ -37,7 +37,7 @@ def manifest_of(table: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def jena(home: Path, warm: WarmCommand) -> dict[str, Any]:
     mirror = mirror_with("mpi_roof_2020a.zip", "mpi_roof_2020b.zip")
-    station = {"source": "station", "first_half_year": "2020a", "last_half_year": "2020b"}
+    station = {"source": "station", "options": {"first_half_year": "2020a", "last_half_year": "2020b"}}
     return warm.ingest("jena", home=home, mirror=mirror, data="mirror", **station)
 
 
@@ -95,6 +95,6 @@ def test_the_review_of_the_tutorial_comes_out_of_the_published_table(imdb: dict[
 
 def test_the_same_files_again_publish_nothing(jena: dict[str, Any], home: Path, warm: WarmCommand) -> None:
     mirror = mirror_with("mpi_roof_2020a.zip", "mpi_roof_2020b.zip")
-    station = {"source": "station", "first_half_year": "2020a", "last_half_year": "2020b"}
+    station = {"source": "station", "options": {"first_half_year": "2020a", "last_half_year": "2020b"}}
     again = warm.ingest("jena", home=home, mirror=mirror, data="mirror", **station)
     assert again == {**jena, "published": False}

@@ -170,9 +170,9 @@ def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_source_takes_no_options() -> None:
-    assert [file.name for file in SPEC.sources["keras"]({})] == ["imdb.npz", "imdb_word_index.json"]
+    assert [file.name for file in SPEC.sources["keras"].files({})] == ["imdb.npz", "imdb_word_index.json"]
     with pytest.raises(SettingError, match="unknown option 'years'"):
-        SPEC.sources["keras"]({"years": 2})
+        SPEC.sources["keras"].files({"years": 2})
 
 
 def table_of(train: list[list[int]], test: list[list[int]]) -> Parsed:
@@ -312,7 +312,7 @@ def test_the_real_suite_wants_the_real_number_of_reviews(sample: Parsed) -> None
 
 @pytest.fixture(scope="module")
 def real() -> Parsed:
-    names = [file.name for file in SPEC.sources["keras"]({})]
+    names = [file.name for file in SPEC.sources["keras"].files({})]
     for mirror in MIRRORS:
         if mirror != Path() and all((mirror / name).is_file() for name in names):
             return SPEC.parse({name: mirror / name for name in names}, "keras")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from storage.errors import DataError, RejectedError, RetrainError, SettingError
 from storage.io import sha256_of
@@ -19,6 +20,7 @@ from tasks.config import DataSettings
 from tasks.datasets import DATASETS
 from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
+from tasks.datasets.jena.spec import StationOptions
 from tasks.ingestion.pipeline import (
     chosen_origin,
     fetch_raw,
@@ -29,6 +31,7 @@ from tasks.ingestion.pipeline import (
     validate_parsed,
 )
 
+HALF_YEARS = StationOptions(first_half_year="2009a", last_half_year="2009a")
 SAMPLE = DataSettings(data="sample")
 ROWS = 10_000  # as few as the suite lets pass
 
@@ -129,7 +132,9 @@ def test_a_mirror_gives_its_own_digests(tmp_path: Path, store: Store) -> None:
     mirror.mkdir()
     name = "mpi_roof_2009a.zip"
     write_csv_zip(simulated_weather(50, seed=1, start="2009-01-01T00:10:00"), mirror / name)
-    settings = DataSettings(data="mirror", source="station", first_half_year="2009a", last_half_year="2009a")
+    settings = DataSettings(
+        data="mirror", source="station", options=StationOptions(first_half_year="2009a", last_half_year="2009a")
+    )
     (mirror / "SHA256SUMS").write_text(f"{sha256_of(mirror / name)}  {name}\n")
     raw = fetch_raw("jena", settings=settings, store=store, mirror=str(mirror))
     assert (raw.source, raw.origin, raw.simulated, [file.name for file in raw.files]) == ("station", "mirror", False, [name])
@@ -144,7 +149,16 @@ def test_a_mirror_gives_its_own_digests(tmp_path: Path, store: Store) -> None:
         ("wine", SAMPLE, "unknown data set 'wine' for retrain: choose imdb, jena"),
         ("jena", DataSettings(source="roof"), "unknown source 'roof' for jena: choose keras-2009-2016, station"),
         ("jena", DataSettings(source="station"), "first_half_year is None"),
-        ("imdb", DataSettings(first_half_year="2009a"), "unknown option 'first_half_year' for the imdb source keras"),
+        (
+            "imdb",
+            DataSettings(options=HALF_YEARS),
+            "last_half_year are none of source keras of imdb: leave them out",
+        ),
+        (
+            "jena",
+            DataSettings(options=HALF_YEARS),
+            "of jena: choose source station, or leave them out",
+        ),
     ],
 )
 def test_settings_that_mean_no_source_are_refused(dataset: str, settings: DataSettings, message: str, store: Store) -> None:
@@ -243,3 +257,22 @@ def test_the_report_of_a_table_is_kept_beside_it(samples: Any) -> None:
         manifest = verify_table(samples.store.table_folder(table.dataset, table.version))
         passed = sum(outcome["success"] for outcome in report["outcomes"])
         assert manifest["expectations"] == {"passed": passed, "failed": len(report["outcomes"]) - passed}
+
+
+def test_an_option_beside_its_source_is_told_where_it_belongs() -> None:
+    with pytest.raises(ValidationError, match="first_half_year: write the options of a source under options"):
+        DataSettings.model_validate({"source": "station", "first_half_year": "2009a"})
+
+
+def test_the_form_shows_the_options_of_every_source_with_help() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.retrain import retrain
+
+    schema = parameter_schema(retrain)
+    shown = schema.definitions["StationOptions"]["properties"]
+    assert {name: field["description"] for name, field in shown.items()} == {
+        "first_half_year": "First half-year, such as 2009a.",
+        "last_half_year": "Last half-year, such as 2014a.",
+    }
+    assert schema.properties["dataset"]["enum"] == list(DATASETS)

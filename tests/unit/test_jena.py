@@ -21,7 +21,7 @@ from tasks.datasets.spec import Parsed, SourceFile
 
 
 def test_keras_source_is_one_unpinned_zip_and_ignores_foreign_options() -> None:
-    (file,) = jena.SPEC.sources["keras-2009-2016"]({"first_half_year": "nonsense"})
+    (file,) = jena.SPEC.sources["keras-2009-2016"].files({"first_half_year": "nonsense"})
     assert file.name == "jena_climate_2009_2016.csv.zip"
     assert file.sha256 is None
     assert file.magic == b"PK"
@@ -32,7 +32,7 @@ def test_keras_source_is_one_unpinned_zip_and_ignores_foreign_options() -> None:
 
 
 def station(first: Any, last: Any, today: str = "2026-03-10") -> tuple[SourceFile, ...]:
-    return jena.SPEC.sources["station"]({"first_half_year": first, "last_half_year": last, "today": today})
+    return jena.SPEC.sources["station"].files({"first_half_year": first, "last_half_year": last, "today": today})
 
 
 def test_station_range_crosses_years_and_includes_both_ends() -> None:
@@ -51,7 +51,7 @@ def test_half_year_grows_until_two_weeks_after_its_end(today: str, growing: bool
 
 
 def test_the_clock_stands_in_when_no_day_is_given() -> None:
-    (file,) = jena.SPEC.sources["station"]({"first_half_year": "2004a", "last_half_year": "2004a"})
+    (file,) = jena.SPEC.sources["station"].files({"first_half_year": "2004a", "last_half_year": "2004a"})
     assert not file.growing
 
 

@@ -21,7 +21,7 @@ from storage.errors import DataError, SettingError, unknown
 from storage.pickles import load_npz_arrays
 from tasks.datasets.imdb.sample import simulate
 from tasks.datasets.imdb.text import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
-from tasks.datasets.spec import DatasetSpec, Expectation, Parsed, Repair, Severity, SourceFile, Split, SplitTables
+from tasks.datasets.spec import DatasetSpec, Expectation, Parsed, Repair, Severity, Source, SourceFile, Split, SplitTables
 
 SCHEMA = pa.schema(
     [
@@ -385,7 +385,7 @@ SPEC = DatasetSpec(
     title="IMDB reviews",
     licence="Large Movie Review Dataset (Maas et al., 2011), for research; encoded by Keras (Apache-2.0)",
     default_source="keras",
-    sources={"keras": _keras_files},
+    sources={"keras": Source(_keras_files)},
     transform_version=1,
     schema=SCHEMA,
     parse=parse,

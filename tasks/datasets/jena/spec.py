@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
 from storage.errors import DataError, SettingError, unknown
 from tasks.datasets.jena.parse import Readings, Seconds, read_file
 from tasks.datasets.jena.physics import COLUMNS, ROW_SECONDS, TIMESTAMP, expectations, validation_frame
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate
-from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, SourceFile, Split, SplitTables
+from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, Source, SourceFile, SourceOptions, Split, SplitTables
 
 __all__ = ["COLUMNS", "REFERENCE_ROWS", "ROW_SECONDS", "SPEC", "TRAIN_ROWS", "VAL_ROWS"]
 
@@ -41,6 +42,20 @@ _MAX_HOLE_ROWS = 36
 _REPEATED_LIMIT, _DISORDER_LIMIT, _SENTINEL_LIMIT = 0.005, 0.001, 0.005
 
 SCHEMA = pa.schema([(TIMESTAMP, pa.timestamp("s")), *((name, pa.float32()) for name in COLUMNS)])
+
+
+HALF_YEAR = r"^\d{4}[ab]$"
+
+
+class StationOptions(SourceOptions):
+    """Which of the station's half-year files are read; a is January to June, b is July to December."""
+
+    first_half_year: str = Field(
+        pattern=HALF_YEAR, description="First half-year, such as 2009a.", json_schema_extra={"flag": "--from"}
+    )
+    last_half_year: str = Field(
+        pattern=HALF_YEAR, description="Last half-year, such as 2014a.", json_schema_extra={"flag": "--to"}
+    )
 
 
 def keras_files(options: Mapping[str, Any]) -> tuple[SourceFile, ...]:
@@ -311,7 +326,7 @@ SPEC = DatasetSpec(
     title="Jena weather, ten-minute readings",
     licence="Max Planck Institute for Biogeochemistry, Jena, roof weather station; CC BY 4.0 as commonly stated",
     default_source=KERAS_SOURCE,
-    sources={KERAS_SOURCE: keras_files, STATION_SOURCE: station_files},
+    sources={KERAS_SOURCE: Source(keras_files), STATION_SOURCE: Source(station_files, StationOptions)},
     transform_version=1,
     schema=SCHEMA,
     parse=parse,
