@@ -91,7 +91,7 @@ def write_arrays(table: TableRef, *, store: Store, folder: Path) -> None:
 
 
 def _jena_arrays(splits: dict[str, pa.Table]) -> dict[str, np.ndarray[Any, Any]]:
-    from tasks.models.jena import WINDOWS
+    from tasks.models.networks.jena import WINDOWS
     from tasks.models.windows import window_rows
 
     table = np.concatenate([np.column_stack([splits[name][column].to_numpy() for column in WINDOWS.columns]) for name in SPLITS])

@@ -8,25 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import SPLITS
-from tasks.models.networks.jena import HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, VARIANTS
+from tasks.models.networks.jena import VARIANTS, WINDOWS
 from tasks.models.spec import Budget, TestView, Variant, View, Weather
-from tasks.models.window_task import WindowTask
 from tasks.models.windows import WindowLearner, example_windows, restore_learner, window_rows
 
 if TYPE_CHECKING:
     import keras
 
     from tasks.models.engine.accelerated import AcceleratedNetwork
-
-WINDOWS = WindowTask(
-    columns=COLUMNS,
-    target=COLUMNS[TEMPERATURE],
-    lookback_rows=LOOKBACK_ROWS,
-    step_rows=STEP_ROWS,
-    horizon_rows=HORIZON_ROWS,
-)
 
 
 def _learner(
@@ -53,11 +43,11 @@ _examples = example_windows
 
 
 def _background(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> Weather:
-    name = COLUMNS[TEMPERATURE]
+    name = WINDOWS.target
     temperature = np.concatenate([splits[split][name].to_numpy() for split in SPLITS])
     stamp = np.concatenate([splits[split]["timestamp"].to_numpy() for split in SPLITS])
     first_test_row = len(stamp) - splits["test"].num_rows
-    targets = window_rows(splits["test"]["segment"].to_numpy(), task=WINDOWS) + first_test_row + HORIZON_ROWS
+    targets = window_rows(splits["test"]["segment"].to_numpy(), task=WINDOWS) + first_test_row + WINDOWS.horizon_rows
     return Weather(
         stamp=stamp,
         temperature_degc=np.asarray(temperature * normalisation["std"][name] + normalisation["mean"][name], dtype=np.float32),
@@ -84,10 +74,10 @@ VIEW = View(
     is_better=_is_better,
     validation_metric="val_loss",
     task={
-        "target": COLUMNS[TEMPERATURE],
-        "lookback_rows": LOOKBACK_ROWS,
-        "step_rows": STEP_ROWS,
-        "horizon_rows": HORIZON_ROWS,
+        "target": WINDOWS.target,
+        "lookback_rows": WINDOWS.lookback_rows,
+        "step_rows": WINDOWS.step_rows,
+        "horizon_rows": WINDOWS.horizon_rows,
         "loss": "mae",
     },
 )

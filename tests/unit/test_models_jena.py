@@ -15,8 +15,8 @@ from learner_helpers import learner_with
 from storage.errors import DataError
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import SPLITS
-from tasks.models.jena import VIEW, WINDOWS
-from tasks.models.networks.jena import RIDGE_PENALTY
+from tasks.models.jena import VIEW
+from tasks.models.networks.jena import RIDGE_PENALTY, WINDOWS
 from tasks.models.windows import window_rows
 
 BASELINE = VIEW.variants["gru_baseline"]
