@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.bench import Bench, Data
 from benchmarks.measuring import Goal, Part, Spread, Table, ceiling_goal, interleaved, spread_of
 from benchmarks.workers import finish, finish_all, own_module
-from tasks.config import DEFAULT_VARIANTS
+from tasks.models import PROBLEMS
 
 IDLE_AIM_S = 12.0
 START_AIM_S = 0.7
@@ -115,7 +115,7 @@ def _whole(bench: Bench) -> tuple[list[Table], list[Goal], dict[str, Any]]:
         started, peaks = time.perf_counter(), []
         for dataset in DATASETS:
             table = data.tables[dataset]["uri"]
-            arguments = [(dataset, variant, epochs, steps) for variant in DEFAULT_VARIANTS]
+            arguments = [(dataset, variant, epochs, steps) for variant in PROBLEMS[dataset].default_variants]
             module = ("benchmarks.opponents.ours", table, str(data.arrays), "1", "whole")
             peaks += [done.peak_bytes for done in finish_all([own_module(*module, *more) for more in arguments])]
         return time.perf_counter() - started, max(peaks)
@@ -138,7 +138,7 @@ def _whole(bench: Bench) -> tuple[list[Table], list[Goal], dict[str, Any]]:
         (name, one.text(digits=1), f"{one.median / bare_s:.2f}x", f"{peaks_gb[name]:.2f}") for name, one in spreads.items()
     )
     notes = (
-        f"both data sets of the sample with {', '.join(DEFAULT_VARIANTS)}: at most {epochs} epochs of at most {steps} steps, "
+        f"both data sets of the sample with their default variants: at most {epochs} epochs of at most {steps} steps, "
         "every epoch is run",
         "bare: a process a variant, the two of a data set side by side, with imports, compiling, the validation split after each "
         "epoch and a checkpoint file; no Prefect, no data validation, no test scores, no registry, no simple references",

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.measuring import Part, Table, spread_of
 from benchmarks.workers import Worker, WorkerError, finish, own_module
-from tasks.models import VIEWS
+from tasks.models import PROBLEMS
 
 _LOOK = (
     "import json; from tasks.models.device import prepare_device; device = prepare_device(1, require_gpu=False); "
@@ -49,8 +49,8 @@ def _backend(bench: Bench, *, backend: str, python: str, found: dict[str, Any]) 
     notes = [f"{found['count']} device(s) of kind {found['kind']}"]
     if found["kind"] != "gpu":
         notes.append("no GPU here: a quick run on the processor, to see that the case works")
-    for dataset, view in VIEWS.items():
-        for variant in view.variants.values():
+    for dataset, problem in PROBLEMS.items():
+        for variant in problem.variants.values():
             if getattr(variant, "is_reference", False):
                 continue
             bench.say(f"gpu: {backend}, {dataset} {variant.name}")

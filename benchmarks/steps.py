@@ -16,7 +16,7 @@ from benchmarks.bench import Bench
 from benchmarks.measuring import Goal, Part, Spread, Table, interleaved, ratio_goal, spread_of
 from benchmarks.settings import OWN_THREADS
 from benchmarks.workers import OPPONENTS, Worker, WorkerError, own_module
-from tasks.models import view_named
+from tasks.models import problem_named
 from tasks.models.signature import network_signature
 
 BATCH_SIZE = 128
@@ -73,7 +73,7 @@ def measure(bench: Bench) -> Part:
     tables: list[Table] = []
     values: dict[str, Any] = {}
     for dataset, variant, aim in CASES:
-        if variant not in view_named(dataset).variants:
+        if variant not in problem_named(dataset).variants:
             tables.append(Table(f"{dataset} {variant}", (), (), ("skipped: there is no such variant",)))
             goals.append(ratio_goal(f"{dataset} {variant} epoch", against="tutorial's way", ratio=None, at_least=aim))
             continue
@@ -108,7 +108,7 @@ def _commands(bench: Bench, *, dataset: str, variant: str) -> tuple[dict[str, li
     table = data.tables[dataset]["uri"]
     arguments = ("turns", dataset, variant)
     commands = {OURS: own_module("benchmarks.opponents.ours", table, str(data.arrays), str(OWN_THREADS), *arguments)}
-    if network_signature(view_named(dataset).variants[variant]).can_shard:
+    if network_signature(problem_named(dataset).variants[variant]).can_shard:
         commands[OURS_ON_ONE_CORE] = own_module("benchmarks.opponents.ours", table, str(data.arrays), "1", *arguments)
     else:
         notes.append("its batch is not split, so our own threads are one")

@@ -12,8 +12,9 @@ from flows.runtime.process_pool import TrainingPool
 from flows.states import outcome, refuse_endless_crashes, run_name, told_plainly
 from flows.train import train_somewhere
 from storage.references import ModelRef, TableRef
-from tasks.config import DEFAULT_VARIANTS, DatasetName, DataSettings, PromotionSettings, TrainSettings
-from tasks.models import variant_named, with_references
+from tasks.config import DatasetName, DataSettings, PromotionSettings, TrainSettings
+from tasks.datasets import DATASETS
+from tasks.models import choose_variants, variant_named, with_references
 from tasks.reporting import steps as reporting_steps
 from tasks.training import steps as training_steps
 
@@ -28,7 +29,7 @@ SIDE_BY_SIDE = min(4, CORES)
 @told_plainly
 def retrain(
     dataset: DatasetName,
-    variants: tuple[str, ...] = DEFAULT_VARIANTS,
+    variants: tuple[str, ...] = (),
     data: DataSettings = DataSettings(),  # noqa: B008  (frozen)
     training: TrainSettings = TrainSettings(),  # noqa: B008
     promotion: PromotionSettings = PromotionSettings(),  # noqa: B008
@@ -37,14 +38,14 @@ def retrain(
 
     Args:
         dataset: Data set to retrain on.
-        variants: Networks to train, such as gru_baseline and gru_dropout. The simple references come by themselves.
+        variants: Networks to train, such as gru_baseline. None: the default variants of the data set. The simple references
+            come by themselves.
         data: Source of the data, and where it is fetched.
         training: How and where the variants are trained.
         promotion: Rule by which a new champion is made.
     """
     refuse_endless_crashes()
-    for variant in variants:
-        variant_named(variant, dataset=dataset)
+    variants = choose_variants(variants, dataset=dataset)
     table = ingest(dataset, data)
     models = train_side_by_side(table, variants=with_references(variants, dataset=dataset), settings=training)
     decision = promote(table, models, promotion)
@@ -82,7 +83,7 @@ def main() -> None:
         if sys.argv[1:]:
             raise SettingError("python -m flows.retrain takes no arguments: see `retrain run --help` for what can be set")
         with prefect_server(Store.from_environment()):
-            for dataset in ("jena", "imdb"):
+            for dataset in DATASETS:
                 retrain(dataset)
     except RetrainError as error:
         sys.stderr.write(f"retrain: {error}\n")

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.datasets import DATASETS
 
 MIRROR_VARIABLE = "RETRAIN_MIRROR"
 REQUIRE_GPU_VARIABLE = "RETRAIN_REQUIRE_GPU"
 
-DatasetName = Literal["jena", "imdb"]
+if TYPE_CHECKING:
+    DatasetName = str
+else:  # the form in the UI offers the names of the registry
+    DatasetName = Literal[tuple(DATASETS)]
 DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
 Place = Literal["here", "pool"]
 PromoteMode = Literal["auto", "manual", "never"]
 HalfYear = Annotated[str, Field(pattern=r"^\d{4}[ab]$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-DEFAULT_VARIANTS = ("gru_baseline", "gru_dropout")
 
 
 class Settings(BaseModel):

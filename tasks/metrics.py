@@ -1,19 +1,16 @@
-"""Scores of one set of predictions, beside the naive reference that each data set names."""
+"""Scores of one set of predictions, beside the naive baseline that each data set names."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from storage.errors import RetrainError
 
-Kind = Literal["forecast", "classification"]
 FloatVector = NDArray[np.float64]
 
 # float32 probabilities saturate at exactly 0 and 1, where the logarithm has no value.
@@ -34,8 +31,8 @@ class MetricSpec:
         label: Name for people, without the unit.
         unit: Unit, empty for shares.
         decimals: Digits after the point that mean something.
-        naive_key: Key of the naive reference's value among the same scores, empty where there is none.
-        naive_label: What the naive reference answers.
+        naive_key: Key of the naive baseline's value among the same scores, empty where there is none.
+        naive_label: What the naive baseline answers.
     """
 
     key: str
@@ -59,39 +56,6 @@ class MetricSpec:
     def better(self, value: float, *, than: float) -> bool:
         """Return whether a value is strictly better than another."""
         return value < than if self.lower_is_better else value > than
-
-
-# The metric on the test split by which people read a model, promotion words its reasons and reports sort.
-PRIMARY_METRIC: Mapping[Kind, MetricSpec] = MappingProxyType(
-    {
-        "forecast": MetricSpec(
-            key="mae_degc",
-            label="MAE",
-            unit="°C",
-            lower_is_better=True,
-            decimals=2,
-            naive_key="naive_mae_degc",
-            naive_label="temperature 24 h before the target",
-        ),
-        "classification": MetricSpec(
-            key="accuracy",
-            label="accuracy",
-            unit="",
-            lower_is_better=False,
-            decimals=3,
-            naive_key="majority_accuracy",
-            naive_label="the more frequent label",
-        ),
-    }
-)
-
-# The metric on the validation split by which a candidate is chosen, and in which the tutorial states its figures.
-VALIDATION_METRIC: Mapping[Kind, MetricSpec] = MappingProxyType(
-    {
-        "forecast": MetricSpec(key="mae_normalised", label="normalised MAE", unit="", lower_is_better=True, decimals=4),
-        "classification": MetricSpec(key="accuracy", label="accuracy", unit="", lower_is_better=False, decimals=4),
-    }
-)
 
 
 def finite_vectors(**named: ArrayLike) -> list[FloatVector]:
@@ -123,33 +87,38 @@ def finite_vectors(**named: ArrayLike) -> list[FloatVector]:
 
 
 def forecast_scores(
-    prediction_degc: ArrayLike, *, truth_degc: ArrayLike, naive_degc: ArrayLike, std_degc: float
+    prediction: ArrayLike, *, truth: ArrayLike, naive: ArrayLike, std: float, unit_suffix: str
 ) -> dict[str, float]:
-    """Score a temperature forecast in °C and in units of the train rows' standard deviation.
+    """Score a forecast in the unit of its quantity and in units of the train rows' standard deviation.
 
-    All arrays have shape (rows,). `bias_degc` is the mean of prediction minus truth; `skill` is 1 - MAE / naive MAE.
+    All arrays have shape (rows,). The bias is the mean of prediction minus truth; `skill` is 1 - MAE / naive MAE.
+
+    Args:
+        prediction: The forecast.
+        truth: What came.
+        naive: What the naive baseline said.
+        std: Standard deviation of the train rows, in the unit.
+        unit_suffix: The unit as it ends a key, such as `degc` in `mae_degc`.
 
     Raises:
-        ScoreError: Shapes differ, a value is not finite, `std_degc` is not positive, or the naive reference has no error.
+        ScoreError: Shapes differ, a value is not finite, `std` is not positive, or the naive baseline has no error.
     """
-    prediction, truth, naive = finite_vectors(prediction_degc=prediction_degc, truth_degc=truth_degc, naive_degc=naive_degc)
-    if not (math.isfinite(std_degc) and std_degc > 0):
-        raise ScoreError(f"std_degc is {std_degc}, expected a positive number of °C: take it from the table's normalisation")
-    error = prediction - truth
+    said, came, before = finite_vectors(prediction=prediction, truth=truth, naive=naive)
+    if not (math.isfinite(std) and std > 0):
+        raise ScoreError(f"std is {std}, expected a positive number: take it from the table's normalisation")
+    error = said - came
     mae = float(np.mean(np.abs(error)))
     rmse = float(np.sqrt(np.mean(error**2)))
-    naive_mae = float(np.mean(np.abs(naive - truth)))
+    naive_mae = float(np.mean(np.abs(before - came)))
     if naive_mae == 0:
-        raise ScoreError(
-            "naive_degc equals truth_degc in every row, expected some error: skill is undefined, check the test split"
-        )
+        raise ScoreError("naive equals truth in every row, expected some error: skill is undefined, check the test split")
     return {
-        "mae_degc": mae,
-        "rmse_degc": rmse,
-        "bias_degc": float(np.mean(error)),
-        "mae_normalised": mae / std_degc,
-        "rmse_normalised": rmse / std_degc,
-        "naive_mae_degc": naive_mae,
+        f"mae_{unit_suffix}": mae,
+        f"rmse_{unit_suffix}": rmse,
+        f"bias_{unit_suffix}": float(np.mean(error)),
+        "mae_normalised": mae / std,
+        "rmse_normalised": rmse / std,
+        f"naive_mae_{unit_suffix}": naive_mae,
         "skill": 1 - mae / naive_mae,
         "rows": float(error.size),
     }
@@ -240,27 +209,33 @@ def _probabilities(probability: ArrayLike, label: ArrayLike) -> tuple[FloatVecto
 
 def _auc(probability: FloatVector, *, label: FloatVector) -> float:
     """Return the share of (positive, negative) pairs in the right order, ties counted half."""
+    from sklearn.metrics import roc_auc_score
+
     positives = int(np.sum(label))
     negatives = label.size - positives
     if positives == 0 or negatives == 0:
         raise ScoreError(
             f"label holds {positives} ones and {negatives} zeros, expected both: AUC is undefined, check the test split"
         )
-    _, group, size = np.unique(probability, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(size) - (size - 1) / 2
-    rank_sum = float(np.sum(mean_rank[group][label == 1]))
-    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+    return float(roc_auc_score(label, probability))
 
 
-def row_losses(kind: Kind, *, prediction: ArrayLike, truth: ArrayLike) -> FloatVector:
-    """Return the loss of every row, for paired tests: |error| in °C, or 1 for a wrong label and 0 for a right one.
+def absolute_errors(prediction: ArrayLike, *, truth: ArrayLike) -> FloatVector:
+    """Return |prediction - truth| of every row.
 
     Raises:
         ScoreError: As for the scores.
     """
-    if kind == "forecast":
-        forecast, observed = finite_vectors(prediction=prediction, truth=truth)
-        return np.abs(forecast - observed)
-    p, y = _probabilities(prediction, truth)
+    said, came = finite_vectors(prediction=prediction, truth=truth)
+    return np.abs(said - came)
+
+
+def wrong_labels(probability: ArrayLike, *, truth: ArrayLike) -> FloatVector:
+    """Return 1 for every row whose label is wrong, and 0 for the others.
+
+    Raises:
+        ScoreError: As for the scores.
+    """
+    p, y = _probabilities(probability, truth)
     losses: NDArray[Any] = (p > 0.5) != (y == 1)
     return losses.astype(np.float64)

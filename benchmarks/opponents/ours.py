@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.opponents.turns import answer_requests
 from storage.tables import read_manifest, read_table
-from tasks.models import build_learner, variant_named, view_named
+from tasks.models import build_learner, problem_named, variant_named
 from tasks.models.device import prepare_device
 from tasks.models.spec import Budget
 from tasks.models.training_loop import fit
@@ -49,7 +49,7 @@ class Ours:
     def __init__(self, table: Path, *, dataset: str, variant: str, threads: int) -> None:
         started = time.perf_counter()
         self.device = prepare_device(threads, require_gpu=False)
-        self.view, chosen = view_named(dataset), variant_named(variant, dataset=dataset)
+        self.problem, chosen = problem_named(dataset), variant_named(variant, dataset=dataset)
         manifest = read_manifest(table)
         splits = {name.removesuffix(".parquet"): read_table(table / name) for name in manifest["files"]}
         self.learner = build_learner(
@@ -130,7 +130,7 @@ class Ours:
                 self.learner,
                 budget=budget,
                 seed=0,
-                is_better=self.view.is_better,
+                is_better=self.problem.is_better,
                 save_checkpoint=lambda data: checkpoint.write_bytes(data) and None,
             )
             fit_s = time.perf_counter() - started

@@ -77,7 +77,9 @@ StepsOption = Annotated[int | None, typer.Option(help="Steps an epoch; the varia
 def run(
     dataset: Annotated[str, typer.Argument(help="jena, imdb or all.")] = "all",
     *,
-    variants: Annotated[str, typer.Option(help="Networks to train, separated by commas, or all.")] = "gru_baseline,gru_dropout",
+    variants: Annotated[
+        str | None, typer.Option(help="Networks to train, separated by commas, or all; each data set's own if not given.")
+    ] = None,
     data: DataOption = DataChoice.auto,
     source: SourceOption = None,
     first: FirstOption = None,
@@ -165,7 +167,7 @@ def _told_when_stopped() -> Iterator[None]:
 
 
 def _plan(
-    dataset: str, *, variants: str, data: dict[str, Any], training: dict[str, Any], promotion: dict[str, Any]
+    dataset: str, *, variants: str | None, data: dict[str, Any], training: dict[str, Any], promotion: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the parameters of one flow run a data set, all of them checked before anything is started."""
     from pydantic import ValidationError
@@ -174,7 +176,7 @@ def _plan(
     from tasks.config import DataSettings, PromotionSettings, TrainSettings, mirror_address
     from tasks.datasets import DATASETS, dataset_named
     from tasks.ingestion.pipeline import chosen_origin, source_files
-    from tasks.models import variant_named, view_named
+    from tasks.models import choose_variants, problem_named
 
     try:
         parsed = DataSettings(**data), TrainSettings(**training), PromotionSettings(**promotion)
@@ -183,13 +185,13 @@ def _plan(
     if parsed[0].options() and parsed[0].source != _HALF_YEAR_SOURCE:
         raise SettingError(f"--from and --to are half-years of one source: add --source {_HALF_YEAR_SOURCE}, or leave them out")
     names = tuple(DATASETS) if dataset == "all" else (dataset_named(dataset).name,)
+    is_of_another = any(parsed[0].source in dataset_named(name).sources for name in names)
     plan = []
     for name in names:
-        chosen = tuple(view_named(name).variants) if variants == "all" else tuple(dict.fromkeys(variants.split(",")))
-        for variant in chosen:
-            variant_named(variant, dataset=name)
+        asked = tuple(problem_named(name).variants) if variants == "all" else tuple(variants.split(",")) if variants else ()
+        chosen = choose_variants(asked, dataset=name)
         settings = parsed[0]
-        if dataset == "all" and name != "jena" and settings.source not in dataset_named(name).sources:
+        if is_of_another and settings.source not in dataset_named(name).sources:
             # A source of one data set says nothing about the others.
             settings = settings.model_copy(update={"source": None, "first_half_year": None, "last_half_year": None})
         try:

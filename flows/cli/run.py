@@ -76,7 +76,7 @@ def reproduce_all(
 ) -> Iterator[str]:
     """Run every plan of every data set, one a seed, renew the sections of a document, and yield a line on each."""
     from tasks.datasets import dataset_named
-    from tasks.models import view_named
+    from tasks.models import problem_named
     from tasks.reporting.tutorial import Reproduction, differences, section, with_section
 
     done = iter(run_all([parameters for plan in runs.values() for parameters in plan], command=command, quiet=False))
@@ -85,7 +85,8 @@ def reproduce_all(
         results = [next(done) for _ in plan]
         made = Reproduction(
             dataset=dataset,
-            kind=view_named(dataset).kind,
+            scoring=problem_named(dataset).scoring,
+            tutorial_rows=problem_named(dataset).tutorial_rows,
             results=results,
             seeds=tuple(parameters["training"].seed for parameters in plan),
             pinned={file.name: file.sha256 for file in spec.sources[spec.default_source]({}) if file.sha256},

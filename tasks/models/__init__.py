@@ -1,4 +1,4 @@
-"""The networks: one file a data set's view of its tables and its variants, and this registry. No Prefect."""
+"""The networks: one file a data set's problem of its tables and its variants, and this registry. No Prefect."""
 
 from __future__ import annotations
 
@@ -9,28 +9,40 @@ import pyarrow as pa
 
 from storage.errors import unknown
 from tasks.models import imdb, jena
-from tasks.models.spec import Learner, Variant, View
+from tasks.models.spec import Learner, Problem, Variant
 
 if TYPE_CHECKING:
     from tasks.models.device import Device
 
-VIEWS: dict[str, View] = {view.dataset: view for view in (jena.VIEW, imdb.VIEW)}
+PROBLEMS: dict[str, Problem] = {problem.dataset: problem for problem in (jena.PROBLEM, imdb.PROBLEM)}
 
 
-def view_named(dataset: str) -> View:
-    """Return the view of a data set.
+def problem_named(dataset: str) -> Problem:
+    """Return the problem of a data set.
 
     Raises:
         SettingError: There is no such data set.
     """
-    if dataset not in VIEWS:
-        raise unknown("data set", dataset, where="training", choices=VIEWS)
-    return VIEWS[dataset]
+    if dataset not in PROBLEMS:
+        raise unknown("data set", dataset, where="training", choices=PROBLEMS)
+    return PROBLEMS[dataset]
+
+
+def choose_variants(names: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
+    """Return the named variants, each once, or the default variants of the data set where none is named.
+
+    Raises:
+        SettingError: There is no such data set or variant.
+    """
+    chosen = tuple(dict.fromkeys(names)) or problem_named(dataset).default_variants
+    for name in chosen:
+        variant_named(name, dataset=dataset)
+    return chosen
 
 
 def with_references(variants: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
     """Return the variants and the simple references of a data set, each once, the networks first: they take longest."""
-    references = view_named(dataset).references
+    references = problem_named(dataset).references
     return (*(name for name in variants if name not in references), *references)
 
 
@@ -40,7 +52,7 @@ def variant_named(name: str, *, dataset: str) -> Variant:
     Raises:
         SettingError: There is no such data set or variant.
     """
-    variants = view_named(dataset).variants
+    variants = problem_named(dataset).variants
     if name not in variants:
         raise unknown("variant", name, where=dataset, choices=variants)
     return variants[name]
@@ -66,4 +78,4 @@ def build_learner(
 
     with mirrored_scope(device):
         accelerated = accelerate_for_training(variant, device=device, seed=seed)
-        return view_named(dataset).learner(splits, normalisation, variant, accelerated)
+        return problem_named(dataset).learner(splits, normalisation, variant, accelerated)

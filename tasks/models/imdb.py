@@ -16,7 +16,8 @@ from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_s
 from tasks.models.engine.shared_prefix import padded_model, padding_mode, shared_prefix_model, skips_padding_steps
 from tasks.models.engine.train_step import predict
 from tasks.models.networks.imdb import VARIANTS
-from tasks.models.spec import Batch, Budget, Floats, Ids, Reviews, TestView, Variant, View, restored
+from tasks.models.spec import Batch, Budget, Floats, Ids, Problem, ReviewsPlot, ScoredSplit, Variant, restored
+from tasks.scoring import ClassificationScoring
 
 if TYPE_CHECKING:
     import keras
@@ -228,11 +229,11 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
     return ImdbLearner(translated, words=tuple(theirs), accelerated=accelerated, variant=variant)
 
 
-def _test_view(learner: ImdbLearner) -> TestView:
+def _test_view(learner: ImdbLearner) -> ScoredSplit:
     """Return probabilities; the naive reference says the training split's more frequent label of every review."""
     label = learner.labels["test"]
     majority = np.float32(learner.labels["train"].mean() > 0.5)
-    return TestView(prediction=learner.predict("test"), truth=label, naive=np.full_like(label, majority), scale=1.0)
+    return ScoredSplit(prediction=learner.predict("test"), truth=label, naive=np.full_like(label, majority), scale=1.0)
 
 
 def _examples(learner: ImdbLearner, count: int) -> tuple[npt.NDArray[Any], Floats]:
@@ -243,7 +244,7 @@ def _examples(learner: ImdbLearner, count: int) -> tuple[npt.NDArray[Any], Float
     return np.array(texts)[:, None], learner.predict("test")[:count]
 
 
-def _background(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> Reviews:
+def _plot_data(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> ReviewsPlot:
     del normalisation
     spelt = dict(enumerate(_words(splits), start=RANK_OFFSET + 1)) | {UNKNOWN: "…"}
     test = splits["test"]["tokens"]
@@ -252,25 +253,27 @@ def _background(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]
         return " ".join(spelt[token] for token in test[place].as_py() if token in spelt)
 
     lengths = pc.list_value_length(splits["train"]["tokens"]).to_numpy()
-    return Reviews(lengths=lengths.astype(np.int64), read_tokens=REVIEW_TOKENS, text=text)
+    return ReviewsPlot(lengths=lengths.astype(np.int64), read_tokens=REVIEW_TOKENS, text=text)
 
 
 def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
     return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
 
 
-VIEW = View(
+PROBLEM = Problem(
     dataset="imdb",
-    kind="classification",
+    scoring=ClassificationScoring(),
     naive="majority",
     variants={variant.name: variant for variant in VARIANTS},
     learner=_learner,
     restore=_restore,
-    test_view=_test_view,
+    scored_split=_test_view,
     examples=_examples,
-    background=_background,
+    plot_data=_plot_data,
     sample_budget=Budget(epochs=5, steps_per_epoch=None, patience_epochs=5),
     is_better=_is_better,
     validation_metric="val_accuracy",
     task={"target": "label", "review_tokens": REVIEW_TOKENS, "loss": "binary_crossentropy"},
+    default_variants=("gru_baseline", "gru_dropout"),
+    tutorial_rows=50_000,
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.models.optimizers import rmsprop
+from tasks.scoring import Scoring
 
 if TYPE_CHECKING:
     import keras
@@ -123,7 +124,7 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
-class TestView:
+class ScoredSplit:
     """The test split as the evaluation sees it, in the unit that people read.
 
     Attributes:
@@ -140,24 +141,48 @@ class TestView:
 
 
 @dataclass(frozen=True)
-class Weather:
+class SeriesPlot:
     """What the pictures of a forecast need beside its predictions.
 
     Attributes:
         stamp: datetime64 of every row of all splits, in order.
-        temperature_degc: The reading at each stamp.
+        value: The quantity at each stamp, in its unit.
         first_test_row: Where the test split begins.
         target_stamp: datetime64 of the target of every test example.
+        quantity: Name of the quantity, such as temperature.
+        unit: Its unit, such as °C.
+        row_seconds: Spacing of the rows.
+        horizon_rows: Rows from the end of a window to its target.
     """
 
     stamp: npt.NDArray[np.datetime64]
-    temperature_degc: Floats
+    value: Floats
     first_test_row: int
     target_stamp: npt.NDArray[np.datetime64]
+    quantity: str
+    unit: str
+    row_seconds: int
+    horizon_rows: int
+
+    @property
+    def axis_label(self) -> str:
+        """The quantity with its unit in parentheses."""
+        return f"{self.quantity} ({self.unit})"
+
+    @property
+    def rows_a_day(self) -> int:
+        """Rows of a day, at least one."""
+        return max(1, 86_400 // self.row_seconds)
+
+    @property
+    def horizon(self) -> str:
+        """How far ahead the forecast is: in hours where it is a whole number of them, else in minutes."""
+        seconds = self.horizon_rows * self.row_seconds
+        return f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds // 60} min"
 
 
 @dataclass(frozen=True)
-class Reviews:
+class ReviewsPlot:
     """What the pictures of a review classifier need beside its predictions.
 
     Attributes:
@@ -172,38 +197,42 @@ class Reviews:
 
 
 @dataclass(frozen=True)
-class View:
+class Problem:
     """A data set as its networks see it: the variants, and how tables become a learner.
 
     Attributes:
         dataset: Name of the data set.
-        kind: Which scores and which paired test are its own.
+        scoring: The scores and the paired test that are its own.
         naive: Name of the naive reference.
         variants: Every variant by name; one more entry is one more variant.
         learner: Tables by split (and extras), normalisation, variant and its accelerated network to a learner.
         restore: The same tables and an exported model to a learner that predicts with it, whatever it was trained on.
-        test_view: A learner's test predictions in their own unit, beside truth and naive reference.
+        scored_split: A learner's test predictions in their own unit, beside truth and naive reference.
         examples: Raw inputs of the exported model with the predictions that the learner gives for them.
         sample_budget: Epochs and steps that suffice on the sample.
-        background: The same tables and normalisation to what the pictures of a report show beside predictions.
+        plot_data: The same tables and normalisation to what the pictures of a report show beside predictions.
         is_better: Whether the first validation figures beat the second.
         validation_metric: The validation figure that people read, comparable with the tutorial's.
         task: JSON-ready values that say what is predicted from what; a change of them trains anew.
+        default_variants: The networks that a run trains when a person names none.
+        tutorial_rows: Rows of the tutorial's own files; None where it has no such data set.
     """
 
     dataset: str
-    kind: Literal["forecast", "classification"]
+    scoring: Scoring
     naive: str
     variants: Mapping[str, Variant]
     learner: Callable[[Mapping[str, pa.Table], Mapping[str, Any], Variant, AcceleratedNetwork], Learner]
     restore: Callable[[Mapping[str, pa.Table], Mapping[str, Any], keras.Model], Learner]
-    test_view: Callable[[Any], TestView]
+    scored_split: Callable[[Any], ScoredSplit]
     examples: Callable[[Any, int], tuple[npt.NDArray[Any], Floats]]
-    background: Callable[[Mapping[str, pa.Table], Mapping[str, Any]], Weather | Reviews]
+    plot_data: Callable[[Mapping[str, pa.Table], Mapping[str, Any]], SeriesPlot | ReviewsPlot]
     sample_budget: Budget
     is_better: Callable[[Mapping[str, float], Mapping[str, float]], bool]
     validation_metric: str
-    task: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any]
+    default_variants: tuple[str, ...]
+    tutorial_rows: int | None = None
 
     @property
     def references(self) -> tuple[str, ...]:

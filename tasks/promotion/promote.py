@@ -17,11 +17,10 @@ from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks.config import PromotionSettings
-from tasks.metrics import VALIDATION_METRIC, row_losses
-from tasks.models import view_named
+from tasks.models import problem_named
 from tasks.models.load_check import check_in_fresh_process
 from tasks.promotion.rule import Check, Decision, choose_candidate, decide
-from tasks.promotion.statistics import PairedTest, paired_test
+from tasks.statistics import PairedTest
 from tasks.training.identity import model_name
 from tasks.training.scoring import evaluate_version, read_predictions
 
@@ -40,8 +39,8 @@ class Contender:
 
 def validation_scores(version: ModelVersion, *, dataset: str) -> dict[str, float]:
     """Return the validation figure of a version under the key of the test score that it compares with."""
-    view = view_named(dataset)
-    return {VALIDATION_METRIC[view.kind].key: version.metrics[view.validation_metric]}
+    problem = problem_named(dataset)
+    return {problem.scoring.validation.key: version.metrics[problem.validation_metric]}
 
 
 def decide_candidate(
@@ -52,9 +51,9 @@ def decide_candidate(
     The decision is logged before an alias moves and marked as applied after, so that a run that dies in between is
     finished by the next one, and a champion that a person put back is not overthrown by the same candidate again.
     """
-    name, view = model_name(table), view_named(table.dataset)
+    name, problem = model_name(table), problem_named(table.dataset)
     versions = {version.version: version for version in registry.versions(name)}
-    allowed = [model for model in models if settings.allow_references or model.variant not in view.references]
+    allowed = [model for model in models if settings.allow_references or model.variant not in problem.references]
     if models and not allowed:
         return _references_alone(models, name=name, versions=versions)
     contenders = [
@@ -66,7 +65,7 @@ def decide_candidate(
         )
         for model in allowed
     ]
-    chosen = choose_candidate(contenders, kind=view.kind)
+    chosen = choose_candidate(contenders, metric=problem.scoring.validation)
     if chosen is None:
         raise RegistryError(f"no version of {name} was trained on table {table.version}: train a variant first")
     candidate = versions[chosen.version]
@@ -194,21 +193,21 @@ def _put_to_test(
     registry: Registry,
     store: Store,
 ) -> Decision:
-    kind = view_named(table.dataset).kind
+    scoring = problem_named(table.dataset).scoring
     evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
     seen = read_predictions(evaluation, table=table, store=store)
     truth = seen["truth"].to_numpy()
-    loss = row_losses(kind, prediction=seen["prediction"].to_numpy(), truth=truth)
-    naive_loss = row_losses(kind, prediction=seen["naive"].to_numpy(), truth=truth)
-    naive_test = paired_test(kind, reference_loss=naive_loss, candidate_loss=loss, seed=0)
+    loss = scoring.row_losses(seen["prediction"].to_numpy(), truth=truth)
+    naive_loss = scoring.row_losses(seen["naive"].to_numpy(), truth=truth)
+    naive_test = scoring.paired_test(reference_loss=naive_loss, candidate_loss=loss, seed=0)
     champion_test: PairedTest | None = None
     if champion:
         rescored = evaluate_version(champion, table=table, registry=registry, store=store)
         theirs = read_predictions(rescored, table=table, store=store)["prediction"].to_numpy()
-        champion_loss = row_losses(kind, prediction=theirs, truth=truth)
-        champion_test = paired_test(kind, reference_loss=champion_loss, candidate_loss=loss, seed=0)
+        champion_loss = scoring.row_losses(theirs, truth=truth)
+        champion_test = scoring.paired_test(reference_loss=champion_loss, candidate_loss=loss, seed=0)
     return decide(
-        kind,
+        scoring.primary,
         model_name=candidate.name,
         candidate_version=candidate.version,
         candidate_scores=evaluation.scores,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from storage.errors import SettingError, unknown
-from tasks.metrics import PRIMARY_METRIC, VALIDATION_METRIC, Kind, MetricSpec, ScoreError
-from tasks.promotion.statistics import PairedTest, p_text
+from tasks.metrics import MetricSpec, ScoreError
+from tasks.statistics import PairedTest, p_text
 
 Outcome = Literal["promoted", "kept", "manual", "rejected"]
 
@@ -69,7 +69,7 @@ class Validated(Protocol):
 Result = TypeVar("Result", bound=Validated)
 
 
-def choose_candidate(results: Sequence[Result], *, kind: Kind) -> Result | None:
+def choose_candidate(results: Sequence[Result], *, metric: MetricSpec) -> Result | None:
     """Return the newly trained and registered result that is best on the validation split, the first of equals.
 
     The test split has no say: choosing by it would make its score too good. None when nothing was newly trained.
@@ -77,7 +77,7 @@ def choose_candidate(results: Sequence[Result], *, kind: Kind) -> Result | None:
     Raises:
         ScoreError: A result lacks the validation metric, or none of them has a finite one.
     """
-    spec = VALIDATION_METRIC[kind]
+    spec = metric
     fresh = [result for result in results if result.trained and result.version is not None]
     for result in fresh:
         if spec.key not in result.validation:
@@ -93,7 +93,7 @@ def choose_candidate(results: Sequence[Result], *, kind: Kind) -> Result | None:
 
 
 def decide(
-    kind: Kind,
+    spec: MetricSpec,
     *,
     model_name: str,
     candidate_version: int,
@@ -111,7 +111,7 @@ def decide(
     A candidate passes the last check when its gain is significant at `alpha`, or reaches `margin`.
 
     Args:
-        kind: Kind of the data set.
+        spec: The problem's primary metric.
         model_name: Registered name, for the command that a manual promotion needs.
         candidate_version: Registered version of the candidate.
         candidate_scores: Scores on the test split, with `skill` and the naive reference's metric.
@@ -128,7 +128,6 @@ def decide(
         ScoreError: There is a champion but no test against it.
     """
     _check_settings(alpha=alpha, margin=margin, promote=promote)
-    spec = PRIMARY_METRIC[kind]
     candidate = f"v{candidate_version}"
     champion = None if champion_version is None else f"v{champion_version}"
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from numpy.typing import ArrayLike
 
-from tasks.metrics import PRIMARY_METRIC, Kind
 from tasks.promotion.rule import ALPHA
-from tasks.promotion.statistics import p_text, paired_test
+from tasks.scoring import Scoring
+from tasks.statistics import p_text
 
 
 def beside_reference(
-    kind: Kind,
+    scoring: Scoring,
     *,
     network: str,
     network_scores: Mapping[str, float],
@@ -25,11 +25,11 @@ def beside_reference(
 
     The losses are those of `row_losses`, on the same rows; the test is that of promotion, in the direction of the better one.
     """
-    spec = PRIMARY_METRIC[kind]
+    spec = scoring.primary
     network_value, reference_value = network_scores[spec.key], reference_scores[spec.key]
     ahead = spec.better(network_value, than=reference_value)
     better, worse = (network_loss, reference_loss) if ahead else (reference_loss, network_loss)
-    test = paired_test(kind, reference_loss=worse, candidate_loss=better, seed=0)
+    test = scoring.paired_test(reference_loss=worse, candidate_loss=better, seed=0)
     certain = test.p_value <= ALPHA
     values = f"{spec.label} {spec.text(network_value)} against {spec.text(reference_value)}, {p_text(test.p_value)}"
     if ahead:

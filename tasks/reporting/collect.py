@@ -18,9 +18,8 @@ from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from storage.tables import read_manifest, read_splits, read_validation
-from tasks.metrics import PRIMARY_METRIC, classification_scores, forecast_scores, row_losses
-from tasks.models import view_named
-from tasks.models.spec import Reviews, View
+from tasks.models import problem_named
+from tasks.models.spec import Problem, ReviewsPlot
 from tasks.promotion.promote import validation_scores
 from tasks.promotion.rule import Decision
 from tasks.reporting.baseline import beside_reference
@@ -80,23 +79,24 @@ class Made:
 
 def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decision, registry: Registry, store: Store) -> Made:
     """Word what a run did to a table's models."""
-    name, view = model_name(table), view_named(table.dataset)
+    name, problem = model_name(table), problem_named(table.dataset)
     folder = store.table_folder(table.dataset, table.version)
     manifest = read_manifest(folder)
     versions = {f"v{version.version}": version for version in registry.versions(name)}
     trained = {model.version: model.trained for model in models}
     results = tuple(
-        _result(versions[f"v{model.version}"], trained=trained[model.version], view=view, registry=registry) for model in models
+        _result(versions[f"v{model.version}"], trained=trained[model.version], problem=problem, registry=registry)
+        for model in models
     )
     candidate = versions[decision.candidate]
     seen = _predictions(candidate, table=table, registry=registry, store=store)
     splits, _ = read_splits(table, store=store)
-    background = view.background(splits, manifest["normalisation"])
-    wrong = _most_wrong(background, seen=seen) if isinstance(background, Reviews) else ()
+    plot_data = problem.plot_data(splits, manifest["normalisation"])
+    wrong = _most_wrong(plot_data, seen=seen) if isinstance(plot_data, ReviewsPlot) else ()
     report = RunReport(
         dataset=table.dataset,
         title=manifest["title"],
-        kind=view.kind,
+        scoring=problem.scoring,
         model_name=name,
         simulated=table.simulated,
         source=manifest["source"] if table.simulated else f"{manifest['source']} ({manifest['origin']})",
@@ -107,8 +107,8 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
         facts=manifest["facts"],
         validation=dict(read_validation(table, store=store)),
         results=results,
-        champion=_champion(decision, versions=versions, table=table, view=view, registry=registry, store=store),
-        naive=_naive(candidate, table=table, view=view, registry=registry, store=store),
+        champion=_champion(decision, versions=versions, table=table, problem=problem, registry=registry, store=store),
+        naive=_naive(candidate, table=table, problem=problem, registry=registry, store=store),
         decision=decision,
         beside=_beside(results, decision=decision, versions=versions, table=table, registry=registry, store=store),
         most_wrong=wrong,
@@ -119,9 +119,8 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
     drawn_from = digest_of_json([DRAWING_VERSION, name, candidate.version, [result.version for result in results]])
     pictures = _kept_pictures(drawn_from, folder=store.report_folder(table.dataset, table.version))
     if pictures is None:
-        label = "MAE (normalised)" if view.kind == "forecast" else "cross-entropy (nats)"
-        pictures = {"learning curves": learning_curves_png(results, metric_label=label)}
-        pictures |= example_pictures(background, seen=seen, model=f"{candidate.variant} {decision.candidate}")
+        pictures = {"learning curves": learning_curves_png(results, metric_label=problem.scoring.loss_label)}
+        pictures |= example_pictures(plot_data, seen=seen, model=f"{candidate.variant} {decision.candidate}")
     plain = {
         "dataset": table.dataset,
         "model": name,
@@ -180,8 +179,8 @@ def _beside(
     store: Store,
 ) -> str:
     """Return how the candidate does against the best simple reference, or nothing where it is one or there is none."""
-    kind = view_named(table.dataset).kind
-    spec = PRIMARY_METRIC[kind]
+    scoring = problem_named(table.dataset).scoring
+    spec = scoring.primary
     sign = 1 if spec.lower_is_better else -1
     references = sorted((r for r in results if r.is_reference), key=lambda result: sign * result.scores[spec.key])
     network = next((r for r in results if f"v{r.version}" == decision.candidate and not r.is_reference), None)
@@ -190,9 +189,9 @@ def _beside(
     loss = {}
     for result in (network, references[0]):
         seen = _predictions(versions[f"v{result.version}"], table=table, registry=registry, store=store)
-        loss[result.variant] = row_losses(kind, prediction=seen["prediction"].to_numpy(), truth=seen["truth"].to_numpy())
+        loss[result.variant] = scoring.row_losses(seen["prediction"].to_numpy(), truth=seen["truth"].to_numpy())
     return beside_reference(
-        kind,
+        scoring,
         network=result_name(network),
         network_scores=network.scores,
         network_loss=loss[network.variant],
@@ -202,24 +201,24 @@ def _beside(
     )
 
 
-def _most_wrong(background: Reviews, *, seen: pa.Table) -> tuple[WrongReview, ...]:
+def _most_wrong(plot_data: ReviewsPlot, *, seen: pa.Table) -> tuple[WrongReview, ...]:
     """Return the reviews that the candidate is most wrong about, decoded, the worst first."""
     probability, truth = seen["prediction"].to_numpy(), seen["truth"].to_numpy()
     return tuple(
-        WrongReview(label=int(truth[place]), probability=float(probability[place]), text=background.text(int(place)))
+        WrongReview(label=int(truth[place]), probability=float(probability[place]), text=plot_data.text(int(place)))
         for place in most_wrong(probability, truth=truth, count=WRONG_REVIEWS)
     )
 
 
-def _result(version: ModelVersion, *, trained: bool, view: View, registry: Registry) -> VariantResult:
+def _result(version: ModelVersion, *, trained: bool, problem: Problem, registry: Registry) -> VariantResult:
     described = json.loads(registry.read_file(version.run_id, "manifest.json"))
     training = described["training"]
-    variant = view.variants.get(version.variant)
+    variant = problem.variants.get(version.variant)
     return VariantResult(
         variant=version.variant,
         version=version.version,
         trained=trained,
-        validation=validation_scores(version, dataset=view.dataset),
+        validation=validation_scores(version, dataset=problem.dataset),
         scores=described["scores"],
         curves=training["curves"],
         epochs_run=training["epochs_run"],
@@ -228,12 +227,12 @@ def _result(version: ModelVersion, *, trained: bool, view: View, registry: Regis
         parameters=training["parameters"],
         tutorial_best=variant.tutorial_best if variant else None,
         uri=version.uri,
-        is_reference=version.variant in view.references,
+        is_reference=version.variant in problem.references,
     )
 
 
 def _champion(
-    decision: Decision, *, versions: dict[str, ModelVersion], table: TableRef, view: View, registry: Registry, store: Store
+    decision: Decision, *, versions: dict[str, ModelVersion], table: TableRef, problem: Problem, registry: Registry, store: Store
 ) -> VariantResult | None:
     """Return the champion before the decision, with its scores on today's test split."""
     version = versions.get(decision.champion or "")
@@ -241,7 +240,7 @@ def _champion(
         return None
 
     scores = evaluate_version(version, table=table, registry=registry, store=store).scores
-    return replace(_result(version, trained=False, view=view, registry=registry), scores=scores)
+    return replace(_result(version, trained=False, problem=problem, registry=registry), scores=scores)
 
 
 def _links(table: TableRef, *, candidate: ModelVersion, registry: Registry, store: Store) -> dict[str, str]:
@@ -265,14 +264,13 @@ def _predictions(candidate: ModelVersion, *, table: TableRef, registry: Registry
     return read_predictions(evaluation, table=table, store=store)
 
 
-def _naive(candidate: ModelVersion, *, table: TableRef, view: View, registry: Registry, store: Store) -> dict[str, float]:
+def _naive(candidate: ModelVersion, *, table: TableRef, problem: Problem, registry: Registry, store: Store) -> dict[str, float]:
     """Return the scores of the naive reference, keyed as the models' are."""
     evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
     seen = read_predictions(evaluation, table=table, store=store)
     truth, naive = seen["truth"].to_numpy(), seen["naive"].to_numpy()
-    if view.kind == "forecast":
-        scale = evaluation.scores["mae_degc"] / evaluation.scores["mae_normalised"]
-        return forecast_scores(naive, truth_degc=truth, naive_degc=naive, std_degc=scale)
-    scores = classification_scores(naive, label=truth, majority_share=float((naive == truth).mean()))
-    # A constant answer is no probability: only its accuracy means something.
-    return {name: scores[name] for name in ("accuracy", "majority_accuracy", "skill", "rows")}
+    scores = evaluation.scores
+    # Scores keep the scale of the problem as the ratio of both forms of one error; what has no such form has no scale.
+    primary, normalised = problem.scoring.primary.key, problem.scoring.validation.key
+    scale = scores[primary] / scores[normalised] if scores.get(normalised) else 1.0
+    return problem.scoring.naive_scores(naive, truth=truth, scale=scale)

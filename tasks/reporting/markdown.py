@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.metrics import PRIMARY_METRIC, VALIDATION_METRIC, Kind, MetricSpec
+from tasks.metrics import MetricSpec
 from tasks.promotion.rule import Decision, Outcome
+from tasks.scoring import Scoring
 
 NONE = "-"
 MOST_CHARACTERS = 400
@@ -18,16 +19,6 @@ CANDIDATE_MARKS: Mapping[Outcome, str] = {
     "kept": "not promoted",
     "manual": "awaits a person",
     "rejected": "rejected",
-}
-
-# Further scores of the report's table: key, heading, digits after the point, whether the sign is written.
-FURTHER_SCORES: Mapping[Kind, tuple[tuple[str, str, int, bool], ...]] = {
-    "forecast": (("rmse_degc", "test RMSE (°C)", 2, False), ("bias_degc", "test bias (°C)", 2, True)),
-    "classification": (
-        ("auc", "test AUC", 3, False),
-        ("log_loss", "test log loss", 3, False),
-        ("calibration_error", "test calibration error", 3, False),
-    ),
 }
 
 
@@ -78,7 +69,7 @@ class RunReport:
     """Everything that the report of one run says, in JSON-ready values.
 
     Attributes:
-        kind: Kind of the data set: which metrics are read.
+        scoring: Which metrics are read.
         model_name: Registered name, such as `jena` or `jena-sample`.
         table_published: False when this table version stood there already.
         rows: Number of rows by split.
@@ -95,7 +86,7 @@ class RunReport:
 
     dataset: str
     title: str
-    kind: Kind
+    scoring: Scoring
     model_name: str
     simulated: bool
     source: str
@@ -150,7 +141,7 @@ def _metric(scores: Mapping[str, float], *, spec: MetricSpec) -> str:
 
 def _naive_scores(report: RunReport) -> dict[str, float]:
     """Return the naive reference's scores with its primary metric, which the models' scores hold too."""
-    spec = PRIMARY_METRIC[report.kind]
+    spec = report.scoring.primary
     known = next((result.scores[spec.naive_key] for result in report.results if spec.naive_key in result.scores), None)
     return report.naive if spec.key in report.naive or known is None else report.naive | {spec.key: known}
 
@@ -177,7 +168,7 @@ def _models(report: RunReport) -> list[tuple[VariantResult, str]]:
 
 def result_rows(report: RunReport) -> list[dict[str, str]]:
     """Return the rows of the table that ends a run in the terminal, best model by the test split's metric first."""
-    spec, validation = PRIMARY_METRIC[report.kind], VALIDATION_METRIC[report.kind]
+    spec, validation = report.scoring.primary, report.scoring.validation
     naive = _metric(_naive_scores(report), spec=spec)
     sign = 1 if spec.lower_is_better else -1
     models = sorted(_models(report), key=lambda model: sign * model[0].scores.get(spec.key, sign * math.inf))
@@ -198,7 +189,7 @@ def result_rows(report: RunReport) -> list[dict[str, str]]:
 
 def metrics_rows(report: RunReport) -> list[dict[str, str]]:
     """Return the rows of the scores table: the naive reference, the champion, then the variants; the same keys in each."""
-    spec, validation = PRIMARY_METRIC[report.kind], VALIDATION_METRIC[report.kind]
+    spec, validation = report.scoring.primary, report.scoring.validation
 
     def row(model: str, role: str, scores: Mapping[str, float], *, result: VariantResult | None = None) -> dict[str, str]:
         cells = {
@@ -207,8 +198,8 @@ def metrics_rows(report: RunReport) -> list[dict[str, str]]:
             f"test {spec.axis_label}": _number(scores.get(spec.key), decimals=spec.decimals),
             "skill": _percent(scores.get("skill")),
         }
-        for key, heading, decimals, signed in FURTHER_SCORES[report.kind]:
-            cells[heading] = _number(scores.get(key), decimals=decimals, signed=signed)
+        for further in report.scoring.further:
+            cells[further.heading] = _number(scores.get(further.key), decimals=further.decimals, signed=further.signed)
         cells[f"validation {validation.label}"] = NONE if result is None else _metric(result.validation, spec=validation)
         tutorial_best = None if result is None else result.tutorial_best
         cells[f"tutorial's best validation {validation.label}"] = _number(tutorial_best, decimals=validation.decimals)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from tasks.metrics import PRIMARY_METRIC, VALIDATION_METRIC, Kind, MetricSpec
+from tasks.metrics import MetricSpec
 from tasks.reporting.markdown import NONE, markdown_table
-
-# What the tutorial's own files hold: rows of readings, reviews.
-TUTORIAL_ROWS: Mapping[str, int] = {"jena": 420_551, "imdb": 50_000}
+from tasks.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -20,6 +18,8 @@ class Reproduction:
     """What the runs of several seeds gave on one table.
 
     Attributes:
+        scoring: How the problem is scored.
+        tutorial_rows: What the tutorial's own files hold, readings or reviews; None where it has no such data set.
         results: The plain values of each run's report, one a seed.
         pinned: SHA-256 by name of the files that the publisher has, where it is known.
         usual_budget: Whether every variant had the tutorial's epochs and steps.
@@ -27,7 +27,8 @@ class Reproduction:
     """
 
     dataset: str
-    kind: Kind
+    scoring: Scoring
+    tutorial_rows: int | None
     results: Sequence[Mapping[str, Any]]
     seeds: Sequence[int]
     pinned: Mapping[str, str]
@@ -42,7 +43,7 @@ def differences(made: Reproduction) -> list[str]:
     """Return why figures cannot be compared with the tutorial's, one reason an entry; none where they can."""
     first = made.results[0]
     rows = sum(first["table"]["rows"].values())
-    expected = TUTORIAL_ROWS.get(made.dataset)
+    expected = made.tutorial_rows
     found = []
     if first["simulated"]:
         found.append("the data is the sample, a simulation")
@@ -64,7 +65,7 @@ def remarks(made: Reproduction) -> list[str]:
 
 def section(made: Reproduction) -> str:
     """Return the section of one data set."""
-    first, spec, validation = made.results[0], PRIMARY_METRIC[made.kind], VALIDATION_METRIC[made.kind]
+    first, spec, validation = made.results[0], made.scoring.primary, made.scoring.validation
     reasons = differences(made)
     mark = " (not comparable)" if reasons else ""
     naive = spec.text(next(iter(first["results"]))["scores"][spec.naive_key])

@@ -18,7 +18,7 @@ from storage.layout import Store
 from storage.references import Reference, TableRef
 from storage.tables import read_splits
 from tasks.config import TrainSettings
-from tasks.models import build_learner, view_named
+from tasks.models import build_learner, problem_named
 from tasks.models.signature import network_signature
 from tasks.models.spec import Variant
 from tasks.training.identity import budget_for, training_key, variant_with_settings
@@ -55,7 +55,7 @@ def fit_variant(
     from tasks.models.device import prepare_device
     from tasks.models.training_loop import fit, fit_at_once
 
-    view, chosen = view_named(table.dataset), variant_with_settings(table, variant=variant, settings=settings)
+    problem, chosen = problem_named(table.dataset), variant_with_settings(table, variant=variant, settings=settings)
     threads = threads_for(chosen, settings=settings)
     device = prepare_device(threads, require_gpu=settings.require_gpu and not chosen.is_reference)
     key = training_key(table, variant=variant, settings=settings)
@@ -75,7 +75,7 @@ def fit_variant(
     for line in learner.describe_execution():
         logger.info("%s %s: %s", table.dataset, variant, line)
     checkpoint = folder / "checkpoint.npz"
-    budget = budget_for(view, variant, settings=settings, simulated=table.simulated)
+    budget = budget_for(problem, variant, settings=settings, simulated=table.simulated)
     if chosen.fit_closed_form:
         fitted = fit_at_once(learner, fit_closed_form=chosen.fit_closed_form)
     else:
@@ -83,7 +83,7 @@ def fit_variant(
             learner,
             budget=budget,
             seed=settings.seed,
-            is_better=view.is_better,
+            is_better=problem.is_better,
             on_progress=bounded(on_progress, limit_s=3600 * settings.timeout_hours),
             load_checkpoint=lambda: checkpoint.read_bytes() if checkpoint.is_file() else None,
             save_checkpoint=lambda data: write_atomically(checkpoint, data),

@@ -11,9 +11,9 @@ from typing import Any
 from storage.io import digest_of_json, sha256_of
 from storage.references import TableRef
 from tasks.config import TrainSettings
-from tasks.models import variant_named, view_named
+from tasks.models import problem_named, variant_named
 from tasks.models.signature import network_signature
-from tasks.models.spec import Budget, Variant, View
+from tasks.models.spec import Budget, Problem, Variant
 
 # Raised by hand whenever the training itself, and not a network or a setting, would lead to other weights.
 TRAINING_VERSION = 6
@@ -25,10 +25,10 @@ def model_name(table: TableRef) -> str:
     return f"{table.dataset}-sample" if table.simulated else table.dataset
 
 
-def budget_for(view: View, variant: str, *, settings: TrainSettings, simulated: bool) -> Budget:
+def budget_for(problem: Problem, variant: str, *, settings: TrainSettings, simulated: bool) -> Budget:
     """Return the budget of a training: the settings' where they say one, else the variant's, or the sample's."""
-    own = variant_named(variant, dataset=view.dataset)
-    usual = view.sample_budget if simulated else Budget(own.epochs, own.steps_per_epoch, settings.patience_epochs)
+    own = variant_named(variant, dataset=problem.dataset)
+    usual = problem.sample_budget if simulated else Budget(own.epochs, own.steps_per_epoch, settings.patience_epochs)
     return Budget(
         epochs=settings.epochs or usual.epochs,
         steps_per_epoch=settings.steps_per_epoch or usual.steps_per_epoch,
@@ -48,13 +48,13 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
     It holds the table, the network as built with its optimizer, schedule and initialisation, the task of the problem, and
     every setting that changes weights. Summaries, comments, threads and the device are no part of it.
     """
-    view = view_named(table.dataset)
+    problem = problem_named(table.dataset)
     chosen = variant_with_settings(table, variant=variant, settings=settings)
     content: dict[str, Any] = {
         "table": table.version,
         "variant": variant,
         "network": network_signature(chosen).digest,
-        "task": dict(view.task),
+        "task": dict(problem.task),
         "training_version": TRAINING_VERSION,
     }
     if chosen.is_reference:  # no budget and no seed changes what it is
@@ -62,7 +62,7 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
     content |= {
         "batch_size": chosen.batch_size,
         "learning_rate": chosen.learning_rate,
-        "budget": asdict(budget_for(view, variant, settings=settings, simulated=table.simulated)),
+        "budget": asdict(budget_for(problem, variant, settings=settings, simulated=table.simulated)),
         "seed": settings.seed,
     }
     return digest_of_json(content, length=KEY_DIGITS)

@@ -16,10 +16,9 @@ from storage.records import ModelVersion
 from storage.references import Reference, TableRef
 from storage.registry import Registry
 from storage.tables import read_splits, read_table, write_table
-from tasks.metrics import classification_scores, forecast_scores
-from tasks.models import view_named
+from tasks.models import problem_named
 from tasks.models.serialization import register_layers
-from tasks.models.spec import Learner, View
+from tasks.models.spec import Learner, Problem
 from tasks.training.fitting import FittedRef
 
 EXAMPLES = 16
@@ -72,11 +71,11 @@ def _standing_evaluation(table: TableRef, *, training_key: str, store: Store) ->
 
 
 def _evaluate(exported: Any, *, table: TableRef, training_key: str, store: Store) -> EvaluationRef:
-    view = view_named(table.dataset)
+    problem = problem_named(table.dataset)
     splits, manifest = read_splits(table, store=store)
-    learner = view.restore(splits, manifest["normalisation"], exported)
-    scores = _scores(view, learner=learner, path=store.evaluation(table.version, training_key))
-    inputs, outputs = view.examples(learner, EXAMPLES)
+    learner = problem.restore(splits, manifest["normalisation"], exported)
+    scores = _scores(problem, learner=learner, path=store.evaluation(table.version, training_key))
+    inputs, outputs = problem.examples(learner, EXAMPLES)
     buffer = io.BytesIO()
     np.savez(buffer, inputs=inputs, outputs=outputs)
     write_atomically(store.evaluation(table.version, training_key).with_suffix(".npz"), buffer.getvalue())
@@ -84,13 +83,10 @@ def _evaluate(exported: Any, *, table: TableRef, training_key: str, store: Store
     return EvaluationRef(training_key=training_key, uri=str(store.evaluation(table.version, training_key)), scores=scores)
 
 
-def _scores(view: View, *, learner: Learner, path: Any) -> dict[str, float]:
-    seen = view.test_view(learner)
+def _scores(problem: Problem, *, learner: Learner, path: Any) -> dict[str, float]:
+    seen = problem.scored_split(learner)
     write_table(pa.table({"prediction": seen.prediction, "truth": seen.truth, "naive": seen.naive}), path)
-    if view.kind == "forecast":
-        return forecast_scores(seen.prediction, truth_degc=seen.truth, naive_degc=seen.naive, std_degc=seen.scale)
-    share = float(np.mean(seen.naive == seen.truth))
-    return classification_scores(seen.prediction, label=seen.truth, majority_share=share)
+    return problem.scoring.scores(seen.prediction, truth=seen.truth, naive=seen.naive, scale=seen.scale)
 
 
 def read_predictions(evaluation: EvaluationRef, *, table: TableRef, store: Store) -> pa.Table:

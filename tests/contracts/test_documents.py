@@ -18,7 +18,7 @@ import typer
 from flows.cli.app import app
 from storage.layout import Store
 from tasks.datasets import DATASETS
-from tasks.models import VIEWS
+from tasks.models import PROBLEMS
 from tasks.models.spec import Variant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,10 +71,10 @@ def tracked_files() -> list[Path]:
 # Tables of data sets and variants.
 
 
-@pytest.mark.parametrize("dataset", VIEWS)
+@pytest.mark.parametrize("dataset", PROBLEMS)
 def test_the_variants_table_says_what_the_variants_are(dataset: str) -> None:
     def row(variant: Variant) -> list[str]:
-        unit = {"forecast": "normalised MAE", "classification": "accuracy"}[VIEWS[dataset].kind]
+        unit = PROBLEMS[dataset].scoring.validation.label
         return [
             f"`{dataset}`",
             f"`{variant.name}`",
@@ -86,11 +86,11 @@ def test_the_variants_table_says_what_the_variants_are(dataset: str) -> None:
         ]
 
     written = [cells for cells in table_rows(section("## Variants"), columns=7) if cells[0] == f"`{dataset}`"]
-    assert written == [row(variant) for variant in VIEWS[dataset].variants.values() if not variant.is_reference]
+    assert written == [row(variant) for variant in PROBLEMS[dataset].variants.values() if not variant.is_reference]
     references = [cells for cells in table_rows(section("## Variants"), columns=3) if cells[0] == f"`{dataset}`"]
-    expected = [VIEWS[dataset].variants[name] for name in VIEWS[dataset].references]
+    expected = [PROBLEMS[dataset].variants[name] for name in PROBLEMS[dataset].references]
     assert references == [[f"`{dataset}`", f"`{variant.name}`", variant.summary] for variant in expected]
-    assert f"`{VIEWS[dataset].naive}`" in section("## Variants")
+    assert f"`{PROBLEMS[dataset].naive}`" in section("## Variants")
 
 
 def test_the_data_sets_table_names_every_source_and_its_files() -> None:
@@ -162,8 +162,8 @@ def test_every_command_line_parses(line: str) -> None:
         return
     context = COMMANDS[name].make_context(name, [word for word in arguments if word != "--help"])
     assert context.params.get("dataset", "all") in {*DATASETS, "all"}
-    variants = context.params.get("variants", "all")
-    known = {variant for view in VIEWS.values() for variant in view.variants}
+    variants = context.params.get("variants") or "all"
+    known = {variant for problem in PROBLEMS.values() for variant in problem.variants}
     assert set(variants.split(",")) <= known | {"all", "my_variant"}
 
 

@@ -14,7 +14,7 @@ from storage.tables import read_splits
 from tasks.config import DataSettings
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.ingestion import pipeline
-from tasks.models import VIEWS
+from tasks.models import PROBLEMS
 from tasks.models.imdb import padded_tokens
 from tasks.models.networks.jena import WINDOWS
 
@@ -57,7 +57,7 @@ def test_an_embedding_with_a_simple_rnn(keras: Any) -> None:
     ],
 )
 def test_the_variants_have_the_parameters_of_their_layers(keras: Any, dataset: str, variant: str, parameters: list[int]) -> None:
-    network = VIEWS[dataset].variants[variant].network()
+    network = PROBLEMS[dataset].variants[variant].network()
     assert by_layer(network) == parameters
     assert network.input_shape == {"jena": (None, 240, 14), "imdb": (None, 500)}[dataset]
     assert network.output_shape == (None, 1)

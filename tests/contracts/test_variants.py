@@ -10,50 +10,48 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.config import DEFAULT_VARIANTS
 from tasks.datasets import DATASETS
-from tasks.metrics import PRIMARY_METRIC, VALIDATION_METRIC
-from tasks.models import VIEWS, build_learner, with_references
+from tasks.models import PROBLEMS, build_learner, with_references
 from tasks.models.device import Device
 from tasks.models.load_check import predict_file
-from tasks.models.spec import Variant, View, Weather
+from tasks.models.spec import Problem, SeriesPlot, Variant
 from tasks.models.training_loop import fit_at_once
 
 CPU = Device(kind="cpu", count=1, backend="tensorflow")
 
-every_view = pytest.mark.parametrize("view", VIEWS.values(), ids=lambda view: view.dataset)
+every_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=lambda problem: problem.dataset)
 every_variant = pytest.mark.parametrize(
-    ("view", "variant"),
+    ("problem", "variant"),
     [
-        pytest.param(view, variant, id=f"{view.dataset}-{variant.name}")
-        for view in VIEWS.values()
-        for variant in view.variants.values()
+        pytest.param(problem, variant, id=f"{problem.dataset}-{variant.name}")
+        for problem in PROBLEMS.values()
+        for variant in problem.variants.values()
     ],
 )
 
 
-@every_view
-def test_a_view_is_described(view: View) -> None:
-    assert view.dataset in DATASETS
-    assert VIEWS[view.dataset] is view
-    assert view.kind in PRIMARY_METRIC
-    assert view.kind in VALIDATION_METRIC
-    assert view.naive
-    assert view.validation_metric.startswith("val_")
-    assert view.sample_budget.epochs >= 1
-    assert set(DEFAULT_VARIANTS) <= set(view.variants)
+@every_problem
+def test_a_problem_is_described(problem: Problem) -> None:
+    assert problem.dataset in DATASETS
+    assert PROBLEMS[problem.dataset] is problem
+    assert problem.scoring.primary.naive_key
+    assert problem.naive
+    assert problem.validation_metric.startswith("val_")
+    assert problem.sample_budget.epochs >= 1
+    assert problem.default_variants
+    assert set(problem.default_variants) <= set(problem.variants) - set(problem.references)
 
 
-@every_view
-def test_no_figure_is_better_than_itself(view: View) -> None:
-    figures = {"val_loss": 0.5, "val_accuracy": 0.5, view.validation_metric: 0.5}
-    assert not view.is_better(figures, dict(figures))
-    assert view.is_better(figures | {"val_loss": 0.4}, figures)
+@every_problem
+def test_no_figure_is_better_than_itself(problem: Problem) -> None:
+    figures = {"val_loss": 0.5, "val_accuracy": 0.5, problem.validation_metric: 0.5}
+    assert not problem.is_better(figures, dict(figures))
+    assert problem.is_better(figures | {"val_loss": 0.4}, figures)
 
 
 @every_variant
-def test_a_variant_is_described(view: View, variant: Variant) -> None:
-    assert view.variants[variant.name] is variant
+def test_a_variant_is_described(problem: Problem, variant: Variant) -> None:
+    assert problem.variants[variant.name] is variant
     assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", variant.name)
     assert variant.summary.strip()
     assert 1 <= variant.epochs <= 1000
@@ -61,21 +59,23 @@ def test_a_variant_is_described(view: View, variant: Variant) -> None:
     assert variant.steps_per_epoch is None or 1 <= variant.steps_per_epoch <= 100_000
     assert 0 < variant.learning_rate < 1
     assert variant.tutorial_best is None or 0 < variant.tutorial_best < 1
-    summaries = [other.summary for other in view.variants.values()]
+    summaries = [other.summary for other in problem.variants.values()]
     assert summaries.count(variant.summary) == 1
 
 
-@every_view
-def test_the_simple_references_come_with_every_run(view: View) -> None:
-    assert view.references
-    names = with_references(DEFAULT_VARIANTS, dataset=view.dataset)
-    assert names == (*DEFAULT_VARIANTS, *view.references)
-    assert with_references((*view.references, "gru_baseline"), dataset=view.dataset) == ("gru_baseline", *view.references)
-    assert not set(DEFAULT_VARIANTS) & set(view.references)
+@every_problem
+def test_the_simple_references_come_with_every_run(problem: Problem) -> None:
+    assert problem.references
+    names = with_references(problem.default_variants, dataset=problem.dataset)
+    assert names == (*problem.default_variants, *problem.references)
+    assert with_references((*problem.references, "gru_baseline"), dataset=problem.dataset) == (
+        "gru_baseline",
+        *problem.references,
+    )
 
 
-def new_learner(view: View, variant: Variant, *, splits: Any, normalisation: Any) -> Any:
-    return build_learner(splits, normalisation=normalisation, dataset=view.dataset, variant=variant, device=CPU, seed=0)
+def new_learner(problem: Problem, variant: Variant, *, splits: Any, normalisation: Any) -> Any:
+    return build_learner(splits, normalisation=normalisation, dataset=problem.dataset, variant=variant, device=CPU, seed=0)
 
 
 def takes_a_step(learner: Any) -> None:
@@ -92,13 +92,13 @@ def takes_a_step(learner: Any) -> None:
 
 @every_variant
 def test_a_variant_trains_exports_and_predicts(
-    keras: Any, tiny: Callable[[str], Any], tmp_path: Path, view: View, variant: Variant
+    keras: Any, tiny: Callable[[str], Any], tmp_path: Path, problem: Problem, variant: Variant
 ) -> None:
-    splits, normalisation = tiny(view.dataset)
-    learner = new_learner(view, variant, splits=splits, normalisation=normalisation)
+    splits, normalisation = tiny(problem.dataset)
+    learner = new_learner(problem, variant, splits=splits, normalisation=normalisation)
     if variant.fit_closed_form:
         fitted = fit_at_once(learner, fit_closed_form=variant.fit_closed_form)
-        assert np.isfinite(fitted.validation[view.validation_metric])
+        assert np.isfinite(fitted.validation[problem.validation_metric])
     else:
         takes_a_step(learner)
     after = learner.network.get_weights()
@@ -111,33 +111,33 @@ def test_a_variant_trains_exports_and_predicts(
     stored = loaded.get_layer("network").get_weights()
     assert all(np.array_equal(new, kept) for new, kept in zip(after, stored, strict=True))
 
-    restored = view.restore(splits, normalisation, loaded)
+    restored = problem.restore(splits, normalisation, loaded)
     assert restored.predict("test").shape == restored.targets("test").shape == learner.targets("test").shape
-    inputs, outputs = view.examples(restored, 3)
+    inputs, outputs = problem.examples(restored, 3)
     assert outputs.shape == (len(inputs),) == (3,)
     # The learner runs compiled and, for reviews, with a shared prefix; the file as it is.
     np.testing.assert_allclose(predict_file(file, inputs=inputs), outputs, atol=1e-3)
-    seen = view.test_view(restored)
+    seen = problem.scored_split(restored)
     assert seen.prediction.shape == seen.truth.shape == seen.naive.shape == learner.targets("test").shape
     assert np.isfinite(seen.prediction).all()
     assert seen.scale > 0
 
 
-@every_view
-def test_what_pictures_show_is_what_was_predicted(keras: Any, tiny: Callable[[str], Any], view: View) -> None:
-    splits, normalisation = tiny(view.dataset)
-    variant = view.variants["gru_baseline"]
-    seen = view.test_view(new_learner(view, variant, splits=splits, normalisation=normalisation))
-    background = view.background(splits, normalisation)
-    if isinstance(background, Weather):
-        assert (np.diff(background.stamp) > np.timedelta64(0)).all()
-        rows = np.searchsorted(background.stamp, background.target_stamp)
-        assert (background.stamp[rows] == background.target_stamp).all()
-        np.testing.assert_allclose(background.temperature_degc[rows], seen.truth, atol=1e-3)
-        assert rows.min() >= background.first_test_row
+@every_problem
+def test_what_pictures_show_is_what_was_predicted(keras: Any, tiny: Callable[[str], Any], problem: Problem) -> None:
+    splits, normalisation = tiny(problem.dataset)
+    variant = problem.variants["gru_baseline"]
+    seen = problem.scored_split(new_learner(problem, variant, splits=splits, normalisation=normalisation))
+    plot_data = problem.plot_data(splits, normalisation)
+    if isinstance(plot_data, SeriesPlot):
+        assert (np.diff(plot_data.stamp) > np.timedelta64(0)).all()
+        rows = np.searchsorted(plot_data.stamp, plot_data.target_stamp)
+        assert (plot_data.stamp[rows] == plot_data.target_stamp).all()
+        np.testing.assert_allclose(plot_data.value[rows], seen.truth, atol=1e-3)
+        assert rows.min() >= plot_data.first_test_row
     else:
-        assert background.lengths.max() <= background.read_tokens
-        assert len(background.lengths) == splits["train"].num_rows
+        assert plot_data.lengths.max() <= plot_data.read_tokens
+        assert len(plot_data.lengths) == splits["train"].num_rows
         words = dict(zip(splits["words"]["rank"].to_pylist(), splits["words"]["word"].to_pylist(), strict=True))
         review = splits["test"]["tokens"][3].as_py()
-        assert background.text(3).split() == [words.get(token - 3, "…") for token in review if token != 1]
+        assert plot_data.text(3).split() == [words.get(token - 3, "…") for token in review if token != 1]

@@ -25,13 +25,15 @@ import pytest
 from flow_helpers import SAMPLE_BUDGET, Done, Run, WarmCommand, contents, environment, python, retrain
 from PIL import Image
 
-from tasks.models import VIEWS
+from tasks.models import PROBLEMS
 
 # Half of it on a machine of its own with two cores; a busy one is given time.
 pytestmark = pytest.mark.timeout(1200)
 
-VARIANTS = {f"{name}-sample": tuple(view.variants) for name, view in VIEWS.items()}
-TRAINED = {f"{name}-sample": tuple(v.name for v in view.variants.values() if not v.is_reference) for name, view in VIEWS.items()}
+VARIANTS = {f"{name}-sample": tuple(problem.variants) for name, problem in PROBLEMS.items()}
+TRAINED = {
+    f"{name}-sample": tuple(v.name for v in problem.variants.values() if not v.is_reference) for name, problem in PROBLEMS.items()
+}
 MODELS = ("jena-sample", "imdb-sample")
 WORSE = len(VARIANTS["jena-sample"]) + 1
 """The version that `worse_run` makes."""

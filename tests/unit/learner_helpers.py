@@ -13,8 +13,8 @@ PLAIN = Execution(use_cudnn=False, jit_compile=False)
 
 
 def learner_with(
-    view: Any, splits: Any, normalisation: Any, *, variant: Any, seed: int = 0, execution: Execution | None = PLAIN
+    problem: Any, splits: Any, normalisation: Any, *, variant: Any, seed: int = 0, execution: Execution | None = PLAIN
 ) -> Any:
     """Return a learner of a variant; an execution of None chooses the fastest on a processor."""
     accelerated = accelerate_for_training(variant, device=CPU, seed=seed, execution=execution)
-    return view.learner(splits, normalisation, variant, accelerated)
+    return problem.learner(splits, normalisation, variant, accelerated)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scoring_helpers import CLASSES, FORECAST
 
 from tasks.reporting.baseline import beside_reference
 
@@ -14,7 +15,7 @@ def said(network_misses: int, reference_misses: int) -> str:
     """A network and a reference that are wrong on the first so many of 2,000 reviews."""
     misses = [(np.arange(ROWS) < count).astype(float) for count in (network_misses, reference_misses)]
     return beside_reference(
-        "classification",
+        CLASSES,
         network="gru_baseline v1",
         network_scores={"accuracy": 1 - network_misses / ROWS},
         network_loss=misses[0],
@@ -45,7 +46,7 @@ def test_a_forecast_is_better_when_its_error_is_smaller() -> None:
     rng = np.random.default_rng(0)
     error = rng.uniform(1, 2, ROWS)
     text = beside_reference(
-        "forecast",
+        FORECAST,
         network="gru_baseline v1",
         network_scores={"mae_degc": float(error.mean()) - 0.5},
         network_loss=error - 0.5,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from storage.errors import DeviceError, SettingError
-from tasks.models import VIEWS
+from tasks.models import PROBLEMS
 from tasks.models.device import Device, _cache_programs, prepare_device
 from tasks.models.engine.accelerated import refuse_masks
 from tasks.models.engine.execution import Execution, can_shard, choose_execution, describe_execution
@@ -121,8 +121,8 @@ def test_the_execution_of_every_variant_on_a_gpu(keras: Any) -> None:
     gpu = Device(kind="gpu", count=1, backend="tensorflow")
     executions = {
         (dataset, name): chosen(variant.network(), gpu, has_schedule=variant.schedule is not None)
-        for dataset, view in VIEWS.items()
-        for name, variant in view.variants.items()
+        for dataset, problem in PROBLEMS.items()
+        for name, variant in problem.variants.items()
     }
     assert {key: (one.use_cudnn, one.jit_compile, one.steps_per_execution) for key, one in executions.items()} == ON_A_GPU
 

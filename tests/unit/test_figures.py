@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tasks.models.spec import Reviews, Weather
+from tasks.models.spec import ReviewsPlot, SeriesPlot
 from tasks.reporting.figures import example_pictures
 from tasks.reporting.figures.canvas import DOTS_PER_INCH, WIDTH_INCHES
 from tasks.reporting.figures.forecasts import mean_by
@@ -38,21 +39,30 @@ def test_most_wrong_are_wrong_and_the_worst_come_first() -> None:
 
 
 @pytest.fixture(scope="module")
-def weather() -> tuple[Weather, pa.Table]:
+def weather() -> tuple[SeriesPlot, pa.Table]:
     rows = 144 * 40
     stamp = np.datetime64("2009-01-01T00:10", "ms") + np.arange(rows) * np.timedelta64(600_000, "ms")
     temperature = (10 * np.sin(2 * np.pi * np.arange(rows) / 144)).astype(np.float32)
-    background = Weather(stamp=stamp, temperature_degc=temperature, first_test_row=rows // 2, target_stamp=stamp[rows // 2 :])
+    plot_data = SeriesPlot(
+        stamp=stamp,
+        value=temperature,
+        first_test_row=rows // 2,
+        target_stamp=stamp[rows // 2 :],
+        quantity="temperature",
+        unit="°C",
+        row_seconds=600,
+        horizon_rows=144,
+    )
     truth = temperature[rows // 2 :]
-    return background, pa.table({"prediction": truth + 1, "truth": truth, "naive": truth - 2})
+    return plot_data, pa.table({"prediction": truth + 1, "truth": truth, "naive": truth - 2})
 
 
 @pytest.fixture(scope="module")
-def reviews() -> tuple[Reviews, pa.Table]:
+def reviews() -> tuple[ReviewsPlot, pa.Table]:
     truth = np.tile(np.array([0.0, 1.0], dtype=np.float32), 50)
     prediction = np.linspace(0.1, 0.9, 100, dtype=np.float32)
-    background = Reviews(lengths=np.arange(10, 500, 3), read_tokens=500, text=str)
-    return background, pa.table({"prediction": prediction, "truth": truth, "naive": np.zeros(100, dtype=np.float32)})
+    plot_data = ReviewsPlot(lengths=np.arange(10, 500, 3), read_tokens=500, text=str)
+    return plot_data, pa.table({"prediction": prediction, "truth": truth, "naive": np.zeros(100, dtype=np.float32)})
 
 
 @pytest.mark.parametrize(
@@ -72,8 +82,8 @@ def reviews() -> tuple[Reviews, pa.Table]:
 def test_every_picture_is_wide_enough_small_enough_and_not_empty(
     given: str, titles: set[str], request: pytest.FixtureRequest
 ) -> None:
-    background, seen = request.getfixturevalue(given)
-    pictures = example_pictures(background, seen=seen, model="gru_baseline v1")
+    plot_data, seen = request.getfixturevalue(given)
+    pictures = example_pictures(plot_data, seen=seen, model="gru_baseline v1")
     assert set(pictures) == titles
     for png in pictures.values():
         assert len(png) < MOST_BYTES
@@ -83,3 +93,14 @@ def test_every_picture_is_wide_enough_small_enough_and_not_empty(
         colours = picture.getcolors(1 << 24)
         assert colours is not None
         assert len(colours) > 10
+
+
+@pytest.mark.parametrize(
+    ("row_seconds", "horizon_rows", "rows_a_day", "horizon"),
+    [(600, 144, 144, "24 h"), (3600, 24, 24, "24 h"), (3600, 1, 24, "1 h"), (600, 3, 144, "30 min")],
+)
+def test_days_and_horizon_follow_from_the_spacing_of_rows(
+    weather: tuple[SeriesPlot, pa.Table], row_seconds: int, horizon_rows: int, rows_a_day: int, horizon: str
+) -> None:
+    series = replace(weather[0], quantity="load", unit="MW", row_seconds=row_seconds, horizon_rows=horizon_rows)
+    assert (series.rows_a_day, series.horizon, series.axis_label) == (rows_a_day, horizon, "load (MW)")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scoring_helpers import CLASSES, FORECAST
 
 from tasks.promotion.rule import Check, Decision
 from tasks.reporting.figures.curves import learning_curves_png
@@ -80,7 +81,7 @@ OUTCOMES = [
 REPORT = RunReport(
     dataset="jena",
     title="Jena air temperature, 24 h ahead",
-    kind="forecast",
+    scoring=FORECAST,
     model_name="jena",
     simulated=False,
     source="station",
@@ -234,7 +235,7 @@ def test_a_classifier_has_its_own_columns() -> None:
     }
     lstm = replace(BASELINE, variant="lstm", validation={"accuracy": 0.8888}, scores=scores, tutorial_best=0.8888)
     report = replace(
-        REPORT, kind="classification", results=(lstm,), champion=None, naive={}, decision=replace(DECISION, outcome="kept")
+        REPORT, scoring=CLASSES, results=(lstm,), champion=None, naive={}, decision=replace(DECISION, outcome="kept")
     )
     naive, row = metrics_rows(report)
     assert naive["test accuracy"] == "0.500"
@@ -271,7 +272,7 @@ def test_higher_accuracy_comes_first_and_unscored_last() -> None:
         replace(BASELINE, version=version, scores=scores)
         for version, scores in [(1, {"accuracy": 0.7}), (2, {}), (3, {"accuracy": 0.9})]
     )
-    rows = result_rows(replace(REPORT, kind="classification", results=results, champion=None))
+    rows = result_rows(replace(REPORT, scoring=CLASSES, results=results, champion=None))
     assert [(row["version"], row["test accuracy"]) for row in rows] == [("v3", "0.900"), ("v1", "0.700"), ("v2", "-")]
 
 

@@ -9,22 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scoring_helpers import CLASSES, FORECAST
 
 from storage.errors import RetrainError
 from tasks.metrics import (
-    PRIMARY_METRIC,
-    VALIDATION_METRIC,
     ScoreError,
     calibration_curve,
     classification_scores,
     forecast_scores,
-    row_losses,
 )
+from tasks.scoring import ForecastScoring
 
 
 def test_forecast_scores_of_three_rows() -> None:
     # Errors +1, -1, +3; the naive reference errs by 2, 2 and 4 °C.
-    scores = forecast_scores([11.0, 9.0, 3.0], truth_degc=[10.0, 10.0, 0.0], naive_degc=[12.0, 8.0, -4.0], std_degc=5.0)
+    scores = forecast_scores([11.0, 9.0, 3.0], truth=[10.0, 10.0, 0.0], naive=[12.0, 8.0, -4.0], std=5.0, unit_suffix="degc")
     assert scores == pytest.approx(
         {
             "mae_degc": 5 / 3,
@@ -41,46 +40,46 @@ def test_forecast_scores_of_three_rows() -> None:
 
 def test_scores_are_plain_floats() -> None:
     one, two = np.ones(2, dtype=np.float32), np.full(2, 2, dtype=np.float32)
-    forecast = forecast_scores(two, truth_degc=one, naive_degc=two, std_degc=1.0)
+    forecast = forecast_scores(two, truth=one, naive=two, std=1.0, unit_suffix="degc")
     classes = classification_scores(np.array([0.2, 0.8], dtype=np.float32), label=np.array([0, 1]), majority_share=0.5)
     assert {type(value) for value in (*forecast.values(), *classes.values())} == {float}
 
 
 def test_bias_is_prediction_minus_truth() -> None:
-    scores = forecast_scores([1.0, 1.0], truth_degc=[3.0, 3.0], naive_degc=[0.0, 0.0], std_degc=1.0)
+    scores = forecast_scores([1.0, 1.0], truth=[3.0, 3.0], naive=[0.0, 0.0], std=1.0, unit_suffix="degc")
     assert scores["bias_degc"] == -2.0
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_a_forecast_that_is_not_finite_is_not_scored(broken: float) -> None:
-    with pytest.raises(RetrainError, match=r"prediction_degc holds 1 values of 3 .* \(first at row 2\)"):
-        forecast_scores([1.0, 2.0, broken], truth_degc=[1.0] * 3, naive_degc=[2.0] * 3, std_degc=1.0)
+    with pytest.raises(RetrainError, match=r"prediction holds 1 values of 3 .* \(first at row 2\)"):
+        forecast_scores([1.0, 2.0, broken], truth=[1.0] * 3, naive=[2.0] * 3, std=1.0, unit_suffix="degc")
 
 
 def test_a_column_of_predictions_is_not_broadcast() -> None:
-    with pytest.raises(ScoreError, match=r"prediction_degc has shape \(2, 1\), expected \(rows,\)"):
-        forecast_scores([[1.0], [2.0]], truth_degc=[1.0, 2.0], naive_degc=[2.0, 3.0], std_degc=1.0)
+    with pytest.raises(ScoreError, match=r"prediction has shape \(2, 1\), expected \(rows,\)"):
+        forecast_scores([[1.0], [2.0]], truth=[1.0, 2.0], naive=[2.0, 3.0], std=1.0, unit_suffix="degc")
 
 
 def test_rows_must_agree() -> None:
-    with pytest.raises(ScoreError, match=r"naive_degc has 1 rows, expected 2 as in prediction_degc"):
-        forecast_scores([1.0, 2.0], truth_degc=[1.0, 2.0], naive_degc=[2.0], std_degc=1.0)
+    with pytest.raises(ScoreError, match=r"naive has 1 rows, expected 2 as in prediction"):
+        forecast_scores([1.0, 2.0], truth=[1.0, 2.0], naive=[2.0], std=1.0, unit_suffix="degc")
 
 
 def test_no_rows_are_not_scored() -> None:
     with pytest.raises(ScoreError, match=r"shape \(0,\)"):
-        forecast_scores([], truth_degc=[], naive_degc=[], std_degc=1.0)
+        forecast_scores([], truth=[], naive=[], std=1.0, unit_suffix="degc")
 
 
-@pytest.mark.parametrize("std_degc", [0.0, -1.0, math.nan, math.inf])
-def test_a_standard_deviation_is_positive(std_degc: float) -> None:
-    with pytest.raises(ScoreError, match="std_degc"):
-        forecast_scores([1.0], truth_degc=[1.0], naive_degc=[2.0], std_degc=std_degc)
+@pytest.mark.parametrize("std", [0.0, -1.0, math.nan, math.inf])
+def test_a_standard_deviation_is_positive(std: float) -> None:
+    with pytest.raises(ScoreError, match="std"):
+        forecast_scores([1.0], truth=[1.0], naive=[2.0], std=std, unit_suffix="degc")
 
 
 def test_skill_against_a_perfect_reference_is_undefined() -> None:
     with pytest.raises(ScoreError, match="skill is undefined"):
-        forecast_scores([1.0], truth_degc=[2.0], naive_degc=[2.0], std_degc=1.0)
+        forecast_scores([1.0], truth=[2.0], naive=[2.0], std=1.0, unit_suffix="degc")
 
 
 def test_classification_scores_of_four_rows() -> None:
@@ -99,7 +98,7 @@ def test_classification_scores_of_four_rows() -> None:
 
 def test_a_half_is_label_0() -> None:
     assert classification_scores([0.5] * 4, label=[0, 0, 0, 1], majority_share=0.5)["accuracy"] == 0.75
-    assert row_losses("classification", prediction=[0.5, 0.5], truth=[0, 1]).tolist() == [0.0, 1.0]
+    assert CLASSES.row_losses([0.5, 0.5], truth=[0, 1]).tolist() == [0.0, 1.0]
 
 
 def test_skill_counts_the_errors_of_the_majority_rule() -> None:
@@ -180,23 +179,44 @@ def test_majority_share_is_a_share(majority_share: float) -> None:
 
 
 def test_row_losses_average_to_the_metric() -> None:
-    assert row_losses("forecast", prediction=[1.0, 5.0], truth=[2.0, 2.0]).tolist() == [1.0, 3.0]
-    assert row_losses("classification", prediction=[0.9, 0.1, 0.6], truth=[1, 1, 0]).tolist() == [0.0, 1.0, 1.0]
+    assert FORECAST.row_losses([1.0, 5.0], truth=[2.0, 2.0]).tolist() == [1.0, 3.0]
+    assert CLASSES.row_losses([0.9, 0.1, 0.6], truth=[1, 1, 0]).tolist() == [0.0, 1.0, 1.0]
     with pytest.raises(ScoreError, match="prediction holds 1 values"):
-        row_losses("forecast", prediction=[1.0, math.nan], truth=[2.0, 2.0])
+        FORECAST.row_losses([1.0, math.nan], truth=[2.0, 2.0])
 
 
 def test_metrics_are_keys_of_the_scores() -> None:
-    forecast = forecast_scores([1.0], truth_degc=[1.0], naive_degc=[2.0], std_degc=1.0)
+    forecast = forecast_scores([1.0], truth=[1.0], naive=[2.0], std=1.0, unit_suffix="degc")
     classes = classification_scores([0.1, 0.9], label=[0, 1], majority_share=0.5)
-    assert {PRIMARY_METRIC["forecast"].key, PRIMARY_METRIC["forecast"].naive_key, VALIDATION_METRIC["forecast"].key} <= set(
-        forecast
-    )
-    assert {PRIMARY_METRIC["classification"].key, PRIMARY_METRIC["classification"].naive_key} <= set(classes)
-    assert VALIDATION_METRIC["classification"].key in classes
+    assert {FORECAST.primary.key, FORECAST.primary.naive_key, FORECAST.validation.key} <= set(forecast)
+    assert {CLASSES.primary.key, CLASSES.primary.naive_key} <= set(classes)
+    assert CLASSES.validation.key in classes
 
 
 def test_a_metric_knows_its_unit_and_its_direction() -> None:
-    mae, accuracy = PRIMARY_METRIC["forecast"], PRIMARY_METRIC["classification"]
+    mae, accuracy = FORECAST.primary, CLASSES.primary
     assert (mae.text(2.346), mae.axis_label, mae.better(1.0, than=2.0)) == ("2.35 °C", "MAE (°C)", True)
     assert (accuracy.text(0.87649), accuracy.axis_label, accuracy.better(1.0, than=2.0)) == ("0.876", "accuracy", False)
+
+
+def test_a_forecast_in_another_unit_has_keys_and_words_of_its_own() -> None:
+    load = ForecastScoring(unit="MW", unit_suffix="mw", row_seconds=3600, naive_label="load of the day before", decimals=1)
+    scores = load.scores([3.0, 5.0], truth=[2.0, 2.0], naive=[4.0, 4.0], scale=2.0)
+    assert scores == pytest.approx(
+        {
+            "mae_mw": 2.0,
+            "rmse_mw": math.sqrt(5),
+            "bias_mw": 2.0,
+            "mae_normalised": 1.0,
+            "rmse_normalised": math.sqrt(5) / 2,
+            "naive_mae_mw": 2.0,
+            "skill": 0.0,
+            "rows": 2.0,
+        }
+    )
+    assert load.primary.text(2.0) == "2.0 MW"
+    assert {load.primary.key, load.primary.naive_key, *(further.key for further in load.further)} <= set(scores)
+    # A week of hourly rows, where the series is long enough.
+    losses = {"reference_loss": np.linspace(1, 2, 5000), "candidate_loss": np.linspace(0.9, 1.9, 5000)}
+    assert "blocks of 168 rows" in load.paired_test(**losses, seed=0).method
+    assert "blocks of 500 rows" in FORECAST.paired_test(**losses, seed=0).method

@@ -16,10 +16,10 @@ from learner_helpers import PLAIN, learner_with
 from tasks.datasets.imdb.text import encode_text
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.execution import Execution
-from tasks.models.imdb import VIEW, padded_tokens, width_batches
+from tasks.models.imdb import PROBLEM, padded_tokens, width_batches
 from tasks.models.networks.word_vectors import log_ratio, word_vectors
 
-BASELINE, DROPOUT = VIEW.variants["gru_baseline"], VIEW.variants["gru_dropout"]
+BASELINE, DROPOUT = PROBLEM.variants["gru_baseline"], PROBLEM.variants["gru_dropout"]
 WORDS = tuple(f"w{rank}" for rank in range(1, 61))  # word `w7` has rank 7, so token 10
 LENGTHS = (3, 20, 60, 79, 80, 81, 130, 150, 179, 250, 370, 499, 500, 500)
 
@@ -108,7 +108,7 @@ def learner_of(
     splits: dict[str, pa.Table], *, variant: Any = BASELINE, batch_size: int = 4, seed: int = 0, execution: Execution = PLAIN
 ) -> Any:
     """A learner whose weights are strong, so that each token matters to the prediction."""
-    learner = learner_with(VIEW, splits, {}, variant=replace(variant, batch_size=batch_size), seed=seed, execution=execution)
+    learner = learner_with(PROBLEM, splits, {}, variant=replace(variant, batch_size=batch_size), seed=seed, execution=execution)
     rng = np.random.default_rng(seed)
     learner.network.set_weights([rng.normal(0, 0.3, weight.shape) for weight in learner.network.get_weights()])
     return learner
@@ -192,7 +192,9 @@ def test_training_without_dropout_shares_the_prefix(keras: Any) -> None:
     assert any(uses_prefix(batch.model) for batch in taken)
 
 
-@pytest.mark.parametrize("variant", [v for v in VIEW.variants.values() if not v.is_reference], ids=lambda variant: variant.name)
+@pytest.mark.parametrize(
+    "variant", [v for v in PROBLEM.variants.values() if not v.is_reference], ids=lambda variant: variant.name
+)
 def test_predictions_are_those_of_the_whole_network(keras: Any, variant: Any) -> None:
     learner = learner_of(tables(REVIEWS), variant=variant)
     expected = np.asarray(learner.network.predict_on_batch(np.array(slowly_padded(REVIEWS["val"], 500))))[:, 0]
@@ -236,7 +238,7 @@ def test_a_restored_model_predicts_the_same_on_a_vocabulary_of_another_order(ker
     todays_token = {int(old) + 4: new + 4 for new, old in enumerate(order)}
     todays = {name: [[todays_token.get(token, token) for token in review] for review in REVIEWS[name]] for name in SPLITS}
     assert todays != REVIEWS
-    restored = VIEW.restore(tables(todays, todays_words), {}, learner.export())
+    restored = PROBLEM.restore(tables(todays, todays_words), {}, learner.export())
     for name in SPLITS:
         np.testing.assert_allclose(restored.predict(name), learner.predict(name), rtol=1e-4, atol=1e-6)
     # What the translation must be worth: without it the predictions are others.
@@ -247,7 +249,7 @@ def test_a_restored_model_predicts_the_same_on_a_vocabulary_of_another_order(ker
 def test_a_word_that_the_restored_model_never_met_is_unknown_to_it(keras: Any) -> None:
     learner = learner_of(tables(REVIEWS))
     todays_words = (*WORDS[:-1], "new")  # token 63 is a word that came after the training
-    restored = VIEW.restore(tables(REVIEWS, todays_words), {}, learner.export())
+    restored = PROBLEM.restore(tables(REVIEWS, todays_words), {}, learner.export())
     unknown = {name: [[2 if token == 63 else token for token in review] for review in REVIEWS[name]] for name in SPLITS}
     assert unknown["test"] != REVIEWS["test"]
     expected = learner_of(tables(unknown)).predict("test")
@@ -261,7 +263,7 @@ def test_the_examples_encode_to_the_tokens_that_were_predicted(keras: Any) -> No
     predicted = learner.predict("test")
     ranks = {word: rank for rank, word in enumerate(WORDS, start=1)}
     for asked, count in ((6, 6), (50, 14)):
-        texts, outputs = VIEW.examples(learner, asked)
+        texts, outputs = PROBLEM.examples(learner, asked)
         assert texts.shape == (count, 1)
         assert [encode_text(str(text), words=ranks) for text in texts[:, 0]] == reviews["test"][:count]
         np.testing.assert_array_equal(outputs, predicted[:count])
@@ -270,11 +272,11 @@ def test_the_examples_encode_to_the_tokens_that_were_predicted(keras: Any) -> No
 def test_the_naive_reference_says_the_label_that_is_more_frequent_in_train(keras: Any) -> None:
     splits = tables(REVIEWS)
     learner = learner_of(splits)
-    seen = VIEW.test_view(learner)  # 5 of 14 are positive
+    seen = PROBLEM.scored_split(learner)  # 5 of 14 are positive
     assert set(seen.naive.tolist()) == {0.0}
     assert seen.truth.tolist() == [float(i % 3 == 0) for i in range(14)]
     learner.labels["train"] = np.float32([1] * 8 + [0] * 6)
-    assert set(VIEW.test_view(learner).naive.tolist()) == {1.0}
+    assert set(PROBLEM.scored_split(learner).naive.tolist()) == {1.0}
     assert seen.scale == 1.0
 
 
@@ -289,7 +291,7 @@ def test_the_naive_reference_says_the_label_that_is_more_frequent_in_train(keras
 )
 def test_accuracy_decides_and_then_the_loss(new: tuple[float, float], old: tuple[float, float], expected: bool) -> None:
     figures = [{"val_accuracy": accuracy, "val_loss": loss} for accuracy, loss in (new, old)]
-    assert VIEW.is_better(figures[0], figures[1]) is expected
+    assert PROBLEM.is_better(figures[0], figures[1]) is expected
 
 
 # --- the variants beyond the tutorial
@@ -297,7 +299,7 @@ def test_accuracy_decides_and_then_the_loss(new: tuple[float, float], old: tuple
 
 def test_a_cropped_review_is_read_at_another_part_each_time(keras: Any) -> None:
     """Of the reviews of 370 tokens and more, training reads 256 in a row, and in another epoch 256 others."""
-    variant = replace(VIEW.variants["gru_pooled"], crop_tokens=256)
+    variant = replace(PROBLEM.variants["gru_pooled"], crop_tokens=256)
     learner = learner_of(tables(REVIEWS), variant=variant)
     padded = slowly_padded(REVIEWS["train"], 500)
     starts: dict[int, set[int]] = {}

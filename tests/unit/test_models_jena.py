@@ -15,11 +15,11 @@ from learner_helpers import learner_with
 from storage.errors import DataError
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import SPLITS
-from tasks.models.jena import VIEW
+from tasks.models.jena import PROBLEM
 from tasks.models.networks.jena import RIDGE_PENALTY, WINDOWS
 from tasks.models.windows import window_rows
 
-BASELINE = VIEW.variants["gru_baseline"]
+BASELINE = PROBLEM.variants["gru_baseline"]
 MINUTES = 10
 
 
@@ -54,7 +54,7 @@ def simple_splits(rows: int = 5100, edges: tuple[int, int] = (1700, 3400), gaps:
 
 def test_the_network_sees_every_sixth_of_1440_rows_and_is_told_the_temperature_a_day_later(keras: Any) -> None:
     _, _, splits, normalisation = simple_splits()
-    learner = learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=0)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=0)
     table = np.concatenate([np.column_stack([splits[name][column].to_numpy() for column in COLUMNS]) for name in SPLITS])
     ids = learner.rows["val"][[0, 5, -1]]
     assert ids.tolist() == [1700 + 1440, 1700 + 1445, 3400 - 145]
@@ -67,7 +67,7 @@ def test_the_network_sees_every_sixth_of_1440_rows_and_is_told_the_temperature_a
 
 def test_the_exported_model_on_raw_rows_is_the_trained_one_on_windows(keras: Any, tmp_path: Path) -> None:
     readings, _, splits, normalisation = simple_splits()
-    learner = learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=5)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=5)
     learner.export().save(tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     ids = learner.rows["test"]
@@ -87,7 +87,7 @@ def test_the_naive_reference_is_the_temperature_24_hours_before_the_target(keras
     readings[:, COLUMNS.index("temperature_degc")] = 0.01 * np.arange(len(readings))  # 0.01 °C more every ten minutes
     mean, std = readings[:1700].mean(axis=0), readings[:1700].std(axis=0)
     splits = splits_of(readings, minutes=minutes, edges=(1700, 3400), mean=mean, std=std)
-    seen = VIEW.test_view(learner_with(VIEW, splits, statistics(mean, std), variant=BASELINE, seed=0))
+    seen = PROBLEM.scored_split(learner_with(PROBLEM, splits, statistics(mean, std), variant=BASELINE, seed=0))
     assert len(seen.truth) == 1700 - 1584
     np.testing.assert_allclose(seen.truth - seen.naive, 1.44, atol=1e-4)
     assert seen.truth[0] == pytest.approx(0.01 * (3400 + 1440 + 144), abs=1e-3)
@@ -100,12 +100,12 @@ def test_a_split_without_one_window_is_refused(keras: Any, short: str) -> None:
     edges = (lengths["train"], lengths["train"] + lengths["val"])
     _, _, splits, normalisation = simple_splits(sum(lengths.values()), edges)
     with pytest.raises(DataError, match=f"split {short} of jena .* 1585 .* longer span"):
-        learner_with(VIEW, splits, normalisation, variant=BASELINE, seed=0)
+        learner_with(PROBLEM, splits, normalisation, variant=BASELINE, seed=0)
 
 
 def test_the_sample_is_learnt(keras: Any, tiny: Callable[[str], Any]) -> None:
     splits, normalisation = tiny("jena")
-    learner = learner_with(VIEW, splits, normalisation, variant=replace(BASELINE, learning_rate=5e-3), execution=None)
+    learner = learner_with(PROBLEM, splits, normalisation, variant=replace(BASELINE, learning_rate=5e-3), execution=None)
     losses = [
         batch.model.train_on_batch(batch.inputs, batch.targets, return_dict=True)["loss"]
         for batch in learner.batches(seed=0, epoch=0, steps=25)[1]
@@ -116,8 +116,8 @@ def test_the_sample_is_learnt(keras: Any, tiny: Callable[[str], Any]) -> None:
 def test_ridge_is_the_regression_on_the_last_week_by_its_formula(keras: Any) -> None:
     """In its dual form, w = X'(XX' + aI)⁻¹ y on centred values, with every lag gathered by hand."""
     _, _, splits, normalisation = simple_splits()
-    variant = VIEW.variants["ridge"]
-    learner = learner_with(VIEW, splits, normalisation, variant=variant, seed=0)
+    variant = PROBLEM.variants["ridge"]
+    learner = learner_with(PROBLEM, splits, normalisation, variant=variant, seed=0)
     variant.fit_closed_form(learner)
 
     def week(row: int) -> np.ndarray:

@@ -6,16 +6,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scoring_helpers import CLASSES, FORECAST
 
 from storage.errors import SettingError
-from tasks.metrics import Kind, ScoreError
+from tasks.metrics import ScoreError
 from tasks.promotion.rule import Check, Decision, choose_candidate, decide
-from tasks.promotion.statistics import PairedTest, block_rows_for, mcnemar, moving_block_bootstrap, p_text, paired_test
+from tasks.statistics import PairedTest, block_rows_for, mcnemar, moving_block_bootstrap, p_text
 
 # --- the bootstrap
 
@@ -65,7 +67,7 @@ def test_a_seed_repeats_and_portions_do_not_matter(monkeypatch: pytest.MonkeyPat
     gain = np.random.default_rng(0).normal(size=100)
     first = moving_block_bootstrap(gain, block_rows=5, resamples=500, seed=7)
     assert moving_block_bootstrap(gain, block_rows=5, resamples=500, seed=7) == first
-    monkeypatch.setattr("tasks.promotion.statistics.STARTS_AT_ONCE", 1)
+    monkeypatch.setattr("tasks.statistics.MAX_STARTS", 1)
     assert moving_block_bootstrap(gain, block_rows=5, resamples=500, seed=7).p_value == pytest.approx(first.p_value, abs=0.1)
 
 
@@ -122,7 +124,7 @@ def test_differences_must_be_finite_and_some() -> None:
 
 @pytest.mark.parametrize(("rows", "block_rows"), [(120_000, 1008), (10_080, 1008), (5000, 500), (15, 1), (2, 1)])
 def test_blocks_shrink_with_the_series(rows: int, block_rows: int) -> None:
-    assert block_rows_for(rows) == block_rows
+    assert block_rows_for(rows, max_block_rows=1008) == block_rows
 
 
 # --- McNemar
@@ -175,12 +177,12 @@ def test_mcnemar_wants_the_same_rows() -> None:
         mcnemar(np.ones(2, dtype=bool), candidate_correct=np.ones(3, dtype=bool))
 
 
-# --- the paired test of a kind
+# --- the paired test of a problem
 
 
 def test_forecasts_are_compared_by_their_absolute_errors() -> None:
     rng = np.random.default_rng(0)
-    test = paired_test("forecast", reference_loss=np.full(200, 2.0), candidate_loss=1.5 + 0.01 * rng.normal(size=200), seed=0)
+    test = FORECAST.paired_test(reference_loss=np.full(200, 2.0), candidate_loss=1.5 + 0.01 * rng.normal(size=200), seed=0)
     assert test.mean_gain == pytest.approx(0.5, abs=0.01)
     assert test.relative_gain == pytest.approx(0.25, abs=0.01)
     assert test.p_value < 0.001
@@ -190,7 +192,7 @@ def test_forecasts_are_compared_by_their_absolute_errors() -> None:
 def test_classifiers_are_compared_by_mcnemar() -> None:
     # 10 rows: the reference errs in 4, the candidate in 2 (3 gained, 1 lost): gain 0.2, variance (4 / 10 - 0.04).
     champion, candidate = _correct(both=5, gained=3, lost=1, neither=1)
-    test = paired_test("classification", reference_loss=1.0 - champion, candidate_loss=1.0 - candidate, seed=0)
+    test = CLASSES.paired_test(reference_loss=1.0 - champion, candidate_loss=1.0 - candidate, seed=0)
     assert test.p_value == pytest.approx(3 / 16)
     assert (test.rows, test.mean_gain, test.relative_gain) == pytest.approx((10, 0.2, 0.5))
     assert test.ci_low == pytest.approx(0.2 - 1.96 * math.sqrt(0.036), abs=1e-4)
@@ -198,7 +200,7 @@ def test_classifiers_are_compared_by_mcnemar() -> None:
 
 
 def test_nothing_gains_on_a_reference_without_errors() -> None:
-    test = paired_test("classification", reference_loss=[0.0, 0.0], candidate_loss=[0.0, 1.0], seed=0)
+    test = CLASSES.paired_test(reference_loss=[0.0, 0.0], candidate_loss=[0.0, 1.0], seed=0)
     assert test.relative_gain == 0.0
     assert test.p_value > 0.5
 
@@ -220,14 +222,14 @@ def test_the_validation_split_chooses_not_the_test_split() -> None:
         Trained("a", {"mae_normalised": 0.27}, scores={"mae_degc": 2.1, "mae_normalised": 0.1}),
         Trained("b", {"mae_normalised": 0.26}, scores={"mae_degc": 2.9, "mae_normalised": 0.9}),
     )
-    chosen = choose_candidate(results, kind="forecast")
+    chosen = choose_candidate(results, metric=FORECAST.validation)
     assert chosen is not None
     assert chosen.variant == "b"
 
 
 def test_higher_accuracy_is_chosen_and_the_first_of_equals() -> None:
     results = [Trained(name, {"accuracy": value}) for name, value in [("a", 0.8), ("b", 0.9), ("c", 0.9)]]
-    chosen = choose_candidate(results, kind="classification")
+    chosen = choose_candidate(results, metric=CLASSES.validation)
     assert chosen is not None
     assert chosen.variant == "b"
 
@@ -235,21 +237,21 @@ def test_higher_accuracy_is_chosen_and_the_first_of_equals() -> None:
 def test_old_and_unregistered_results_are_no_candidates() -> None:
     best = {"accuracy": 0.99}
     results = [Trained("old", best, trained=False), Trained("persistence", best, version=None), Trained("new", {"accuracy": 0.5})]
-    chosen = choose_candidate(results, kind="classification")
+    chosen = choose_candidate(results, metric=CLASSES.validation)
     assert chosen is not None
     assert chosen.variant == "new"
-    assert choose_candidate(results[:2], kind="classification") is None
+    assert choose_candidate(results[:2], metric=CLASSES.validation) is None
 
 
 def test_a_diverged_training_is_not_chosen() -> None:
     diverged = Trained("diverged", {"mae_normalised": math.nan})
-    chosen = choose_candidate([diverged, Trained("fine", {"mae_normalised": 9.0})], kind="forecast")
+    chosen = choose_candidate([diverged, Trained("fine", {"mae_normalised": 9.0})], metric=FORECAST.validation)
     assert chosen is not None
     assert chosen.variant == "fine"
     with pytest.raises(ScoreError, match="of diverged is not finite"):
-        choose_candidate([diverged], kind="forecast")
+        choose_candidate([diverged], metric=FORECAST.validation)
     with pytest.raises(ScoreError, match="bare has no validation 'mae_normalised'"):
-        choose_candidate([Trained("bare", {})], kind="forecast")
+        choose_candidate([Trained("bare", {})], metric=FORECAST.validation)
 
 
 # --- the decision
@@ -263,7 +265,7 @@ Ask = Callable[..., Decision]
 
 @pytest.fixture
 def ask() -> Ask:
-    def asked(kind: Kind = "forecast", **changes: object) -> Decision:
+    def asked(scoring: Any = FORECAST, **changes: object) -> Decision:
         arguments: dict[str, object] = {
             "model_name": "jena",
             "candidate_version": 5,
@@ -273,7 +275,7 @@ def ask() -> Ask:
             "champion_version": 4,
             "champion_test": TEST,
         }
-        return decide(kind, **(arguments | changes))  # type: ignore[arg-type]
+        return decide(scoring.primary, **(arguments | changes))  # type: ignore[arg-type]
 
     return asked
 
@@ -372,7 +374,7 @@ def test_the_champion_does_not_compete_with_itself(ask: Ask) -> None:
 
 def test_classifiers_are_told_in_shares(ask: Ask) -> None:
     scores = {"accuracy": 0.8763, "majority_accuracy": 0.5, "skill": 0.7526}
-    decision = ask("classification", candidate_scores=scores, champion_test=replace(TEST, mean_gain=0.0123, p_value=0.0004))
+    decision = ask(CLASSES, candidate_scores=scores, champion_test=replace(TEST, mean_gain=0.0123, p_value=0.0004))
     assert decision.reason == "Promoted v5: accuracy 0.876 beats champion v4 by 0.012 (p < 0.001)"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tasks.models import VIEWS, variant_named
+from tasks.models import PROBLEMS, variant_named
 from tasks.models.optimizers import adamw, cosine
 from tasks.models.signature import network_signature
 from tasks.models.spec import Variant
@@ -61,8 +61,8 @@ def test_words_and_settings_are_no_part_of_the_digest(keras: Any) -> None:
 
 
 def test_no_two_variants_of_a_data_set_are_the_same() -> None:
-    for view in VIEWS.values():
-        digests = [network_signature(variant).digest for variant in view.variants.values()]
+    for problem in PROBLEMS.values():
+        digests = [network_signature(variant).digest for variant in problem.variants.values()]
         assert len(set(digests)) == len(digests)
 
 

@@ -26,7 +26,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
 from dataclasses import replace
 from tasks.datasets.jena.spec import COLUMNS
-from tasks.models import variant_named, view_named
+from tasks.models import variant_named, problem_named
 from tasks.models.training_loop import fit
 from tasks.models.engine.train_step import mirrored_scope
 from tasks.models.spec import Budget
@@ -54,7 +54,7 @@ checkpoints = []
 def train(epochs, saved=None):
     with mirrored_scope(device):
         accelerated = accelerate_for_training(variant, device=device, seed=0, execution=execution)
-        learner = view_named("jena").learner(splits, normalisation, variant, accelerated)
+        learner = problem_named("jena").learner(splits, normalisation, variant, accelerated)
     budget = Budget(epochs=epochs, steps_per_epoch=3, patience_epochs=9)
     fitted = fit(
         learner, budget=budget, seed=0, is_better=lambda new, old: True,

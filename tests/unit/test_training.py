@@ -18,7 +18,7 @@ from storage.layout import Store
 from storage.references import TableRef
 from tasks.config import TrainSettings
 from tasks.datasets import DATASETS
-from tasks.models import VIEWS, variant_named, view_named
+from tasks.models import PROBLEMS, problem_named, variant_named
 from tasks.models.optimizers import adamw, cosine
 from tasks.models.spec import Budget
 from tasks.training import fitting, identity, scoring
@@ -53,13 +53,13 @@ def test_a_sample_never_shares_a_registered_name_with_real_data() -> None:
     ],
 )
 def test_the_budget_is_the_settings_or_the_variants_own(simulated: bool, settings: TrainSettings, expected: Budget) -> None:
-    assert budget_for(VIEWS["jena"], "gru_baseline", settings=settings, simulated=simulated) == expected
+    assert budget_for(PROBLEMS["jena"], "gru_baseline", settings=settings, simulated=simulated) == expected
 
 
 def test_a_sample_has_a_budget_of_its_own() -> None:
-    view = VIEWS["jena"]
-    budget = budget_for(view, "gru_baseline", settings=TrainSettings(), simulated=True)
-    assert (budget.epochs, budget.steps_per_epoch) == (view.sample_budget.epochs, view.sample_budget.steps_per_epoch)
+    problem = PROBLEMS["jena"]
+    budget = budget_for(problem, "gru_baseline", settings=TrainSettings(), simulated=True)
+    assert (budget.epochs, budget.steps_per_epoch) == (problem.sample_budget.epochs, problem.sample_budget.steps_per_epoch)
 
 
 def key(table: TableRef = TABLE, variant: str = "gru_baseline", **settings: Any) -> str:
@@ -84,19 +84,19 @@ def test_a_key_changes_with_all_that_a_training_follows_from(monkeypatch: pytest
         key(patience_epochs=9),
         key(seed=1),
     ]
-    view = VIEWS["jena"]
-    gru_stacked = view.variants["gru_stacked"].network
+    problem = PROBLEMS["jena"]
+    gru_stacked = problem.variants["gru_stacked"].network
     changes = ({"network": gru_stacked}, {"optimizer": adamw}, {"schedule": cosine}, {"batch_size": 64}, {"learning_rate": 0.002})
     for change in changes:
-        variants = {**view.variants, "gru_baseline": replace(view.variants["gru_baseline"], **change)}
+        variants = {**problem.variants, "gru_baseline": replace(problem.variants["gru_baseline"], **change)}
         with monkeypatch.context() as patch:
-            patch.setitem(VIEWS, "jena", replace(view, variants=variants))
+            patch.setitem(PROBLEMS, "jena", replace(problem, variants=variants))
             keys.append(key())
     with monkeypatch.context() as patch:
         patch.setattr(identity, "TRAINING_VERSION", identity.TRAINING_VERSION + 1)
         keys.append(key())
     with monkeypatch.context() as patch:
-        patch.setitem(VIEWS, "jena", replace(view, task={**view.task, "horizon_rows": 72}))
+        patch.setitem(PROBLEMS, "jena", replace(problem, task={**problem.task, "horizon_rows": 72}))
         keys.append(key())
     assert len(set(keys)) == len(keys) == 15
     assert key() == keys[0]
@@ -107,9 +107,9 @@ def test_a_key_sees_no_words_and_finds_a_setting_that_is_the_variants_own(monkey
     assert key(batch_size=128, learning_rate=1e-3) == first
     assert key(batch_size=64) != first
     assert key(learning_rate=2e-3) != first
-    view = VIEWS["jena"]
-    described = replace(view.variants["gru_baseline"], summary="the same network in other words")
-    monkeypatch.setitem(VIEWS, "jena", replace(view, variants={**view.variants, "gru_baseline": described}))
+    problem = PROBLEMS["jena"]
+    described = replace(problem.variants["gru_baseline"], summary="the same network in other words")
+    monkeypatch.setitem(PROBLEMS, "jena", replace(problem, variants={**problem.variants, "gru_baseline": described}))
     assert key() == first
 
 
@@ -277,11 +277,11 @@ def test_a_version_is_scored_again_where_its_scores_are_lost(trained: Any) -> No
 
 
 def test_every_view_belongs_to_a_data_set() -> None:
-    assert VIEWS.keys() == DATASETS.keys()
+    assert PROBLEMS.keys() == DATASETS.keys()
     for name in DATASETS:
-        assert view_named(name).dataset == name
+        assert problem_named(name).dataset == name
     with pytest.raises(SettingError, match="unknown data set 'wine' for training: choose imdb, jena"):
-        view_named("wine")
+        problem_named("wine")
 
 
 def test_where_the_code_comes_from_is_known() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from scoring_helpers import CLASSES
 
 from tasks.reporting.tutorial import Reproduction, differences, remarks, section, with_section
 
@@ -42,7 +43,8 @@ def result(*entries: dict[str, Any], rows: int = 50_000, simulated: bool = False
 
 MADE = Reproduction(
     dataset="imdb",
-    kind="classification",
+    scoring=CLASSES,
+    tutorial_rows=50_000,
     results=[
         result(
             entry("simple_rnn", validation=validation, test=test, printed=0.8592),
@@ -73,7 +75,7 @@ def test_the_tutorials_own_data_is_comparable() -> None:
         (replace(MADE, results=[result(MADE.results[0]["results"][0], simulated=True)]), "sample, a simulation"),
         (replace(MADE, results=[result(MADE.results[0]["results"][0], rows=30_000)]), "30,000 rows, another span"),
         (replace(MADE, usual_budget=False), "epochs or steps"),
-        (replace(MADE, dataset="third"), "no such data set"),
+        (replace(MADE, dataset="third", tutorial_rows=None), "no such data set"),
     ],
 )
 def test_what_cannot_be_compared_is_said_and_marked(made: Reproduction, reason: str) -> None:

@@ -7,20 +7,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.models.spec import Reviews, Weather
-from tasks.reporting.figures.forecasts import weather_pictures
+from tasks.models.spec import ReviewsPlot, SeriesPlot
+from tasks.reporting.figures.forecasts import series_pictures
 from tasks.reporting.figures.reviews import review_pictures
 
 
-def example_pictures(background: Weather | Reviews, *, seen: pa.Table, model: str) -> Mapping[str, bytes]:
+def example_pictures(plot_data: SeriesPlot | ReviewsPlot, *, seen: pa.Table, model: str) -> Mapping[str, bytes]:
     """Return the pictures of one model's predictions on the test split, PNGs by title.
 
     Args:
-        background: What the view of the data set tells of the examples.
+        plot_data: What the problem of the data set tells of the examples.
         seen: `prediction`, `truth` and `naive` of every test example, in the order of the split.
         model: Name for the legends.
     """
     arrays: dict[str, Any] = {name: seen[name].to_numpy() for name in ("prediction", "truth", "naive")}
-    if isinstance(background, Weather):
-        return weather_pictures(background, model=model, **arrays)
-    return review_pictures(background, model=model, prediction=arrays["prediction"], truth=arrays["truth"])
+    if isinstance(plot_data, SeriesPlot):
+        return series_pictures(plot_data, model=model, **arrays)
+    return review_pictures(plot_data, model=model, prediction=arrays["prediction"], truth=arrays["truth"])

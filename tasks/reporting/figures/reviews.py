@@ -8,18 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.metrics import calibration_curve
-from tasks.models.spec import Reviews
+from tasks.models.spec import ReviewsPlot
 from tasks.reporting.figures.canvas import COLOURS, MEASURED, NAIVE, figure_of, legend, small_png
 
 Floats = npt.NDArray[np.floating[Any]]
 LABELS = ("negative", "positive")
 
 
-def review_pictures(background: Reviews, *, prediction: Floats, truth: Floats, model: str) -> dict[str, bytes]:
+def review_pictures(plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats, model: str) -> dict[str, bytes]:
     """Return what a person looks at in a classifier.
 
     Args:
-        background: Lengths of the training reviews.
+        plot_data: Lengths of the training reviews.
         prediction: Probability that a review is positive.
         truth: 1 for a positive review, else 0.
         model: Name for the legends.
@@ -27,7 +27,7 @@ def review_pictures(background: Reviews, *, prediction: Floats, truth: Floats, m
     return {
         "ROC curve and calibration": roc_and_calibration_png(prediction, truth=truth, model=model),
         "confusion matrix": confusion_png(prediction, truth=truth, model=model),
-        "length of the training reviews": lengths_png(background.lengths, read_tokens=background.read_tokens),
+        "length of the training reviews": lengths_png(plot_data.lengths, read_tokens=plot_data.read_tokens),
     }
 
 

@@ -9,21 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from storage.errors import SettingError
-from tasks.metrics import Kind, ScoreError, finite_vectors
-
-# Errors of a 24-hour forecast stay alike while a front passes, so for days; a week of 10-minute rows holds most of that.
-WEEK_ROWS = 1008
-
+from tasks.metrics import ScoreError, finite_vectors
 
 # Fewer blocks than this say too little about the spread of their own mean.
-LEAST_BLOCKS = 10
-
-
+MIN_BLOCKS = 10
 RESAMPLES = 2000
-
-
 # Resamples are drawn in portions of at most this many block starts (8 MB).
-STARTS_AT_ONCE = 1_000_000
+MAX_STARTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -55,9 +47,12 @@ class PairedTest:
     p_value: float
 
 
-def block_rows_for(rows: int, *, longest: int = WEEK_ROWS) -> int:
-    """Return the block length for a series: a week, or less where that would leave fewer than 10 blocks."""
-    return max(1, min(longest, rows // LEAST_BLOCKS))
+def block_rows_for(rows: int, *, max_block_rows: int) -> int:
+    """Return the block length for a series: the longest, or less where that would leave fewer than 10 blocks.
+
+    Errors of a forecast stay alike while a front passes, so for days; a block is to hold most of that.
+    """
+    return max(1, min(max_block_rows, rows // MIN_BLOCKS))
 
 
 def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples: int = RESAMPLES, seed: int) -> BootstrapResult:
@@ -78,7 +73,7 @@ def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples:
         raise ScoreError(f"difference has {gain.size} row, expected at least 2: the test split is too short for a paired test")
     if not 1 <= block_rows <= gain.size // 2:
         raise SettingError(
-            f"block_rows is {block_rows}, expected 1 to {gain.size // 2} for {gain.size} rows: take block_rows_for(rows)"
+            f"block_rows is {block_rows}, expected 1 to {gain.size // 2} for {gain.size} rows: take block_rows_for"
         )
     if resamples < 1:
         raise SettingError(f"resamples is {resamples}, expected at least 1: 2000 is usual")
@@ -89,7 +84,7 @@ def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples:
     rest_sum = cumulative[rest : rest + starts] - cumulative[:starts]
 
     rng = np.random.default_rng(seed)
-    portion = max(1, STARTS_AT_ONCE // (whole_blocks + 1))
+    portion = max(1, MAX_STARTS // (whole_blocks + 1))
     totals = np.concatenate(
         [
             block_sum[rng.integers(starts, size=(count, whole_blocks))].sum(axis=1) + rest_sum[rng.integers(starts, size=count)]
@@ -128,40 +123,46 @@ def mcnemar(champion_correct: NDArray[np.bool_], *, candidate_correct: NDArray[n
     discordant = gained + lost
     if discordant == 0:
         return 1.0
-    # log P(X = k) for k = c ... n, each from the one before by the ratio (n - k) / (k + 1).
-    first = math.lgamma(discordant + 1) - math.lgamma(gained + 1) - math.lgamma(lost + 1) - discordant * math.log(2)
-    k = np.arange(gained, discordant, dtype=np.float64)
-    log_pmf = first + np.concatenate([[0.0], np.cumsum(np.log((discordant - k) / (k + 1)))])
-    pmf = np.exp(log_pmf)
-    return min(1.0, float(pmf[1:].sum() + pmf[0] / 2))
+    from scipy.stats import binom
+
+    return min(1.0, float(binom.sf(gained, discordant, 0.5) + binom.pmf(gained, discordant, 0.5) / 2))
 
 
-def paired_test(kind: Kind, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
-    """Compare two models by their losses on the same rows, as `row_losses` returns them.
-
-    A forecast is tested by `moving_block_bootstrap` (rows in order of time), a classifier by `mcnemar`; the classifier's
-    95 % interval is Wald's for paired shares (Agresti 2013, section 11.1).
+def bootstrap_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike, max_block_rows: int, seed: int) -> PairedTest:
+    """Compare two models of a series by `moving_block_bootstrap` of their losses, rows in order of time.
 
     Raises:
         ScoreError: The losses are not finite vectors of one length, or too short.
     """
     reference, candidate = finite_vectors(reference_loss=reference_loss, candidate_loss=candidate_loss)
+    block_rows = block_rows_for(reference.size, max_block_rows=max_block_rows)
+    result = moving_block_bootstrap(reference - candidate, block_rows=block_rows, seed=seed)
+    method = f"moving-block bootstrap, blocks of {block_rows} rows, {RESAMPLES} resamples"
+    return _paired_test(method, reference=reference, result=result)
+
+
+def mcnemar_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike) -> PairedTest:
+    """Compare two classifiers by `mcnemar`, their losses 1 for a wrong label and 0 for a right one.
+
+    The 95 % interval is Wald's for paired shares (Agresti 2013, section 11.1).
+
+    Raises:
+        ScoreError: The losses are not finite vectors of one length.
+    """
+    reference, candidate = finite_vectors(reference_loss=reference_loss, candidate_loss=candidate_loss)
     gain = reference - candidate
-    rows = gain.size
-    if kind == "forecast":
-        block_rows = block_rows_for(rows)
-        result = moving_block_bootstrap(gain, block_rows=block_rows, seed=seed)
-        method = f"moving-block bootstrap, blocks of {block_rows} rows, {RESAMPLES} resamples"
-    else:
-        mean = float(gain.mean())
-        half_width = 1.959964 * math.sqrt(max(0.0, float(np.mean(gain**2)) - mean**2) / rows)
-        p_value = mcnemar(reference == 0, candidate_correct=candidate == 0)
-        result = BootstrapResult(mean_gain=mean, ci_low=mean - half_width, ci_high=mean + half_width, p_value=p_value)
-        method = "McNemar, mid-p"
+    mean = float(gain.mean())
+    half_width = 1.959964 * math.sqrt(max(0.0, float(np.mean(gain**2)) - mean**2) / gain.size)
+    p_value = mcnemar(reference == 0, candidate_correct=candidate == 0)
+    result = BootstrapResult(mean_gain=mean, ci_low=mean - half_width, ci_high=mean + half_width, p_value=p_value)
+    return _paired_test("McNemar, mid-p", reference=reference, result=result)
+
+
+def _paired_test(method: str, *, reference: NDArray[np.float64], result: BootstrapResult) -> PairedTest:
     reference_mean = float(reference.mean())
     return PairedTest(
         method=method,
-        rows=rows,
+        rows=reference.size,
         mean_gain=result.mean_gain,
         # Nothing can gain on a reference without errors.
         relative_gain=result.mean_gain / reference_mean if reference_mean > 0 else 0.0,
