@@ -17,7 +17,7 @@ from storage.errors import DataError
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.train_step import predict
-from tasks.models.spec import Batch, Floats, Ids, Variant, restored
+from tasks.models.spec import Batch, Floats, Ids, ScoredSplit, SeriesPlot, Variant, restored
 from tasks.models.window_task import WindowTask
 
 if TYPE_CHECKING:
@@ -227,3 +227,45 @@ def example_windows(learner: WindowLearner, count: int) -> tuple[Floats, Floats]
     ids = learner.rows["test"]
     chosen = ids[np.linspace(0, len(ids) - 1, num=min(count, len(ids)), dtype=int)]
     return learner.raw_windows(chosen), learner.in_target_unit(learner.predict_rows(chosen))
+
+
+def score_test_split(learner: WindowLearner) -> ScoredSplit:
+    """Return forecast, truth and naive forecast of every test window, in the target's unit."""
+    return ScoredSplit(
+        prediction=learner.in_target_unit(learner.predict("test")),
+        truth=learner.in_target_unit(learner.targets("test")),
+        naive=learner.in_target_unit(learner.persistence("test")),
+        scale=learner.target_std,
+    )
+
+
+def plot_series(
+    splits: Mapping[str, pa.Table],
+    *,
+    normalisation: Mapping[str, Any],
+    task: WindowTask,
+    quantity: str,
+    unit: str,
+    row_seconds: int,
+) -> SeriesPlot:
+    """Return the target's readings over all splits, in their unit, with the stamp of every test target."""
+    readings = np.concatenate([splits[name][task.target].to_numpy() for name in SPLITS])
+    stamp = np.concatenate([splits[name]["timestamp"].to_numpy() for name in SPLITS])
+    mean, std = normalisation["mean"][task.target], normalisation["std"][task.target]
+    first_test_row = len(stamp) - splits["test"].num_rows
+    targets = window_rows(splits["test"]["segment"].to_numpy(), task=task) + first_test_row + task.horizon_rows
+    return SeriesPlot(
+        stamp=stamp,
+        value=np.asarray(readings * std + mean, dtype=np.float32),
+        first_test_row=first_test_row,
+        target_stamp=stamp[targets],
+        quantity=quantity,
+        unit=unit,
+        row_seconds=row_seconds,
+        horizon_rows=task.horizon_rows,
+    )
+
+
+def has_lower_error(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
+    """Return whether the first of two `WindowLearner.validation` results is the better one."""
+    return new["val_loss"] < old["val_loss"]

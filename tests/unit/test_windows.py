@@ -19,7 +19,15 @@ from tasks.models.engine.accelerated import accelerate_for_training
 from tasks.models.engine.train_step import train_step
 from tasks.models.spec import Variant
 from tasks.models.window_task import WindowTask
-from tasks.models.windows import WindowLearner, example_windows, restore_learner, window_rows
+from tasks.models.windows import (
+    WindowLearner,
+    example_windows,
+    has_lower_error,
+    plot_series,
+    restore_learner,
+    score_test_split,
+    window_rows,
+)
 
 HOURLY = WindowTask(columns=("wind", "sun", "load"), target="load", lookback_rows=48, step_rows=1, horizon_rows=24)
 THINNED = WindowTask(columns=("price", "volume"), target="price", lookback_rows=60, step_rows=5, horizon_rows=7)
@@ -261,6 +269,38 @@ def test_the_examples_are_raw_windows_with_the_predictions_in_the_targets_unit(k
     np.testing.assert_allclose(inputs, windows, atol=1e-4)
     np.testing.assert_allclose(outputs, learner.in_target_unit(learner.predict("test"))[positions], atol=1e-5)
     assert len(example_windows(learner, 10_000)[0]) == len(rows)
+
+
+@every_task
+def test_a_scored_split_is_in_the_targets_unit(keras: Any, task: WindowTask) -> None:
+    readings, splits, normalisation = series(task)
+    learner = learner_of(task, splits, normalisation)
+    scored = score_test_split(learner)
+    target = readings[:, task.columns.index(task.target)]
+    rows = learner.rows["test"]
+    np.testing.assert_allclose(scored.truth, target[rows + task.horizon_rows], atol=1e-4)
+    np.testing.assert_allclose(scored.naive, target[rows], atol=1e-4)
+    np.testing.assert_array_equal(scored.prediction, learner.in_target_unit(learner.predict("test")))
+    assert scored.scale == pytest.approx(normalisation["std"][task.target])
+
+
+def test_the_plotted_series_is_the_target_with_the_stamps_of_the_test_targets() -> None:
+    readings, splits, normalisation = series(HOURLY, gaps=(800,))
+    stamp = np.datetime64("2020-01-01T00:00:00", "s") + np.arange(ROWS) * np.timedelta64(3600, "s")
+    bounds = dict(zip(SPLITS, ((0, 500), EDGES, (700, ROWS)), strict=True))
+    stamped = {name: splits[name].append_column("timestamp", pa.array(stamp[slice(*bounds[name])])) for name in SPLITS}
+    plot = plot_series(stamped, normalisation=normalisation, task=HOURLY, quantity="load", unit="MW", row_seconds=3600)
+    np.testing.assert_array_equal(plot.stamp, stamp)
+    np.testing.assert_allclose(plot.value, readings[:, 2], atol=1e-4)
+    assert plot.first_test_row == 700
+    # Runs of 100 rows on both sides of the gap: each has 48 rows before its first window, and a target 24 rows on.
+    np.testing.assert_array_equal(plot.target_stamp, np.concatenate([stamp[700 + 72 : 800], stamp[800 + 72 : 900]]))
+    assert (plot.quantity, plot.unit, plot.row_seconds, plot.horizon_rows) == ("load", "MW", 3600, 24)
+
+
+def test_the_lower_validation_error_is_better() -> None:
+    assert has_lower_error({"val_loss": 0.2}, {"val_loss": 0.3})
+    assert not has_lower_error({"val_loss": 0.3}, {"val_loss": 0.3})
 
 
 @every_task
