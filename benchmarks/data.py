@@ -92,20 +92,21 @@ def write_arrays(table: TableRef, *, store: Store, folder: Path) -> None:
 
 
 def _jena_arrays(splits: dict[str, pa.Table]) -> dict[str, np.ndarray[Any, Any]]:
-    from tasks.models.jena import COLUMNS, HORIZON_ROWS, LOOKBACK_ROWS, STEP_ROWS, TEMPERATURE, window_rows
+    from tasks.models.networks.jena import WINDOWS
+    from tasks.models.windows import window_rows
 
-    table = np.concatenate([np.column_stack([splits[name][column].to_numpy() for column in COLUMNS]) for name in SPLITS])
+    table = np.concatenate([np.column_stack([splits[name][column].to_numpy() for column in WINDOWS.columns]) for name in SPLITS])
     rows, first = {}, 0
     for name in SPLITS:
-        rows[name] = window_rows(splits[name]["segment"].to_numpy()) + first
+        rows[name] = window_rows(splits[name]["segment"].to_numpy(), task=WINDOWS) + first
         first += splits[name].num_rows
     probe = rows["train"][np.linspace(0, len(rows["train"]) - 1, _PROBE_EXAMPLES, dtype=int)]
     return {
         "table": table,
         "train_rows": rows["train"],
         "val_rows": rows["val"],
-        "probe_inputs": table[probe[:, None] + np.arange(-LOOKBACK_ROWS, 0, STEP_ROWS)],
-        "probe_targets": table[probe + HORIZON_ROWS, TEMPERATURE],
+        "probe_inputs": table[probe[:, None] + np.arange(-WINDOWS.lookback_rows, 0, WINDOWS.step_rows)],
+        "probe_targets": table[probe + WINDOWS.horizon_rows, WINDOWS.target_index],
     }
 
 

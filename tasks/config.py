@@ -48,7 +48,9 @@ class DataSettings(Settings):
         "of the project's own. auto: the mirror if one is named, else upstream, else the sample with a warning.",
     )
     source: str | None = Field(None, description=f"{_SOURCES}. None: the first of the data set.")
-    options: AnySourceOptions | None = Field(None, description="Options of the source, where it has any.")
+    options: AnySourceOptions = Field(
+        default_factory=_OPTION_MODELS[0], description="Options of the source, where it has any. None: left out."
+    )
     accept_digests: tuple[Digest, ...] = Field(
         (), description="SHA-256 digests of changed files that may replace the locked ones."
     )

@@ -189,7 +189,7 @@ def _plan(
         settings = parsed[0]
         if is_of_another and settings.source not in dataset_named(name).sources:
             # A source of one data set says nothing about the others.
-            settings = settings.model_copy(update={"source": None, "options": None})
+            settings = settings.model_copy(update={"source": None, "options": DataSettings().options})
         try:
             source_files(dataset_named(name), settings)
         except SettingError as error:
@@ -199,7 +199,7 @@ def _plan(
     return plan
 
 
-def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> dict[str, str] | None:
+def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> dict[str, str]:
     """Return the options of a source by field, from what a person typed by flag.
 
     Raises:
@@ -215,7 +215,7 @@ def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> d
     if stray and (source is None or source in sources):
         takers = " or ".join(name for name, each in sources.items() if set(stray) <= set(each.options.flags()))
         raise SettingError(f"{' and '.join(stray)} belong to another source: add --source {takers}, or leave them out")
-    return {fields[flag]: value for flag, value in given.items() if flag in fields} or None
+    return {fields[flag]: value for flag, value in given.items() if flag in fields}
 
 
 def _flags() -> dict[str, str]:

@@ -56,12 +56,13 @@ def source_files(spec: DatasetSpec, settings: DataSettings) -> tuple[str, tuple[
     if source not in spec.sources:
         raise unknown("source", source, where=spec.name, choices=spec.sources)
     known = spec.sources[source]
-    if settings.options and type(settings.options) is not known.options:
-        names = ", ".join(type(settings.options).model_fields)
+    given = settings.options.model_dump(exclude_none=True)
+    if given and type(settings.options) is not known.options:
+        names = ", ".join(given)
         takers = ", ".join(name for name, each in spec.sources.items() if type(settings.options) is each.options)
         remedy = f"choose source {takers}, or leave them out" if takers else "leave them out"
         raise SettingError(f"options {names} are none of source {source} of {spec.name}: {remedy}")
-    return source, known.files(settings.options.model_dump() if settings.options else {})
+    return source, known.files(given)
 
 
 def chosen_origin(settings: DataSettings, *, mirror: str | None, url: str, can_reach: Callable[[str], bool]) -> str:

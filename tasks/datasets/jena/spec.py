@@ -22,7 +22,8 @@ from storage.errors import DataError, SettingError, unknown
 from tasks.datasets.jena.parse import Readings, Seconds, read_file
 from tasks.datasets.jena.physics import COLUMNS, ROW_SECONDS, TIMESTAMP, expectations, validation_frame
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate
-from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, Source, SourceFile, SourceOptions, Split, SplitTables
+from tasks.datasets.spec import DatasetSpec, Parsed, Repair, Source, SourceFile, SourceOptions, SplitTables
+from tasks.datasets.time_series import iso, rows_in_shares, spacing_facts, split_by_time
 
 __all__ = ["COLUMNS", "REFERENCE_ROWS", "ROW_SECONDS", "SPEC", "TRAIN_ROWS", "VAL_ROWS"]
 
@@ -50,11 +51,11 @@ HALF_YEAR = r"^\d{4}[ab]$"
 class StationOptions(SourceOptions):
     """Which of the station's half-year files are read; a is January to June, b is July to December."""
 
-    first_half_year: str = Field(
-        pattern=HALF_YEAR, description="First half-year, such as 2009a.", json_schema_extra={"flag": "--from"}
+    first_half_year: str | None = Field(
+        None, pattern=HALF_YEAR, description="First half-year, such as 2009a.", json_schema_extra={"flag": "--from"}
     )
-    last_half_year: str = Field(
-        pattern=HALF_YEAR, description="Last half-year, such as 2014a.", json_schema_extra={"flag": "--to"}
+    last_half_year: str | None = Field(
+        None, pattern=HALF_YEAR, description="Last half-year, such as 2014a.", json_schema_extra={"flag": "--to"}
     )
 
 
@@ -159,9 +160,9 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
     facts = {
         "rows_read": rows_read,
         "rows": table.num_rows,
-        "first_stamp": _iso(seconds[0]),
-        "last_stamp": _iso(seconds[-1]),
-        **_spacing_facts(seconds),
+        "first_stamp": iso(seconds[0]),
+        "last_stamp": iso(seconds[-1]),
+        **spacing_facts(seconds, row_seconds=ROW_SECONDS),
         "sentinels": sentinels,
         "null_values": {name: table[name].null_count for name in COLUMNS if table[name].null_count},
         "unused_columns": unused,
@@ -169,12 +170,8 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
     return Parsed(table=table, repairs=(*row_repairs, value_repair), facts=facts)
 
 
-def _iso(seconds: np.int64) -> str:
-    return str(seconds.astype("datetime64[s]"))
-
-
 def _check_full(seconds: Seconds) -> None:
-    found = (len(seconds), _iso(seconds[0]), _iso(seconds[-1]))
+    found = (len(seconds), iso(seconds[0]), iso(seconds[-1]))
     expected = (REFERENCE_ROWS, *_FULL_SPAN)
     if found != expected:
         raise DataError(
@@ -264,17 +261,6 @@ def _filled(
     return filled
 
 
-def _spacing_facts(seconds: Seconds) -> dict[str, int]:
-    spacing = np.diff(seconds)
-    gaps = spacing[spacing > ROW_SECONDS]
-    return {
-        "gaps": len(gaps),
-        "longest_gap_minutes": int(gaps.max(initial=0)) // 60,
-        "missing_rows": int((gaps // ROW_SECONDS - 1).sum()),
-        "irregular_spacings": int((spacing != ROW_SECONDS).sum()),
-    }
-
-
 def split(parsed: Parsed) -> SplitTables:
     """Return three consecutive spans in the shares 200,000 : 100,000 : rest of the full file, normalised by the train rows.
 
@@ -284,41 +270,16 @@ def split(parsed: Parsed) -> SplitTables:
     Raises:
         DataError: A split would be empty, a value is missing, or a column does not vary in the train rows.
     """
-    table, rows_read = parsed.table, int(parsed.facts["rows_read"])
-    first = round(rows_read * TRAIN_ROWS / REFERENCE_ROWS)
-    second = first + round(rows_read * VAL_ROWS / REFERENCE_ROWS)
-    edges = (0, first, second, table.num_rows)
-    if not 0 < first < second < table.num_rows:
-        raise DataError(f"jena has {table.num_rows} rows, too few for three splits: give a longer span")
-    seconds = table[TIMESTAMP].to_numpy().astype("datetime64[s]").astype(np.int64)
-    segment = np.zeros(len(seconds), dtype=np.int32)
-    segment[1:] = np.cumsum(np.diff(seconds) != ROW_SECONDS)
-
-    mean: dict[str, float] = {}
-    std: dict[str, float] = {}
-    columns = [table[TIMESTAMP].combine_chunks()]
-    for name in COLUMNS:
-        values = table[name].to_numpy().astype(np.float64)
-        if not np.isfinite(values).all():
-            raise DataError(f"{name} has missing values: correct them upstream, a normalised table cannot hold them")
-        mean[name], std[name] = float(values[:first].mean()), float(values[:first].std())
-        # A constant column keeps a rounding residue of its mean as its deviation.
-        if np.ptp(values[:first]) == 0:
-            raise DataError(f"{name} is {values[0]:g} in every train row: a column that does not vary cannot be normalised")
-        columns.append(pa.array(((values - mean[name]) / std[name]).astype(np.float32)))
-    whole = pa.table([*columns, pa.array(segment)], names=[TIMESTAMP, *COLUMNS, "segment"])
-
-    tables: dict[Split, pa.Table] = {}
-    bounds: dict[str, Any] = {}
-    for name, start, stop in zip(SPLITS, edges[:-1], edges[1:], strict=True):
-        tables[name] = whole.slice(start, stop - start)
-        bounds[name] = {
-            "first_row": start,
-            "rows": stop - start,
-            "first_stamp": _iso(seconds[start]),
-            "last_stamp": _iso(seconds[stop - 1]),
-        }
-    return SplitTables(tables=tables, normalisation={"mean": mean, "std": std}, bounds=bounds)
+    train_rows, val_rows = rows_in_shares(int(parsed.facts["rows_read"]), train=TRAIN_ROWS, val=VAL_ROWS, whole=REFERENCE_ROWS)
+    return split_by_time(
+        parsed.table,
+        dataset="jena",
+        timestamp=TIMESTAMP,
+        columns=COLUMNS,
+        row_seconds=ROW_SECONDS,
+        train_rows=train_rows,
+        val_rows=val_rows,
+    )
 
 
 SPEC = DatasetSpec(

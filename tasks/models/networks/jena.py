@@ -9,16 +9,15 @@ import numpy as np
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.models.optimizers import adamw, cosine
 from tasks.models.spec import Variant
+from tasks.models.window_task import WindowTask
 
 if TYPE_CHECKING:
     import keras
 
-LOOKBACK_ROWS = 1440
-STEP_ROWS = 6
-HORIZON_ROWS = 144
-STEPS = LOOKBACK_ROWS // STEP_ROWS
+# Ten days of hourly readings in, the temperature a day ahead out; a row is ten minutes.
+WINDOWS = WindowTask(columns=COLUMNS, target="temperature_degc", lookback_rows=1440, step_rows=6, horizon_rows=144)
+STEPS = WINDOWS.steps
 HOURS_A_DAY = 24
-TEMPERATURE = COLUMNS.index("temperature_degc")
 # Lags and penalty by the validation split of 2009a-2014a (reconstructed): a week and 100 gave 0.2951 normalised MAE, three
 # days 0.2973, one day 0.3030.
 RIDGE_STEPS = 168
@@ -78,7 +77,8 @@ def _gru_daily() -> keras.Model:
     # Scaled down, the linear path learns slowly and leaves to the recurrent one what that can learn.
     week = layers.Rescaling(0.03)(layers.Flatten()(layers.Cropping1D((STEPS - RIDGE_STEPS, 0))(readings)))
     linear = layers.Dense(1, use_bias=False, kernel_initializer="zeros")(week)
-    now = layers.Flatten()(layers.Cropping1D((STEPS - 1, 0))(readings))[:, TEMPERATURE : TEMPERATURE + 1]
+    target = WINDOWS.target_index
+    now = layers.Flatten()(layers.Cropping1D((STEPS - 1, 0))(readings))[:, target : target + 1]
     return keras.Model(readings, layers.Add()([layers.Dense(1)(state), linear, now]), name="network")
 
 
@@ -88,9 +88,9 @@ def _solve_ridge(learner: Any) -> None:
 
     rows = learner.rows["train"]
     rows = rows[:: -(-len(rows) // RIDGE_WINDOWS)]
-    offsets = np.arange(-RIDGE_STEPS * STEP_ROWS, 0, STEP_ROWS)
+    offsets = np.arange(-RIDGE_STEPS * WINDOWS.step_rows, 0, WINDOWS.step_rows)
     lagged = learner.table[rows[:, None] + offsets].reshape(len(rows), -1)
-    target = learner.table[rows + HORIZON_ROWS, TEMPERATURE]
+    target = learner.targets_of_rows(rows)
     solved = Ridge(alpha=RIDGE_PENALTY, solver="cholesky", copy_X=False).fit(lagged, target)
     learner.network.set_weights([solved.coef_[:, None], np.atleast_1d(solved.intercept_)])
 
