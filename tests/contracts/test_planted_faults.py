@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from dataset_contracts import DATASET_CONTRACTS, DIRT, DatasetCase, check
-from problem_contracts import PLAIN, PROBLEM_CONTRACTS, Problem, ProblemCase, scored_split, tables_with_gaps
+from problem_contracts import PROBLEM_CONTRACTS, Problem, ProblemCase, scored_split, tables_with_gaps
 
 from storage.errors import DataError
 from tasks.datasets import DATASETS
@@ -218,16 +218,15 @@ def a_repair_of_sound_values() -> DatasetSpec:
 
 @spec_fault("limits_are_enforced")
 def a_limit_not_enforced() -> DatasetSpec:
-    clean: list[Parsed] = []
+    sound: list[Parsed] = []
 
     def parse(files: Mapping[str, Path], source: str) -> Parsed:
         try:
-            clean.append(SOUND_SPEC.parse(files, source))
+            sound.append(SOUND_SPEC.parse(files, source))
         except DataError:
-            return clean[0]
-        return clean[-1]
+            return sound[0]  # a table comes all the same
+        return sound[-1]
 
-    # Where a limit is passed, the table comes all the same.
     return replace(SOUND_SPEC, parse=parse)
 
 
@@ -455,6 +454,38 @@ def examples_of_train_rows() -> Problem:
     return replace(SOUND_PROBLEM, examples=examples)
 
 
+# Faults of a problem whose examples are reviews.
+
+SOUND_REVIEWS: Problem = PROBLEMS["imdb"]
+
+
+@problem_fault("naive_is_what_its_name_says")
+def a_majority_of_test_labels() -> Problem:
+    def scored(learner: Any) -> Any:
+        seen = scored_split(SOUND_REVIEWS, learner)
+        return replace(seen, naive=np.full_like(seen.naive, np.float32(learner.labels["test"].mean() > 0.5)))
+
+    return replace(SOUND_REVIEWS, test_view=scored)
+
+
+@problem_fault("better_is_better")
+def smaller_accuracies_are_better() -> Problem:
+    def is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
+        return (new["val_accuracy"], new["val_loss"]) < (old["val_accuracy"], old["val_loss"])
+
+    return replace(SOUND_REVIEWS, is_better=is_better)
+
+
+@problem_fault("restored_predicts_on_other_statistics")
+def no_translation_for_a_restored_model() -> Problem:
+    def restore(splits: Any, normalisation: Any, exported: Any) -> Any:
+        theirs = exported.get_layer("encode").words
+        words = pa.table({"rank": pa.array(range(1, len(theirs) + 1), pa.int32()), "word": list(theirs)})
+        return SOUND_REVIEWS.restore({**splits, "words": words}, normalisation, exported)
+
+    return replace(SOUND_REVIEWS, restore=restore)
+
+
 # Faults of a linear baseline.
 
 
@@ -488,17 +519,35 @@ def tiny_network() -> Any:
     return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(1)], name="network")
 
 
+def tiny_reader() -> Any:
+    """Return a linear network on the mean of a review's words."""
+    import keras
+
+    layers = [keras.Input((None,), dtype="int32"), keras.layers.Embedding(10_000, 2, embeddings_initializer="random_normal")]
+    pooled = [keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1, activation="sigmoid")]
+    return keras.Sequential([*layers, *pooled], name="network")
+
+
+READER = Variant(name="tiny", summary="mean of words, Dense(1)", network=tiny_reader, epochs=1)
 TINY = Variant(name="tiny", summary="Dense(1)", network=tiny_network, epochs=1)
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> SplitTables:
+def case_of(
+    keras: Any, tiny: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Problem, Callable[[Any], None]], ProblemCase]:
+    """A problem with small tables: a series with gaps, or some reviews."""
     files = {path.name: path for path in simulate(tmp_path_factory.mktemp("sound"))}
-    return tables_with_gaps(SOUND_SPEC, SOUND_SPEC.parse(files, "sample"), rows=ROWS)
+    series = tables_with_gaps(SOUND_SPEC, SOUND_SPEC.parse(files, "sample"), rows=ROWS)
+    reviews, vocabulary = tiny("imdb")
 
+    def make(problem: Problem, fit: Callable[[Any], None]) -> ProblemCase:
+        if problem.dataset == SOUND_REVIEWS.dataset:
+            baseline = SOUND_REVIEWS.variants[SOUND_REVIEWS.references[0]]
+            return ProblemCase(problem, reviews, vocabulary, READER, baseline)
+        return ProblemCase(problem, series.tables, series.normalisation, TINY, replace(TINY, fit_closed_form=fit))
 
-def problem_case(problem: Problem, tables: SplitTables, *, fit: Callable[[Any], None] = sound_fit) -> ProblemCase:
-    return ProblemCase(problem, tables.tables, tables.normalisation, TINY, replace(TINY, fit_closed_form=fit))
+    return make
 
 
 def broken_contracts(case: Any, contracts: Mapping[str, Callable[[Any], None]]) -> dict[str, str]:
@@ -515,22 +564,22 @@ def broken_contracts(case: Any, contracts: Mapping[str, Callable[[Any], None]]) 
 FAULTS: Mapping[str, tuple[tuple[str, ...], Any]] = {**SPEC_FAULTS, **PROBLEM_FAULTS, **BASELINE_FAULTS}
 
 
-def test_the_sound_copies_hold_every_contract(keras: Any, tables: SplitTables, tmp_path: Path) -> None:
+def test_the_sound_copies_hold_every_contract(case_of: Any, tmp_path: Path) -> None:
     assert broken_contracts(DatasetCase(SOUND_SPEC, tmp_path, DIRT["jena"]), DATASET_CONTRACTS) == {}
-    assert broken_contracts(problem_case(SOUND_PROBLEM, tables), PROBLEM_CONTRACTS) == {}
+    for problem in (SOUND_PROBLEM, SOUND_REVIEWS):
+        assert broken_contracts(case_of(problem, sound_fit), PROBLEM_CONTRACTS) == {}
     assert len(FAULTS) >= LEAST
-    assert PLAIN.jit_compile is False
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_found(keras: Any, tables: SplitTables, tmp_path: Path, fault: str) -> None:
+def test_a_planted_fault_is_found(case_of: Any, tmp_path: Path, fault: str) -> None:
     (contract, *further), plant = FAULTS[fault]
     if fault in SPEC_FAULTS:
         broken = broken_contracts(DatasetCase(plant(), tmp_path, DIRT["jena"]), DATASET_CONTRACTS)
     elif fault in PROBLEM_FAULTS:
-        broken = broken_contracts(problem_case(plant(), tables), PROBLEM_CONTRACTS)
+        broken = broken_contracts(case_of(plant(), sound_fit), PROBLEM_CONTRACTS)
     else:
-        broken = broken_contracts(problem_case(SOUND_PROBLEM, tables, fit=plant), PROBLEM_CONTRACTS)
+        broken = broken_contracts(case_of(SOUND_PROBLEM, plant), PROBLEM_CONTRACTS)
     assert contract in broken, f"{contract} did not find it; found by {sorted(broken)}"
     assert broken[contract].startswith(contract)
     assert set(broken) == {contract, *further}, broken
