@@ -361,6 +361,17 @@ def a_seed_ignored() -> Problem:
     return learner_of(Broken)
 
 
+@problem_fault("seeds_make_the_weights", "windows_see_no_future", "validation_is_of_val_rows")
+def weights_by_chance() -> Problem:
+    class Broken(JenaLearner):
+        def __init__(self, *tables: Any, **settings: Any) -> None:
+            super().__init__(*tables, **settings)
+            rng = np.random.default_rng()
+            self.network.set_weights([rng.normal(0, 0.5, weight.shape) for weight in self.network.get_weights()])
+
+    return learner_of(Broken)
+
+
 @problem_fault("batches_follow_from_seed_and_epoch")
 def every_epoch_in_one_order() -> Problem:
     class Broken(JenaLearner):
