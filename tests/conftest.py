@@ -45,6 +45,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many of the planted faults the contracts found, whatever processes ran the tests."""
+    ran = {outcome: terminalreporter.stats.get(outcome, []) for outcome in ("passed", "failed")}
+    found, missed = (sum("test_a_planted_fault_is_found[" in report.nodeid for report in ran[outcome]) for outcome in ran)
+    if found + missed:
+        terminalreporter.write_line(f"planted {found + missed}, found {found}")
+
+
 @dataclass(frozen=True)
 class Samples:
     """A store in which the sample of every data set is published."""

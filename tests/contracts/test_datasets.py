@@ -9,10 +9,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
+from dataset_contracts import DATASET_CONTRACTS, DIRT, DatasetCase, check
 
 from storage.tables import read_splits, read_validation, verify_table
 from tasks.config import DatasetName
@@ -118,42 +117,11 @@ def test_its_expectations_are_worded_and_of_known_kinds(spec: DatasetSpec) -> No
 
 
 @every_dataset
-def test_its_suite_judges_columns_that_are_there(spec: DatasetSpec, parsed: dict[str, Parsed]) -> None:
-    frame = spec.validation_frame(parsed[spec.name])
-    assert isinstance(frame, pd.DataFrame)
-    assert len(frame) == parsed[spec.name].table.num_rows
-    for source in (*spec.sources, "sample"):
-        for expectation in spec.expectations(source):
-            named = [expectation.arguments.get(key) for key in ("column", "column_A", "column_B")]
-            named += list(expectation.arguments.get("column_list", ()))
-            assert {name for name in named if name is not None} <= set(frame.columns)
-
-
-@every_dataset
 def test_its_sample_passes_its_suite(spec: DatasetSpec, samples: Any) -> None:
     report = read_validation(samples.tables[spec.name], store=samples.store)
     assert report["passed_critical"] is True
     assert [outcome for outcome in report["outcomes"] if not outcome["success"] and outcome["severity"] == "critical"] == []
     assert len(report["outcomes"]) == len(spec.expectations("sample"))
-
-
-@every_dataset
-def test_its_splits_are_described_and_share_no_row(
-    spec: DatasetSpec, parsed: dict[str, Parsed], split: dict[str, SplitTables]
-) -> None:
-    result = split[spec.name]
-    assert tuple(result.tables) == SPLITS
-    assert set(result.bounds) == set(SPLITS)
-    assert result.normalisation
-    assert all(table.num_rows > 0 for table in result.tables.values())
-    assert sum(table.num_rows for table in result.tables.values()) == parsed[spec.name].table.num_rows
-    assert len({table.schema for table in result.tables.values()}) == 1
-    assert all(result.bounds[name]["rows"] == result.tables[name].num_rows for name in SPLITS)
-    whole = pa.concat_tables(result.tables.values()).to_pandas()
-    keys = whole.map(lambda value: tuple(value) if hasattr(value, "__len__") else value)
-    origin = [name for name in SPLITS for _ in range(result.tables[name].num_rows)]
-    homes = pd.Series(origin).groupby([keys[column] for column in keys.columns]).nunique()
-    assert homes.max() == 1
 
 
 @every_dataset
@@ -179,14 +147,6 @@ def test_it_is_published_without_float64_and_as_it_was_split(
 
 
 @every_dataset
-def test_its_normalisation_uses_train_rows_only(
-    spec: DatasetSpec, parsed: dict[str, Parsed], split: dict[str, SplitTables]
-) -> None:
-    """With the rows after train in reverse order, other rows validate, and statistics and train split are the same."""
-    whole, before = parsed[spec.name], split[spec.name]
-    n_train = before.tables["train"].num_rows
-    rows = np.concatenate([np.arange(n_train), np.arange(n_train, whole.table.num_rows)[::-1]])
-    after = spec.split(Parsed(table=whole.table.take(rows), repairs=whole.repairs, facts=whole.facts, extras=whole.extras))
-    assert not after.tables["val"].equals(before.tables["val"])
-    assert after.normalisation == before.normalisation
-    assert after.tables["train"].equals(before.tables["train"])
+@pytest.mark.parametrize("contract", DATASET_CONTRACTS)
+def test_it_holds_the_contract(spec: DatasetSpec, tmp_path: Path, contract: str) -> None:
+    check(contract, DatasetCase(spec, tmp_path, DIRT.get(spec.name, ())), DATASET_CONTRACTS)

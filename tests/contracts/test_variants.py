@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_contracts import check
+from problem_contracts import PROBLEM_CONTRACTS, ProblemCase, tables_with_gaps
 
 from tasks.datasets import DATASETS
 from tasks.models import PROBLEMS, build_learner, with_references
@@ -40,13 +42,6 @@ def test_a_problem_is_described(problem: Problem) -> None:
     assert problem.sample_budget.epochs >= 1
     assert problem.default_variants
     assert set(problem.default_variants) <= set(problem.variants) - set(problem.references)
-
-
-@every_problem
-def test_no_figure_is_better_than_itself(problem: Problem) -> None:
-    figures = {"val_loss": 0.5, "val_accuracy": 0.5, problem.validation_metric: 0.5}
-    assert not problem.is_better(figures, dict(figures))
-    assert problem.is_better(figures | {"val_loss": 0.4}, figures)
 
 
 @every_variant
@@ -141,3 +136,24 @@ def test_what_pictures_show_is_what_was_predicted(keras: Any, tiny: Callable[[st
         words = dict(zip(splits["words"]["rank"].to_pylist(), splits["words"]["word"].to_pylist(), strict=True))
         review = splits["test"]["tokens"][3].as_py()
         assert plot_data.text(3).split() == [words.get(token - 3, "…") for token in review if token != 1]
+
+
+@pytest.fixture(scope="module")
+def cases(keras: Any, tiny: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, ProblemCase]:
+    """One case a data set, whose learners all its contracts read; a series has gaps."""
+    cases = {}
+    for name, problem in PROBLEMS.items():
+        splits, normalisation = tiny(name)
+        if "horizon_rows" in problem.task:
+            files = {path.name: path for path in DATASETS[name].simulate(tmp_path_factory.mktemp(name))}
+            gapped = tables_with_gaps(DATASETS[name], DATASETS[name].parse(files, "sample"), rows=12_000)
+            splits, normalisation = dict(gapped.tables), gapped.normalisation
+        baseline = problem.variants[problem.references[0]]
+        cases[name] = ProblemCase(problem, splits, normalisation, problem.variants["gru_baseline"], baseline)
+    return cases
+
+
+@every_problem
+@pytest.mark.parametrize("contract", PROBLEM_CONTRACTS)
+def test_a_problem_holds_the_contract(cases: dict[str, ProblemCase], problem: Problem, contract: str) -> None:
+    check(contract, cases[problem.dataset], PROBLEM_CONTRACTS)
