@@ -32,7 +32,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**inherited, **quiet, **(more or {})}
 
 
-def _end_of(errors: IO[bytes]) -> str:
+def _wait_for_end(errors: IO[bytes]) -> str:
     errors.seek(0)
     return "\n".join(errors.read().decode(errors="replace").splitlines()[-_ERROR_LINES:])
 
@@ -73,7 +73,7 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise WorkerError(f"{' '.join(self._command[-4:])} gave no answer to {do!r}:\n{_end_of(self._errors)}")
+            raise WorkerError(f"{' '.join(self._command[-4:])} gave no answer to {do!r}:\n{_wait_for_end(self._errors)}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -130,7 +130,7 @@ def finish_all(commands: Sequence[Sequence[str]], *, variables: Mapping[str, str
             process.returncode = finished[process.pid][0]
         for process, out, errors, _ in running:
             if process.returncode:
-                raise WorkerError(f"a measured process ended with {process.returncode}:\n{_end_of(errors)}")
+                raise WorkerError(f"a measured process ended with {process.returncode}:\n{_wait_for_end(errors)}")
             _, wall_s, usage = finished[process.pid]
             out.seek(0)
             lines = out.read().decode().splitlines()

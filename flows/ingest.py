@@ -2,14 +2,14 @@
 
 from prefect import flow
 
-from flows.states import told_plainly
+from flows.states import fail_with_message
 from storage.references import TableRef
 from tasks.config import DatasetName, DataSettings
 from tasks.ingestion import steps as ingestion_steps
 
 
 @flow(name="ingest", flow_run_name="ingest {dataset}")
-@told_plainly
+@fail_with_message
 def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRef:  # noqa: B008  (frozen)
     """Fetch, repair, validate and publish one data set; unchanged input publishes nothing.
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.states import told_plainly
+from flows.states import fail_with_message
 from storage.references import ModelRef, TableRef
 from tasks.config import PromotionSettings
 from tasks.promotion import steps as promotion_steps
@@ -10,7 +10,7 @@ from tasks.promotion.rule import Decision
 
 
 @flow(name="promote", flow_run_name="promote {table.dataset}")
-@told_plainly
+@fail_with_message
 def promote(
     table: TableRef,
     models: tuple[ModelRef, ...],

@@ -9,8 +9,8 @@ from prefect import flow
 from flows.ingest import ingest
 from flows.promote import promote
 from flows.runtime.process_pool import TrainingPool
-from flows.states import outcome, refuse_endless_crashes, run_name, told_plainly
-from flows.train import train_somewhere
+from flows.states import fail_with_message, limit_restarts, outcome, run_name
+from flows.train import train_variant
 from storage.references import ModelRef, TableRef
 from tasks.config import DatasetName, DataSettings, PromotionSettings, TrainSettings
 from tasks.datasets import DATASETS
@@ -26,7 +26,7 @@ SIDE_BY_SIDE = min(4, CORES)
 
 
 @flow(name="retrain", flow_run_name=run_name, task_runner=_POOL(max_workers=SIDE_BY_SIDE + 1))
-@told_plainly
+@fail_with_message
 def retrain(
     dataset: DatasetName,
     variants: tuple[str, ...] = (),
@@ -44,7 +44,7 @@ def retrain(
         training: How and where the variants are trained.
         promotion: Rule by which a new champion is made.
     """
-    refuse_endless_crashes()
+    limit_restarts()
     variants = choose_variants(variants, dataset=dataset)
     table = ingest(dataset, data)
     models = train_side_by_side(table, variants=with_references(variants, dataset=dataset), settings=training)
@@ -65,10 +65,10 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
     networks = [variant for variant in missing if variant not in references]
     here = settings.place == "here"
     shared = settings.among(min(len(networks), SIDE_BY_SIDE), cores=CORES) if here else settings
-    running = {variant: train_somewhere.submit(table, variant, shared) for variant in networks}
+    running = {variant: train_variant.submit(table, variant, shared) for variant in networks}
     first = list(running.values())[:1] if here and len(networks) >= CORES else []
     waiting = {"wait_for": first, "return_state": False}
-    running |= {variant: train_somewhere.submit(table, variant, shared, **waiting) for variant in references}
+    running |= {variant: train_variant.submit(table, variant, shared, **waiting) for variant in references}
     models |= {variant: future.result() for variant, future in running.items()}
     return tuple(model for model in models.values() if model is not None)
 

@@ -27,7 +27,7 @@ def run_name() -> str:
     return f"{name} {flow_run.scheduled_start_time:%Y-%m-%d} {cadence}"
 
 
-def told_plainly(function: Callable[P, R]) -> Callable[P, R]:
+def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
     """End a flow in a failed state with the fault's own words, where its input or environment is at fault.
 
     The caller of the flow sees the same exception as ever; the run page shows one sentence instead of a traceback.
@@ -45,7 +45,7 @@ def told_plainly(function: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
-def refuse_endless_crashes() -> None:
+def limit_restarts() -> None:
     """End a run that has crashed again and again, which the server would otherwise schedule for ever.
 
     Raises:

@@ -13,7 +13,7 @@ from prefect.client.schemas import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
-from flows.states import told_plainly
+from flows.states import fail_with_message
 from storage.errors import RetrainError
 from storage.references import ModelRef, TableRef
 from tasks.config import TrainSettings
@@ -27,7 +27,7 @@ POLL_S = 2
 
 
 @flow(name="train", flow_run_name="train {table.dataset} {variant}")
-@told_plainly
+@fail_with_message
 def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings()) -> ModelRef:  # noqa: B008  (frozen)
     """Train, score and register one variant.
 
@@ -42,7 +42,7 @@ def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings
 
 
 @task(name="train", task_run_name="train {variant}")
-def train_somewhere(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef:
+def train_variant(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef:
     """Train in the process that a task runner gave to this task, or on a worker of the gpu pool.
 
     A simple reference is computed in place: it has no use for a GPU.
@@ -69,7 +69,7 @@ def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings) -
         run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, idempotency_key=f"{name} {number}", timeout=0))
         if run.state and run.state.is_final():
             continue  # an earlier start of this parent saw its end
-        state = _end_of(run)
+        state = _wait_for_end(run)
         attempts += 1
         # A crash says nothing about the training: another worker takes it up from its last epoch.
         if not state.is_crashed() or attempts == ATTEMPTS:
@@ -77,7 +77,7 @@ def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings) -
     raise RetrainError(f"training of {variant} was sent {MOST_RUNS} times: see how its runs ended, then start a new retrain")
 
 
-def _end_of(run: FlowRun) -> State[Any]:
+def _wait_for_end(run: FlowRun) -> State[Any]:
     with get_client(sync_client=True) as client:
         while True:
             state = client.read_flow_run(run.id).state

@@ -26,7 +26,7 @@ _USER_AGENT = "retrain (+scheduled data fetch)"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedFile:
     """What a file must be before its digest is looked at.
 
     Attributes:
@@ -42,7 +42,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait, and how often to try again.
 
     Attributes:
@@ -89,7 +89,7 @@ class _BrokenError(Exception):
 
 def reachable(url: str, *, timeout_s: float = 5.0) -> bool:
     """Tell whether the host of a URL answers at all, through the proxy if one is set; any HTTP status counts."""
-    with _client(Patience(read_s=timeout_s)) as client:
+    with _client(RetryPolicy(read_s=timeout_s)) as client:
         try:
             response = _answer(client, "HEAD", url, headers={}, within_s=timeout_s)
         except (httpx.HTTPError, httpx.InvalidURL):
@@ -98,7 +98,7 @@ def reachable(url: str, *, timeout_s: float = 5.0) -> bool:
         return True
 
 
-def copy_local(address: str, into: Path, *, wanted: Wanted, on_progress: Progress | None = None) -> None:
+def copy_local(address: str, into: Path, *, wanted: ExpectedFile, on_progress: Progress | None = None) -> None:
     """Copy a local file through the checks that a download passes.
 
     Raises:
@@ -124,8 +124,8 @@ def download(
     url: str,
     into: Path,
     *,
-    wanted: Wanted,
-    patience: Patience,
+    wanted: ExpectedFile,
+    patience: RetryPolicy,
     contact_s: float,
     known: Validators | None = None,
     on_progress: Progress | None = None,
@@ -197,7 +197,7 @@ def _reason(fault: Exception) -> str:
     return str(fault) or type(fault).__name__
 
 
-def _client(patience: Patience) -> httpx.Client:
+def _client(patience: RetryPolicy) -> httpx.Client:
     return httpx.Client(
         follow_redirects=True,
         max_redirects=5,
@@ -255,7 +255,9 @@ def _response(
         response.close()
 
 
-def _take(response: httpx.Response, into: Path, *, url: str, wanted: Wanted, on_progress: Progress | None) -> Validators | None:
+def _take(
+    response: httpx.Response, into: Path, *, url: str, wanted: ExpectedFile, on_progress: Progress | None
+) -> Validators | None:
     status = response.status_code
     held = into.stat().st_size if into.exists() else 0
     validators = Validators(response.headers.get("etag"), response.headers.get("last-modified"))
@@ -298,7 +300,7 @@ def _receive(
     *,
     start: int,
     total: int | None,
-    wanted: Wanted,
+    wanted: ExpectedFile,
     where: str,
     on_progress: Progress | None,
 ) -> None:
@@ -332,7 +334,7 @@ def _receive(
         raise SourceError(f"{wanted.name} from {where} has {done} bytes, expected {wanted.size_bytes}: fetch a whole copy")
 
 
-def _check(head: bytes, total: int | None, *, wanted: Wanted, where: str) -> None:
+def _check(head: bytes, total: int | None, *, wanted: ExpectedFile, where: str) -> None:
     if not head:
         raise SourceError(f"{wanted.name} from {where} is empty: fetch a whole copy")
     if not (wanted.magic and head.startswith(wanted.magic)):

@@ -13,7 +13,7 @@ from upath import UPath
 
 from storage import download
 from storage.addresses import host_of, is_web_address, local_source
-from storage.download import Patience, Progress, UnreachableError, Validators, Wanted
+from storage.download import ExpectedFile, Progress, RetryPolicy, UnreachableError, Validators
 from storage.errors import DigestChangedError, SettingError, SourceError
 from storage.io import (
     copy_file,
@@ -69,7 +69,7 @@ def fetch(
     growing: bool = False,
     accepted: Collection[str] = (),
     on_progress: Progress | None = None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> RawFile:
     """Fetch one file into `raw/<dataset>/<sha256>/<name>`, or find it there.
 
@@ -97,7 +97,7 @@ def fetch(
     """
     if not urls:
         raise SettingError(f"no address is known for {name} of {dataset}: name a mirror in RETRAIN_MIRROR")
-    patience = patience or Patience()
+    patience = patience or RetryPolicy()
     partial = store.partial(dataset, origin, name)
     pinned = sha256.lower() if sha256 else None
     with locked(partial):  # a second process waits here, then finds the file
@@ -111,7 +111,7 @@ def fetch(
                 _set_lock(store, dataset, origin=origin, raw=standing, validators=None)
             return standing
         known = Validators(lock["etag"], lock["last_modified"]) if standing and lock else None
-        wanted = Wanted(name=name, max_bytes=max_bytes, size_bytes=size_bytes, magic=magic)
+        wanted = ExpectedFile(name=name, max_bytes=max_bytes, size_bytes=size_bytes, magic=magic)
         try:
             validators, is_current = _obtain(
                 urls, partial, wanted=wanted, patience=patience, known=known, on_progress=on_progress
@@ -144,8 +144,8 @@ def _obtain(
     urls: Sequence[str],
     partial: Path,
     *,
-    wanted: Wanted,
-    patience: Patience,
+    wanted: ExpectedFile,
+    patience: RetryPolicy,
     known: Validators | None,
     on_progress: Progress | None,
 ) -> tuple[Validators | None, bool]:
@@ -266,10 +266,14 @@ def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
 def _read_remote(url: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         into = Path(folder, _SUMS)
-        patience = Patience()
+        patience = RetryPolicy()
         try:
             download.download(
-                url, into, wanted=Wanted(name=_SUMS, max_bytes=_MAX_SUMS_BYTES), patience=patience, contact_s=patience.contact_s
+                url,
+                into,
+                wanted=ExpectedFile(name=_SUMS, max_bytes=_MAX_SUMS_BYTES),
+                patience=patience,
+                contact_s=patience.contact_s,
             )
         except SourceError as fault:
             raise SourceError(f"mirror gave no {_SUMS}: {fault}: correct RETRAIN_MIRROR") from fault

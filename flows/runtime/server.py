@@ -49,7 +49,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
         return
     if store.is_local:
         os.environ.setdefault("PREFECT_HOME", str(store.prefect_folder))
-        is_new = take_empty_database(Path(os.environ["PREFECT_HOME"]))
+        is_new = restore_database_template(Path(os.environ["PREFECT_HOME"]))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -61,16 +61,16 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
         meanwhile()
         _wait_for(server, health=f"{address}/api/health")
         if is_new:
-            keep_empty_database(Path(os.environ["PREFECT_HOME"]))
+            cache_database_template(Path(os.environ["PREFECT_HOME"]))
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         # Nothing on such a server waits for signs of life, and every flow would wait up to a second for their sender to end.
         with temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            _free_what_the_dead_hold()
+            _release_stale_leases()
             try:
                 yield f"{address}/api"
             finally:
-                _send_what_is_queued()
+                _flush_logs_and_events()
     finally:
         os.environ.pop("PREFECT_API_URL", None)
         server.terminate()
@@ -107,7 +107,7 @@ def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
         time.sleep(0.1)
 
 
-def take_empty_database(home: Path) -> bool:
+def restore_database_template(home: Path) -> bool:
     """Give a new store the empty database that was kept, and tell whether none was: Prefect then takes 7 s to make one."""
     if any(name in os.environ for name in DATABASE_VARIABLES) or (home / DATABASE).exists():
         return False
@@ -122,7 +122,7 @@ def take_empty_database(home: Path) -> bool:
     return False
 
 
-def keep_empty_database(home: Path) -> None:
+def cache_database_template(home: Path) -> None:
     """Keep a copy of a database in which nothing is yet but tables and the types that Prefect brings along."""
     kept = _kept_database()
     try:
@@ -145,7 +145,7 @@ def _kept_database() -> Path:
     return cache_folder() / "prefect" / f"{importlib.metadata.version('prefect')}.db"
 
 
-def _free_what_the_dead_hold() -> None:
+def _release_stale_leases() -> None:
     """Give back the devices of killed runs, which would be waited for without end: such a server ends no expired lease.
 
     Another run that trains on this store at this very moment then shares its device with this one.
@@ -159,7 +159,7 @@ def _free_what_the_dead_hold() -> None:
                 client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=0))
 
 
-def _send_what_is_queued() -> None:
+def _flush_logs_and_events() -> None:
     """Deliver logs and events before their server goes: at exit Prefect would try for a minute to reach it."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker

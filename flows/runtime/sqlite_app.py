@@ -16,11 +16,11 @@ def create_app() -> FastAPI:
     """Return Prefect's own app for uvicorn, as a run starts it for itself."""
     from prefect.server.api.server import create_app as create_prefect_app
 
-    make_writers_wait()
+    use_immediate_transactions()
     return create_prefect_app()
 
 
-def make_writers_wait() -> None:
+def use_immediate_transactions() -> None:
     """Let each transaction of the server in this process take SQLite's lock as it begins.
 
     Prefect lets a transaction read first and take the lock when it writes. Where another has written in between, SQLite refuses
@@ -43,7 +43,7 @@ def main() -> None:
     """Run a command of Prefect's, such as the server that `make up` keeps."""
     from prefect.cli import app
 
-    make_writers_wait()
+    use_immediate_transactions()
     app()
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from flows.runtime import process_pool
-from flows.runtime.server import DATABASE, keep_empty_database, prefect_server, take_empty_database
+from flows.runtime.server import DATABASE, cache_database_template, prefect_server, restore_database_template
 from storage.layout import Store
 
 WRITERS, WRITES = 8, 25
@@ -68,17 +68,17 @@ def flow_names(home: Path) -> list[str]:
 def test_a_new_store_gets_the_empty_database_that_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first, second = tmp_path / "first", tmp_path / "second"
-    assert take_empty_database(first)  # none is kept yet
+    assert restore_database_template(first)  # none is kept yet
     monkeypatch.setenv("PREFECT_HOME", str(first))
     with prefect_server(Store.at(tmp_path)) as api:
         httpx.post(f"{api}/flows/", json={"name": "of the first store"})
     assert flow_names(first) == ["of the first store"]
-    assert not take_empty_database(second)
+    assert not restore_database_template(second)
     assert flow_names(second) == []
     with closing(sqlite3.connect(second / DATABASE)) as database:
         database.execute("insert into flow (id, name) values ('1', 'of the second store')")
         database.commit()
-    assert not take_empty_database(second)
+    assert not restore_database_template(second)
     assert flow_names(second) == ["of the second store"]  # what is there stays
     # What holds runs is never kept for others.
     (kept,) = (tmp_path / "cache").rglob("*.db")
@@ -86,12 +86,12 @@ def test_a_new_store_gets_the_empty_database_that_was_kept(tmp_path: Path, monke
     with closing(sqlite3.connect(first / DATABASE)) as database:
         database.execute("insert into configuration (id, key, value) values ('1', 'KEY', '{}')")
         database.commit()
-    keep_empty_database(first)
+    cache_database_template(first)
     assert not kept.exists()
 
 
 def test_a_database_elsewhere_is_left_to_prefect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://nobody@127.0.0.1/none")
-    assert not take_empty_database(tmp_path / "home")
-    keep_empty_database(tmp_path / "home")
+    assert not restore_database_template(tmp_path / "home")
+    cache_database_template(tmp_path / "home")
     assert not (tmp_path / "home").exists()

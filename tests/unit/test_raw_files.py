@@ -22,7 +22,7 @@ from storage.errors import DataError, DigestChangedError, SettingError, SourceEr
 from storage.folders import publish_folder
 from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
-from storage.raw_files import Patience, fetch, mirror_file
+from storage.raw_files import RetryPolicy, fetch, mirror_file
 from storage.references import RawFile
 
 Get = Callable[..., RawFile]
@@ -31,7 +31,7 @@ DATA = b"PK\x03\x04" + bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(DATA).hexdigest()
 OTHER = b"PK\x03\x04" + bytes(range(255, -1, -1)) * 4000
 OTHER_DIGEST = hashlib.sha256(OTHER).hexdigest()
-FAST = Patience(contact_s=2.0, read_s=2.0, tries=4, backoff_s=0.01, max_wait_s=0.3)
+FAST = RetryPolicy(contact_s=2.0, read_s=2.0, tries=4, backoff_s=0.01, max_wait_s=0.3)
 
 
 @dataclass
@@ -175,7 +175,7 @@ def test_a_broken_transfer_is_continued_where_it_broke(get: Get, host: Host) -> 
 def test_a_transfer_is_continued_by_the_next_run(get: Get, host: Host) -> None:
     host.faults = [("cut", 500_000)]
     with pytest.raises(SourceError, match=r"a\.zip from 127\.0\.0\.1:\d+ failed 1 times .*run again to continue"):
-        get(host.url, patience=Patience(tries=1))
+        get(host.url, patience=RetryPolicy(tries=1))
     assert get(host.url).sha256 == DIGEST
     assert "range" in host.requests[1]
 
@@ -188,7 +188,7 @@ def test_a_host_that_knows_no_ranges_sends_all_again(get: Get, host: Host) -> No
 def test_a_file_that_changed_meanwhile_is_not_joined_to_the_old_part(get: Get, host: Host) -> None:
     host.faults = [("cut", 300_000)]
     with pytest.raises(SourceError):
-        get(host.url, patience=Patience(tries=1))
+        get(host.url, patience=RetryPolicy(tries=1))
     host.body, host.etag = OTHER, '"two"'
     assert get(host.url).sha256 == OTHER_DIGEST
 
@@ -333,7 +333,7 @@ def test_silent_hosts_are_noticed_in_time_and_named(get: Get) -> None:
         ):
             get(f"http://127.0.0.1:{port}/a.zip", f"http://localhost:{port}/a.zip")
         assert time.monotonic() - start < FAST.contact_s + 1
-    assert Patience().contact_s < 10
+    assert RetryPolicy().contact_s < 10
 
 
 def test_a_closed_port_is_noticed_and_the_next_address_is_tried(get: Get, host: Host) -> None:
