@@ -184,7 +184,13 @@ def _plan(
     is_of_another = any(parsed[0].source in dataset_named(name).sources for name in names)
     plan = []
     for name in names:
-        asked = tuple(problem_named(name).variants) if variants == "all" else tuple(variants.split(",")) if variants else ()
+        asked = (
+            tuple(problem_named(name).variants)
+            if variants == "all"
+            else tuple((variants or "").split(","))
+            if variants is not None
+            else ()
+        )
         chosen = choose_variants(asked, dataset=name)
         settings = parsed[0]
         if is_of_another and settings.source not in dataset_named(name).sources:
@@ -239,7 +245,8 @@ def _in_options(message: str) -> str:
 def _first_fault(error: ValidationError) -> str:
     """Word the first refused field like every other error."""
     fault = error.errors()[0]
-    field = str(fault["loc"][-1])
+    # A fault within a list ends with its place there.
+    field = next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "")
     return f"{_flags().get(field, field)} is {fault['input']!r}: {fault['msg']}; see `retrain run --help`"
 
 
