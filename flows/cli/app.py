@@ -184,13 +184,10 @@ def _plan(
     is_of_another = any(parsed[0].source in dataset_named(name).sources for name in names)
     plan = []
     for name in names:
-        asked = (
-            tuple(problem_named(name).variants)
-            if variants == "all"
-            else tuple((variants or "").split(","))
-            if variants is not None
-            else ()
-        )
+        if variants == "all":
+            asked = tuple(problem_named(name).variants)
+        else:
+            asked = () if variants is None else tuple(variants.split(","))
         chosen = choose_variants(asked, dataset=name)
         settings = parsed[0]
         if is_of_another and settings.source not in dataset_named(name).sources:
