@@ -128,7 +128,7 @@ def start_a_run_on_the_sample(page: Page) -> None:
     page.evaluate("window.scrollTo(0, 0)")
     keep(page, "form.png")
     page.get_by_role("button", name="Submit").click()
-    page.get_by_role("button", name="Problem run").or_(page.get_by_role("link", name="Problem run")).first.click()
+    page.get_by_role("button", name="View run").or_(page.get_by_role("link", name="View run")).first.click()
     page.wait_for_url("**/runs/flow-run/*")
 
 
