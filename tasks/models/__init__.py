@@ -1,4 +1,4 @@
-"""The networks: one file a data set's problem of its tables and its variants, and this registry. No Prefect."""
+"""The registry of problems: how each data set is learnt, with its variants. No Prefect."""
 
 from __future__ import annotations
 
