@@ -54,7 +54,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(trained: Any) -> Stage:
+def stage(trained: Any, preloaded_processes: None) -> Stage:
     return Stage(trained)
 
 
