@@ -45,7 +45,7 @@ def retrain(
         promotion: Rule by which a new champion is made.
     """
     limit_restarts()
-    variants = choose_variants(variants, dataset=dataset)
+    variants = choose_variants(variants, dataset=dataset, forecast=training.forecast)
     table = ingest(dataset, data)
     models = train_side_by_side(table, variants=with_references(variants, dataset=dataset), settings=training)
     decision = promote(table, models, promotion)

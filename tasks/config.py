@@ -66,6 +66,23 @@ class DataSettings(Settings):
         return values
 
 
+class ForecastSettings(Settings):
+    """What a forecast is asked. Fields that are None take the data set's own value; a row is one reading of the table."""
+
+    target: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9_]+$",
+        description="Column that is forecast. Models of another target or horizon are registered under a name of their own.",
+    )
+    horizon_rows: int | None = Field(None, ge=1, le=100_000, description="Rows from the end of a window to its target.")
+    lookback_rows: int | None = Field(None, ge=1, le=100_000, description="Rows that a window covers; a multiple of step_rows.")
+    step_rows: int | None = Field(None, ge=1, le=10_000, description="Spacing of the readings that a network sees, in rows.")
+
+    def changes(self) -> dict[str, Any]:
+        """Return what a person set."""
+        return self.model_dump(exclude_none=True)
+
+
 class TrainSettings(Settings):
     """How the variants are trained. Fields that are None take the variant's own value, or what their description says."""
 
@@ -77,6 +94,9 @@ class TrainSettings(Settings):
     batch_size: int | None = Field(None, ge=1, le=4096, description="Examples a step. None: the variant's own.")
     learning_rate: float | None = Field(
         None, gt=0, lt=1, description="Learning rate of the optimizer, before any schedule. None: the variant's own."
+    )
+    forecast: ForecastSettings = Field(
+        default_factory=ForecastSettings, description="What a forecast is asked; nothing of it for another kind of data set."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, dropout and the order of batches.")
     threads: int | None = Field(

@@ -159,6 +159,75 @@ def classification_scores(probability: ArrayLike, *, label: ArrayLike, majority_
     }
 
 
+def multiclass_scores(probability: ArrayLike, *, label: ArrayLike, classes: int, majority_share: float) -> dict[str, float]:
+    """Score the probabilities of several classes; the predicted class is the most probable one, the first of equals.
+
+    `log_loss` is in nats, of the probability of the true class, clipped as for two classes. `brier` is the mean over rows of
+    the squared differences summed over classes (Brier 1950). `auc` is the mean over the classes of the AUC of one against
+    the rest. `calibration_error` is the expected calibration error of the predicted class's probability (Guo et al. 2017).
+
+    Args:
+        probability: Shape (rows, classes); every row sums to 1.
+        label: Shape (rows,): number of the class, from 0.
+        classes: Number of classes.
+        majority_share: Share of the scored rows that carry the train rows' most frequent label.
+
+    Raises:
+        ScoreError: Shapes differ, a value is out of its range, or a class has no row.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    p, y = _class_probabilities(probability, label=label, classes=classes)
+    if not 0 <= majority_share < 1:
+        raise ScoreError(f"majority_share is {majority_share}, expected a share in [0, 1): check the labels of the test split")
+    missing = sorted(set(range(classes)) - set(y.tolist()))
+    if missing:
+        raise ScoreError(f"label holds no {missing[0]}, expected every class: AUC is undefined, check the test split")
+    rows = np.arange(len(y))
+    predicted = p.argmax(axis=1)
+    accuracy = float(np.mean(predicted == y))
+    one_hot = np.eye(classes)[y]
+    confidence, is_right = p[rows, predicted], (predicted == y).astype(np.float64)
+    return {
+        "accuracy": accuracy,
+        "auc": float(np.mean([roc_auc_score(one_hot[:, k], p[:, k]) for k in range(classes)])),
+        "log_loss": float(-np.mean(np.log(np.clip(p[rows, y], LOG_LOSS_CLIP, 1)))),
+        "brier": float(np.mean(((p - one_hot) ** 2).sum(axis=1))),
+        "calibration_error": sum(
+            part.rows / len(y) * abs(part.mean_probability - part.positive_share)
+            for part in calibration_curve(confidence.clip(0, 1), label=is_right)
+        ),
+        "majority_accuracy": float(majority_share),
+        "skill": 1 - (1 - accuracy) / (1 - majority_share),
+        "rows": float(len(y)),
+    }
+
+
+def wrong_classes(probability: ArrayLike, *, truth: ArrayLike, classes: int) -> FloatVector:
+    """Return 1 for every row whose most probable class is wrong, and 0 for the others.
+
+    Raises:
+        ScoreError: As for `multiclass_scores`.
+    """
+    p, y = _class_probabilities(probability, label=truth, classes=classes)
+    losses: NDArray[Any] = p.argmax(axis=1) != y
+    return losses.astype(np.float64)
+
+
+def _class_probabilities(
+    probability: ArrayLike, *, label: ArrayLike, classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return both as checked arrays."""
+    p, y = np.asarray(probability, dtype=np.float64), np.asarray(label, dtype=np.float64)
+    if p.shape != (len(y), classes) or y.ndim != 1 or not len(y):
+        raise ScoreError(f"probability has shape {p.shape} and label {y.shape}, expected (rows, {classes}) and (rows,)")
+    if not (np.isfinite(p).all() and (p >= 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-3)):
+        raise ScoreError("probability has a row that is no distribution, expected a sum of 1: score the softmax, not its logits")
+    if not np.isin(y, np.arange(classes)).all():
+        raise ScoreError(f"label holds a value that is no class, expected 0 to {classes - 1}: check the parsed labels")
+    return p, y.astype(np.intp)
+
+
 @dataclass(frozen=True)
 class CalibrationBin:
     """Rows whose probability lies in [low, high), the last bin with its upper end."""

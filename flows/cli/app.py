@@ -35,6 +35,10 @@ _OPTIONS = {
     "patience_epochs": "--patience",
     "batch_size": "--batch-size",
     "learning_rate": "--learning-rate",
+    "target": "--target",
+    "horizon_rows": "--horizon-rows",
+    "lookback_rows": "--lookback-rows",
+    "step_rows": "--step-rows",
     "seed": "--seed",
     "margin": "--margin",
 }
@@ -86,6 +90,10 @@ def run(
     steps: StepsOption = None,
     batch_size: BatchSizeOption = None,
     learning_rate: LearningRateOption = None,
+    target: Annotated[str | None, typer.Option(help="Forecasts: column that is forecast.")] = None,
+    horizon_rows: Annotated[int | None, typer.Option(help="Forecasts: rows from the end of a window to its target.")] = None,
+    lookback_rows: Annotated[int | None, typer.Option(help="Forecasts: rows that a window covers.")] = None,
+    step_rows: Annotated[int | None, typer.Option(help="Forecasts: spacing of a window's readings, in rows.")] = None,
     patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation figure.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of weights, dropout and the order of batches.")] = 0,
     promote: Annotated[PromoteChoice, typer.Option(help="auto: promote what passes every check.")] = PromoteChoice.auto,
@@ -112,6 +120,12 @@ def run(
             "steps_per_epoch": steps,
             "batch_size": batch_size,
             "learning_rate": learning_rate,
+            "forecast": {
+                "target": target,
+                "horizon_rows": horizon_rows,
+                "lookback_rows": lookback_rows,
+                "step_rows": step_rows,
+            },
             "patience_epochs": patience,
             "seed": seed,
             "require_gpu": require_gpu,
@@ -188,7 +202,10 @@ def _plan(
             asked = tuple(problem_named(name).variants)
         else:
             asked = () if variants is None else tuple(variants.split(","))
-        chosen = choose_variants(asked, dataset=name)
+        try:
+            chosen = choose_variants(asked, dataset=name, forecast=parsed[1].forecast)
+        except SettingError as error:
+            raise SettingError(_in_options(str(error))) from None
         settings = parsed[0]
         if is_of_another and settings.source not in dataset_named(name).sources:
             # A source of one data set says nothing about the others.

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from upath import UPath
 
-from storage.errors import RegistryError
+from storage.errors import RegistryError, SettingError
 from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
 from storage.records import ModelVersion
@@ -19,9 +20,10 @@ from storage.registry import Registry
 from tasks.config import PromotionSettings
 from tasks.models import problem_named
 from tasks.models.load_check import check_in_fresh_process
+from tasks.models.spec import Problem
 from tasks.promotion.rule import Check, Decision, choose_candidate, decide
 from tasks.statistics import PairedTest
-from tasks.training.identity import model_name
+from tasks.training.identity import model_name, problem_of
 from tasks.training.scoring import evaluate_version, read_predictions
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
@@ -51,7 +53,7 @@ def decide_candidate(
     The decision is logged before an alias moves and marked as applied after, so that a run that dies in between is
     finished by the next one, and a champion that a person put back is not overthrown by the same candidate again.
     """
-    name, problem = model_name(table), problem_named(table.dataset)
+    name, problem = models[0].name if models else model_name(table), problem_named(table.dataset)
     versions = {version.version: version for version in registry.versions(name)}
     allowed = [model for model in models if settings.allow_references or model.variant not in problem.references]
     if models and not allowed:
@@ -193,19 +195,22 @@ def _put_to_test(
     registry: Registry,
     store: Store,
 ) -> Decision:
-    scoring = problem_named(table.dataset).scoring
+    problem = problem_of(candidate, dataset=table.dataset)
+    scoring = problem.scoring
     evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
-    seen = read_predictions(evaluation, table=table, store=store)
-    truth = seen["truth"].to_numpy()
-    loss = scoring.row_losses(seen["prediction"].to_numpy(), truth=truth)
-    naive_loss = scoring.row_losses(seen["naive"].to_numpy(), truth=truth)
+    predictions = read_predictions(evaluation, table=table, store=store)
+    loss = scoring.row_losses(predictions["prediction"], truth=predictions["truth"])
+    naive_loss = scoring.naive_row_losses(predictions["naive"], truth=predictions["truth"])
     naive_test = scoring.paired_test(reference_loss=naive_loss, candidate_loss=loss, seed=0)
     champion_test: PairedTest | None = None
-    if champion:
+    comparable = champion is not None and answers_same_question(champion, problem=problem)
+    if champion and comparable:
         rescored = evaluate_version(champion, table=table, registry=registry, store=store)
-        theirs = read_predictions(rescored, table=table, store=store)["prediction"].to_numpy()
-        champion_loss = scoring.row_losses(theirs, truth=truth)
-        champion_test = scoring.paired_test(reference_loss=champion_loss, candidate_loss=loss, seed=0)
+        theirs = read_predictions(rescored, table=table, store=store)
+        champion_loss = scoring.row_losses(theirs["prediction"], truth=theirs["truth"])
+        # A champion with another lookback has other examples of the same test split.
+        _, ours_at, theirs_at = np.intersect1d(predictions["row"], theirs["row"], assume_unique=True, return_indices=True)
+        champion_test = scoring.paired_test(reference_loss=champion_loss[theirs_at], candidate_loss=loss[ours_at], seed=0)
     return decide(
         scoring.primary,
         model_name=candidate.name,
@@ -215,10 +220,19 @@ def _put_to_test(
         naive_test=naive_test,
         champion_version=champion.version if champion else None,
         champion_test=champion_test,
+        champion_is_comparable=comparable or champion is None,
         alpha=settings.alpha,
         margin=settings.margin,
         promote=settings.promote,
     )
+
+
+def answers_same_question(champion: ModelVersion, *, problem: Problem) -> bool:
+    """Tell whether a champion predicts what a problem asks; not so where the task has changed in the code since."""
+    try:
+        return problem_of(champion, dataset=problem.dataset).model_suffix == problem.model_suffix
+    except SettingError:
+        return False
 
 
 def _aliases(decision: Decision, *, candidate: ModelVersion, champion: ModelVersion | None) -> dict[str, int]:

@@ -102,6 +102,7 @@ def decide(
     naive_test: PairedTest | None,
     champion_version: int | None = None,
     champion_test: PairedTest | None = None,
+    champion_is_comparable: bool = True,
     alpha: float = ALPHA,
     margin: float | None = None,
     promote: Mode = "auto",
@@ -118,7 +119,9 @@ def decide(
         load: Whether the stored model loads in a fresh process and predicts the same.
         naive_test: Against the naive reference, told beside the gate, or None.
         champion_version: Registered version of the present champion, or None.
-        champion_test: Against the champion on the same rows; needed when there is a champion.
+        champion_test: Against the champion on the same rows; needed when there is a comparable champion.
+        champion_is_comparable: Whether the champion predicts the same quantity as far ahead. One that does not, because the
+            task was changed in the code, is replaced by a candidate that beats the naive baseline.
         alpha: Significance level of the one-sided test against the champion.
         margin: Relative gain that is enough by itself, such as 0.01, or None.
         promote: `auto` moves the alias, `manual` leaves that to a person, `never` keeps what is.
@@ -152,6 +155,8 @@ def decide(
         case = f"first model that beats the naive reference ({against_naive})"
     elif champion == candidate:
         return decision("kept", f"Kept champion {champion}: it is the candidate itself", *checks)
+    elif not champion_is_comparable:
+        case = f"champion {champion} was trained for another task; this one beats the naive reference ({against_naive})"
     else:
         if champion_test is None:
             raise ScoreError(

@@ -21,5 +21,5 @@ def decide(models: Sequence[ModelRef], table: TableRef, settings: PromotionSetti
     """Put the best new version to the test and move the aliases if it passes."""
     store = Store.from_environment()
     decision = promote.decide_candidate(models, table=table, settings=settings, registry=Registry.open(store), store=store)
-    logger.info("%s: %s", identity.model_name(table), decision.reason)
+    logger.info("%s: %s", models[0].name if models else identity.model_name(table), decision.reason)
     return decision

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
 from upath import UPath
 
 from storage.io import digest_of_json, read_json, write_atomically, write_json
@@ -18,9 +17,8 @@ from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from storage.tables import read_manifest, read_splits, read_validation
-from tasks.models import problem_named
 from tasks.models.spec import Problem, ReviewsPlot
-from tasks.promotion.promote import validation_scores
+from tasks.promotion.promote import answers_same_question, validation_scores
 from tasks.promotion.rule import Decision
 from tasks.reporting.baseline import beside_reference
 from tasks.reporting.figures import example_pictures
@@ -36,13 +34,14 @@ from tasks.reporting.markdown import (
     result_rows,
     validation_markdown,
 )
-from tasks.training.identity import library_versions, model_name
-from tasks.training.scoring import evaluate_version, read_predictions
+from tasks.scoring import Scoring
+from tasks.training.identity import library_versions, model_name, problem_of
+from tasks.training.scoring import Predictions, evaluate_version, read_predictions
 
 WRONG_REVIEWS = 5
 PICTURES = "pictures.json"
 # Raised by hand whenever the same results would be drawn otherwise.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 # What a result tells in plain values: all but what only the report draws.
 TOLD = (
     "variant",
@@ -79,16 +78,17 @@ class Made:
 
 def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decision, registry: Registry, store: Store) -> Made:
     """Word what a run did to a table's models."""
-    name, problem = model_name(table), problem_named(table.dataset)
+    name = models[0].name if models else model_name(table)
     folder = store.table_folder(table.dataset, table.version)
     manifest = read_manifest(folder)
     versions = {f"v{version.version}": version for version in registry.versions(name)}
     trained = {model.version: model.trained for model in models}
+    candidate = versions[decision.candidate]
+    problem = problem_of(candidate, dataset=table.dataset)
     results = tuple(
         _result(versions[f"v{model.version}"], trained=trained[model.version], problem=problem, registry=registry)
         for model in models
     )
-    candidate = versions[decision.candidate]
     seen = _predictions(candidate, table=table, registry=registry, store=store)
     splits, _ = read_splits(table, store=store)
     plot_data = problem.plot_data(splits, manifest["normalisation"])
@@ -110,7 +110,9 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
         champion=_champion(decision, versions=versions, table=table, problem=problem, registry=registry, store=store),
         naive=_naive(candidate, table=table, problem=problem, registry=registry, store=store),
         decision=decision,
-        beside=_beside(results, decision=decision, versions=versions, table=table, registry=registry, store=store),
+        beside=_beside(
+            results, scoring=problem.scoring, decision=decision, versions=versions, table=table, registry=registry, store=store
+        ),
         most_wrong=wrong,
         links=_links(table, candidate=candidate, registry=registry, store=store),
         versions=", ".join(f"{library} {version}" for library, version in library_versions().items()),
@@ -172,6 +174,7 @@ def _kept_pictures(drawn_from: str, *, folder: UPath) -> dict[str, bytes] | None
 def _beside(
     results: Sequence[VariantResult],
     *,
+    scoring: Scoring,
     decision: Decision,
     versions: Mapping[str, ModelVersion],
     table: TableRef,
@@ -179,7 +182,6 @@ def _beside(
     store: Store,
 ) -> str:
     """Return how the candidate does against the best simple reference, or nothing where it is one or there is none."""
-    scoring = problem_named(table.dataset).scoring
     spec = scoring.primary
     sign = 1 if spec.lower_is_better else -1
     references = sorted((r for r in results if r.is_reference), key=lambda result: sign * result.scores[spec.key])
@@ -189,7 +191,7 @@ def _beside(
     loss = {}
     for result in (network, references[0]):
         seen = _predictions(versions[f"v{result.version}"], table=table, registry=registry, store=store)
-        loss[result.variant] = scoring.row_losses(seen["prediction"].to_numpy(), truth=seen["truth"].to_numpy())
+        loss[result.variant] = scoring.row_losses(seen["prediction"], truth=seen["truth"])
     return beside_reference(
         scoring,
         network=result_name(network),
@@ -201,9 +203,9 @@ def _beside(
     )
 
 
-def _most_wrong(plot_data: ReviewsPlot, *, seen: pa.Table) -> tuple[WrongReview, ...]:
+def _most_wrong(plot_data: ReviewsPlot, *, seen: Predictions) -> tuple[WrongReview, ...]:
     """Return the reviews that the candidate is most wrong about, decoded, the worst first."""
-    probability, truth = seen["prediction"].to_numpy(), seen["truth"].to_numpy()
+    probability, truth = seen["prediction"], seen["truth"]
     return tuple(
         WrongReview(label=int(truth[place]), probability=float(probability[place]), text=plot_data.text(int(place)))
         for place in most_wrong(probability, truth=truth, count=WRONG_REVIEWS)
@@ -239,6 +241,8 @@ def _champion(
     if version is None:
         return None
 
+    if not answers_same_question(version, problem=problem):
+        return _result(version, trained=False, problem=problem, registry=registry)
     scores = evaluate_version(version, table=table, registry=registry, store=store).scores
     return replace(_result(version, trained=False, problem=problem, registry=registry), scores=scores)
 
@@ -259,7 +263,7 @@ def _links(table: TableRef, *, candidate: ModelVersion, registry: Registry, stor
     return links
 
 
-def _predictions(candidate: ModelVersion, *, table: TableRef, registry: Registry, store: Store) -> pa.Table:
+def _predictions(candidate: ModelVersion, *, table: TableRef, registry: Registry, store: Store) -> Predictions:
     evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
     return read_predictions(evaluation, table=table, store=store)
 
@@ -268,7 +272,7 @@ def _naive(candidate: ModelVersion, *, table: TableRef, problem: Problem, regist
     """Return the scores of the naive reference, keyed as the models' are."""
     evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
     seen = read_predictions(evaluation, table=table, store=store)
-    truth, naive = seen["truth"].to_numpy(), seen["naive"].to_numpy()
+    truth, naive = seen["truth"], seen["naive"]
     scores = evaluation.scores
     # Scores keep the scale of the problem as the ratio of both forms of one error; what has no such form has no scale.
     primary, normalised = problem.scoring.primary.key, problem.scoring.validation.key

@@ -24,7 +24,7 @@ def report(table: TableRef, models: Sequence[ModelRef], decision: Decision) -> d
     """Show the run: one report, the scores, the validation; return the same as plain values."""
     store = Store.from_environment()
     made = collect.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
-    key = identity.model_name(table)
+    key = models[0].name if models else identity.model_name(table)
     create_markdown_artifact(made.markdown, key=f"report-{key}", description=decision.reason)
     create_table_artifact(made.metrics, key=f"metrics-{key}", description="Scores on the test split")
     create_markdown_artifact(

@@ -19,10 +19,11 @@ from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import DatasetSpec, Parsed, SplitTables
 from tasks.models import PROBLEMS
-from tasks.models.networks.jena import WINDOWS
+from tasks.models.networks.jena import FORECAST
 from tasks.models.spec import Variant, restored
 from tasks.models.windows import WindowLearner
 
+WINDOWS = FORECAST.task
 ROWS = 9_000
 LEAST = 25
 """So many faults are planted at least."""

@@ -70,7 +70,7 @@ def test_the_simple_references_come_with_every_run(problem: Problem) -> None:
 
 
 def new_learner(problem: Problem, variant: Variant, *, splits: Any, normalisation: Any) -> Any:
-    return build_learner(splits, normalisation=normalisation, dataset=problem.dataset, variant=variant, device=CPU, seed=0)
+    return build_learner(splits, normalisation=normalisation, problem=problem, variant=variant, device=CPU, seed=0)
 
 
 def takes_a_step(learner: Any) -> None:

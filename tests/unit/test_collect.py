@@ -52,7 +52,7 @@ def test_the_naive_reference_is_scored_on_the_same_rows(trained: Any) -> None:
     version = trained.registry.version("jena-sample", 1)
     evaluation = evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)
     seen = read_predictions(evaluation, table=trained.table, store=trained.store)
-    error = np.abs(seen["naive"].to_numpy().astype(float) - seen["truth"].to_numpy())
+    error = np.abs(seen["naive"].astype(float) - seen["truth"])
     assert plain["naive"]["mae_degc"] == pytest.approx(error.mean(), rel=1e-6)
     assert plain["naive"]["skill"] == pytest.approx(0.0, abs=1e-9)
     assert plain["naive"]["mae_degc"] == pytest.approx(evaluation.scores["naive_mae_degc"], rel=1e-6)

@@ -54,7 +54,7 @@ def weather() -> tuple[SeriesPlot, pa.Table]:
         horizon_rows=144,
     )
     truth = temperature[rows // 2 :]
-    return plot_data, pa.table({"prediction": truth + 1, "truth": truth, "naive": truth - 2})
+    return plot_data, {"prediction": truth + 1, "truth": truth, "naive": truth - 2}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def reviews() -> tuple[ReviewsPlot, pa.Table]:
     truth = np.tile(np.array([0.0, 1.0], dtype=np.float32), 50)
     prediction = np.linspace(0.1, 0.9, 100, dtype=np.float32)
     plot_data = ReviewsPlot(lengths=np.arange(10, 500, 3), read_tokens=500, text=str)
-    return plot_data, pa.table({"prediction": prediction, "truth": truth, "naive": np.zeros(100, dtype=np.float32)})
+    return plot_data, {"prediction": prediction, "truth": truth, "naive": np.zeros(100, dtype=np.float32)}
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ from learner_helpers import learner_with
 from storage.errors import DataError
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import SPLITS
-from tasks.models.jena import PROBLEM
-from tasks.models.networks.jena import RIDGE_PENALTY, WINDOWS
+from tasks.models import PROBLEMS
+from tasks.models.networks.jena import FORECAST, RIDGE_PENALTY
 from tasks.models.windows import window_rows
 
+PROBLEM = PROBLEMS["jena"]
+WINDOWS = FORECAST.task
 BASELINE = PROBLEM.variants["gru_baseline"]
 MINUTES = 10
 

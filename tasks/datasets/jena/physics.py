@@ -30,33 +30,36 @@ class Column:
     Attributes:
         name: Canonical name with its unit.
         header: Name in the upstream files.
+        unit: Unit as people write it.
         minimum: Smallest plausible value at Jena, wider than the records of 2009 to 2020.
         maximum: Largest plausible value.
     """
 
     name: str
     header: str
+    unit: str
     minimum: float
     maximum: float
 
 
 LAYOUT = (
-    Column("pressure_mbar", "p (mbar)", 900, 1060),
-    Column("temperature_degc", "T (degC)", -40, 45),
-    Column("potential_temperature_k", "Tpot (K)", 225, 325),
-    Column("dew_point_degc", "Tdew (degC)", -45, 30),
-    Column("relative_humidity_percent", "rh (%)", 0, 100.1),
-    Column("saturation_vapor_pressure_mbar", "VPmax (mbar)", 0.1, 100),
-    Column("vapor_pressure_mbar", "VPact (mbar)", 0.05, 45),
-    Column("vapor_pressure_deficit_mbar", "VPdef (mbar)", -0.1, 90),
-    Column("specific_humidity_g_per_kg", "sh (g/kg)", 0.03, 30),
-    Column("water_vapor_concentration_mmol_per_mol", "H2OC (mmol/mol)", 0.05, 48),
-    Column("air_density_g_per_m3", "rho (g/m**3)", 950, 1550),
-    Column("wind_speed_m_per_s", "wv (m/s)", 0, 35),
-    Column("max_wind_speed_m_per_s", "max. wv (m/s)", 0, 50),
-    Column("wind_direction_deg", "wd (deg)", 0, 360),
+    Column("pressure_mbar", "p (mbar)", "mbar", 900, 1060),
+    Column("temperature_degc", "T (degC)", "°C", -40, 45),
+    Column("potential_temperature_k", "Tpot (K)", "K", 225, 325),
+    Column("dew_point_degc", "Tdew (degC)", "°C", -45, 30),
+    Column("relative_humidity_percent", "rh (%)", "%", 0, 100.1),
+    Column("saturation_vapor_pressure_mbar", "VPmax (mbar)", "mbar", 0.1, 100),
+    Column("vapor_pressure_mbar", "VPact (mbar)", "mbar", 0.05, 45),
+    Column("vapor_pressure_deficit_mbar", "VPdef (mbar)", "mbar", -0.1, 90),
+    Column("specific_humidity_g_per_kg", "sh (g/kg)", "g/kg", 0.03, 30),
+    Column("water_vapor_concentration_mmol_per_mol", "H2OC (mmol/mol)", "mmol/mol", 0.05, 48),
+    Column("air_density_g_per_m3", "rho (g/m**3)", "g/m³", 950, 1550),
+    Column("wind_speed_m_per_s", "wv (m/s)", "m/s", 0, 35),
+    Column("max_wind_speed_m_per_s", "max. wv (m/s)", "m/s", 0, 50),
+    Column("wind_direction_deg", "wd (deg)", "°", 0, 360),
 )
 COLUMNS: tuple[str, ...] = tuple(column.name for column in LAYOUT)
+UNITS: dict[str, str] = {column.name: column.unit for column in LAYOUT}
 
 
 def saturation_vapor_pressure_mbar(temperature_degc: Values) -> Values:

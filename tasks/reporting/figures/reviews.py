@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from tasks.metrics import calibration_curve
 from tasks.models.spec import ReviewsPlot
-from tasks.reporting.figures.canvas import COLOURS, MEASURED, NAIVE, figure_of, legend, small_png
+from tasks.reporting.figures.canvas import COLOURS, NAIVE, figure_of, legend, small_png
+from tasks.reporting.figures.classes import confusion_png
 
 Floats = npt.NDArray[np.floating[Any]]
 LABELS = ("negative", "positive")
@@ -26,7 +27,7 @@ def review_pictures(plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats
     """
     return {
         "ROC curve and calibration": roc_and_calibration_png(prediction, truth=truth, model=model),
-        "confusion matrix": confusion_png(prediction, truth=truth, model=model),
+        "confusion matrix": confusion_png((prediction > 0.5).astype(int), truth=truth, classes=LABELS, model=model),
         "length of the training reviews": lengths_png(plot_data.lengths, read_tokens=plot_data.read_tokens),
     }
 
@@ -60,25 +61,6 @@ def roc_and_calibration_png(probability: Floats, *, truth: Floats, model: str) -
         panel.plot([0, 1], [0, 1], color=NAIVE, linewidth=1.0, linestyle="--" if panel is roc else ":", label=name)
         panel.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     legend(figure)
-    return small_png(figure)
-
-
-def confusion_png(probability: Floats, *, truth: Floats, model: str) -> bytes:
-    """Draw how many reviews of each label were called what."""
-    called = (probability > 0.5).astype(int)
-    counts = np.bincount(2 * truth.astype(int) + called, minlength=4).reshape(2, 2)
-    figure, axes = figure_of(1, panel_inches=2.6)
-    panel = axes[0, 0]
-    panel.grid(visible=False)
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for true in range(2):
-        for said in range(2):
-            share = shares[true, said]
-            text = f"{counts[true, said]:,}\n{100 * share:.1f} %"
-            panel.text(said, true, text, ha="center", va="center", color="white" if share > 0.5 else MEASURED)
-    panel.set(xlabel=f"said by {model}", ylabel="label", xticks=(0, 1), yticks=(0, 1), xticklabels=LABELS, yticklabels=LABELS)
-    figure.colorbar(image, ax=panel, label="share of the label's reviews")
     return small_png(figure)
 
 
