@@ -43,7 +43,7 @@ def validation_scores(version: ModelVersion, *, dataset: str) -> dict[str, float
     return {problem.scoring.validation.key: version.metrics[problem.validation_metric]}
 
 
-def decide_candidate(
+def promote_best(
     models: Sequence[ModelRef], *, table: TableRef, settings: PromotionSettings, registry: Registry, store: Store
 ) -> Decision:
     """Choose the best of some versions by validation, test it against the champion, and act on the outcome.
@@ -80,13 +80,15 @@ def decide_candidate(
         )
     key = _decision_key(candidate, champion=champion, table=table, settings=settings)
     standing = next((line for line in reversed(logged) if line["key"] == key and "decision" in line), None)
-    taken_back = _taken_back(logged, candidate=candidate, champion=champion)
-    if taken_back:
-        return taken_back
+    superseded = _superseded(logged, candidate=candidate, champion=champion)
+    if superseded:
+        return superseded
     if standing:
         decision = _restored(standing["decision"])
     else:
-        decision = _put_to_test(candidate, champion=champion, table=table, settings=settings, registry=registry, store=store)
+        decision = _evaluate_candidate(
+            candidate, champion=champion, table=table, settings=settings, registry=registry, store=store
+        )
         entry = {"at": _now(), "key": key, "candidate": candidate.version, "table": table.version}
         append_line(log, entry | {"by": "run", "decision": asdict(decision)})
     applied = any(line.get("applied") == key for line in logged)
@@ -165,7 +167,7 @@ def _decision_key(candidate: ModelVersion, *, champion: ModelVersion | None, tab
     )
 
 
-def _taken_back(
+def _superseded(
     logged: Sequence[Mapping[str, Any]], *, candidate: ModelVersion, champion: ModelVersion | None
 ) -> Decision | None:
     """Return the decision to keep what a person put back after this very candidate had been champion."""
@@ -184,7 +186,7 @@ def _taken_back(
     )
 
 
-def _put_to_test(
+def _evaluate_candidate(
     candidate: ModelVersion,
     *,
     champion: ModelVersion | None,

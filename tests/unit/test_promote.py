@@ -11,7 +11,7 @@ from storage.errors import RegistryError
 from storage.io import read_lines
 from storage.references import ModelRef
 from tasks.config import PromotionSettings
-from tasks.promotion.promote import decide_candidate, promote_by_hand, validation_scores
+from tasks.promotion.promote import promote_best, promote_by_hand, validation_scores
 from tasks.promotion.rule import Decision
 
 NAME = "jena-sample"
@@ -36,7 +36,7 @@ class Stage:
             self.registry.delete_alias(NAME, alias)
 
     def decide(self, *models: ModelRef, **settings: Any) -> Decision:
-        return decide_candidate(
+        return promote_best(
             models, table=self.trained.table, settings=PromotionSettings(**settings), registry=self.registry, store=self.store
         )
 
