@@ -43,8 +43,8 @@ WRONG_REVIEWS = 5
 PICTURES = "pictures.json"
 # Raised by hand whenever the same results would be drawn otherwise.
 DRAWING_VERSION = 1
-# What a result tells in plain values: all but what only the report draws.
-TOLD = (
+# Fields of a `VariantResult` that the plain values hold.
+RESULT_FIELDS = (
     "variant",
     "version",
     "trained",
@@ -60,7 +60,7 @@ TOLD = (
 
 
 @dataclass(frozen=True)
-class Made:
+class RenderedReport:
     """The report of one run in each of its forms.
 
     Attributes:
@@ -77,7 +77,9 @@ class Made:
     plain: dict[str, Any]
 
 
-def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decision, registry: Registry, store: Store) -> Made:
+def run_report(
+    table: TableRef, *, models: Sequence[ModelRef], decision: Decision, registry: Registry, store: Store
+) -> RenderedReport:
     """Word what a run did to a table's models."""
     name, problem = model_name(table), problem_named(table.dataset)
     folder = store.table_folder(table.dataset, table.version)
@@ -131,13 +133,13 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
         "decision": {"outcome": decision.outcome, "reason": decision.reason},
         "raw": manifest["raw"],
         "versions": report.versions,
-        "results": [{name: getattr(result, name) for name in TOLD} for result in results],
+        "results": [{name: getattr(result, name) for name in RESULT_FIELDS} for result in results],
         "naive": report.naive,
         "beside_reference": report.beside,
         "rows": result_rows(report),
         "links": report.links,
     }
-    return Made(
+    return RenderedReport(
         markdown=report_markdown(report, pictures=pictures),
         pictures=pictures,
         drawn_from=drawn_from,
@@ -147,13 +149,13 @@ def run_report(table: TableRef, *, models: Sequence[ModelRef], decision: Decisio
     )
 
 
-def keep(made: Made, *, table: TableRef, store: Store) -> None:
-    """Keep the report beside the Data Docs of its table, and its pictures as files."""
+def save_report(report: RenderedReport, *, table: TableRef, store: Store) -> None:
+    """Write the report beside the Data Docs of its table, and its pictures as files."""
     folder = store.report_folder(table.dataset, table.version)
-    for title, png in made.pictures.items():
+    for title, png in report.pictures.items():
         write_atomically(folder / _file_name(title), png)
-    write_json(folder / PICTURES, {"drawn_from": made.drawn_from, "titles": list(made.pictures)})
-    write_atomically(folder / "report.md", made.markdown.encode())
+    write_json(folder / PICTURES, {"drawn_from": report.drawn_from, "titles": list(report.pictures)})
+    write_atomically(folder / "report.md", report.markdown.encode())
 
 
 def _file_name(title: str) -> str:
