@@ -47,7 +47,7 @@ def train_variant(table: TableRef, variant: str, settings: TrainSettings) -> Mod
 
     A simple reference is computed in place: it has no use for a GPU.
     """
-    if settings.place == "here" or variant_named(variant, dataset=table.dataset).is_reference:
+    if settings.run_on == "local" or variant_named(variant, dataset=table.dataset).is_reference:
         return train(table, variant, settings)
     state = _train_on_a_worker(table, variant, settings)
     model = training_steps.find_trained.fn(table, variant, settings)
