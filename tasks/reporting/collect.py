@@ -20,7 +20,6 @@ from storage.registry import Registry
 from storage.tables import read_manifest, read_splits, read_validation
 from tasks.models import problem_named
 from tasks.models.spec import Problem, ReviewsPlot
-from tasks.promotion.promote import validation_scores
 from tasks.promotion.rule import Decision
 from tasks.reporting.baseline import beside_reference
 from tasks.reporting.figures import example_pictures
@@ -220,7 +219,7 @@ def _result(version: ModelVersion, *, trained: bool, problem: Problem, registry:
         variant=version.variant,
         version=version.version,
         trained=trained,
-        validation=validation_scores(version, dataset=problem.dataset),
+        validation={problem.scoring.validation.key: version.metrics[problem.validation_metric]},
         scores=described["scores"],
         curves=training["curves"],
         epochs_run=training["epochs_run"],
