@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from storage.layout import Store
 from storage.references import ModelRef, TableRef
@@ -21,7 +18,7 @@ from tasks.training import identity
 
 @task(task_run_name="report")
 def report(table: TableRef, models: Sequence[ModelRef], decision: Decision) -> dict[str, Any]:
-    """Show the run: one report, the scores, the validation; return the same as plain values."""
+    """Publish report, scores and expectations as artifacts of the run; return the same as plain values."""
     store = Store.from_environment()
     rendered = collect.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
     key = identity.model_name(table)

@@ -62,7 +62,7 @@ def test_the_report_says_sample_decision_scores_and_champion(trained: Any) -> No
     report = rendered(trained, candidate="v2", champion="v1", outcome="kept")
     assert "SAMPLE" in report.markdown.upper()
     assert "Because of the test" in report.markdown
-    assert "Champion before this run: gru_baseline v1, scored again on today's test split" in report.markdown
+    assert "Champion before this run: gru_baseline v1, scored on the test split of this table" in report.markdown
     assert "data:image/png;base64," in report.markdown
     assert trained.table.version in report.markdown
     assert any("temperature 24 h before the target" in value for value in report.metrics[0].values())

@@ -66,7 +66,7 @@ def reviews() -> tuple[ReviewsPlot, pa.Table]:
 
 
 @pytest.mark.parametrize(
-    ("given", "titles"),
+    ("fixture", "titles"),
     [
         (
             "weather",
@@ -80,10 +80,10 @@ def reviews() -> tuple[ReviewsPlot, pa.Table]:
     ],
 )
 def test_every_picture_is_wide_enough_small_enough_and_not_empty(
-    given: str, titles: set[str], request: pytest.FixtureRequest
+    fixture: str, titles: set[str], request: pytest.FixtureRequest
 ) -> None:
-    plot_data, seen = request.getfixturevalue(given)
-    pictures = example_pictures(plot_data, seen=seen, model="gru_baseline v1")
+    plot_data, predictions = request.getfixturevalue(fixture)
+    pictures = example_pictures(plot_data, predictions=predictions, model="gru_baseline v1")
     assert set(pictures) == titles
     for png in pictures.values():
         assert len(png) < MAX_BYTES
