@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:  # the form in the UI offers the names of the registry
     DatasetName = Literal[tuple(DATASETS)]
 DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
-Place = Literal["here", "pool"]
+RunOn = Literal["local", "work_pool"]
 PromoteMode = Literal["auto", "manual", "never"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -112,9 +112,9 @@ class TrainSettings(Settings):
         le=1000,
         description="A training that takes longer is given up; its checkpoint stays for the next run.",
     )
-    place: Place = Field(
-        "here",
-        description="here: in processes of the host that runs the flow. pool: as runs of the deployment train/train, "
+    run_on: RunOn = Field(
+        "local",
+        description="local: in processes of the host that runs the flow. work_pool: as runs of the deployment train/train, "
         "on whatever worker serves the gpu pool.",
     )
     require_gpu: bool = Field(

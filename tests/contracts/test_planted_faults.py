@@ -25,7 +25,7 @@ from tasks.models.windows import WindowLearner
 
 WINDOWS = FORECAST.task
 ROWS = 9_000
-LEAST = 25
+MIN_FAULTS = 25
 """So many faults are planted at least."""
 
 
@@ -590,7 +590,7 @@ def test_the_sound_copies_hold_every_contract(case_of: Any, tmp_path: Path) -> N
     assert broken_contracts(DatasetCase(SOUND_SPEC, tmp_path, DIRT["jena"]), DATASET_CONTRACTS) == {}
     for problem in (SOUND_PROBLEM, SOUND_REVIEWS):
         assert broken_contracts(case_of(problem, sound_fit), PROBLEM_CONTRACTS) == {}
-    assert len(FAULTS) >= LEAST
+    assert len(FAULTS) >= MIN_FAULTS
 
 
 @pytest.mark.parametrize("fault", FAULTS)

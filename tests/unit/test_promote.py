@@ -11,7 +11,7 @@ from storage.errors import RegistryError
 from storage.io import read_lines
 from storage.references import ModelRef
 from tasks.config import PromotionSettings
-from tasks.promotion.promote import decide_candidate, promote_by_hand, validation_scores
+from tasks.promotion.promote import promote_best, promote_by_hand
 from tasks.promotion.rule import Decision
 
 NAME = "jena-sample"
@@ -36,7 +36,7 @@ class Stage:
             self.registry.delete_alias(NAME, alias)
 
     def decide(self, *models: ModelRef, **settings: Any) -> Decision:
-        return decide_candidate(
+        return promote_best(
             models, table=self.trained.table, settings=PromotionSettings(**settings), registry=self.registry, store=self.store
         )
 
@@ -155,11 +155,6 @@ def test_by_hand_only_what_is_there_is_promoted(stage: Stage, reference: str) ->
         promote_by_hand(reference, registry=stage.registry, store=stage.store)
     assert stage.lines() == []
     assert stage.aliases() == {}
-
-
-def test_validation_is_compared_under_the_name_of_the_test_score(stage: Stage) -> None:
-    version = stage.registry.version(NAME, stage.better.version)
-    assert validation_scores(version, dataset="jena") == {"mae_normalised": version.metrics["val_loss"]}
 
 
 def test_a_simple_reference_is_no_candidate_unless_it_is_allowed_to(stage: Stage) -> None:

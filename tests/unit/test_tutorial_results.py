@@ -41,7 +41,7 @@ def result(*entries: dict[str, Any], rows: int = 50_000, simulated: bool = False
     }
 
 
-MADE = Reproduction(
+REPRODUCTION = Reproduction(
     dataset="imdb",
     scoring=CLASSES,
     tutorial_rows=50_000,
@@ -63,37 +63,40 @@ MADE = Reproduction(
 
 
 def test_the_tutorials_own_data_is_comparable() -> None:
-    assert differences(MADE) == []
-    assert remarks(MADE) == []
-    assert "Not comparable" not in section(MADE)
-    assert "not comparable" not in section(MADE)
+    assert differences(REPRODUCTION) == []
+    assert remarks(REPRODUCTION) == []
+    assert "Not comparable" not in section(REPRODUCTION)
+    assert "not comparable" not in section(REPRODUCTION)
 
 
 @pytest.mark.parametrize(
-    ("made", "reason"),
+    ("reproduction", "reason"),
     [
-        (replace(MADE, results=[result(MADE.results[0]["results"][0], simulated=True)]), "sample, a simulation"),
-        (replace(MADE, results=[result(MADE.results[0]["results"][0], rows=30_000)]), "30,000 rows, another span"),
-        (replace(MADE, usual_budget=False), "epochs or steps"),
-        (replace(MADE, dataset="third", tutorial_rows=None), "no such data set"),
+        (replace(REPRODUCTION, results=[result(REPRODUCTION.results[0]["results"][0], simulated=True)]), "sample, a simulation"),
+        (
+            replace(REPRODUCTION, results=[result(REPRODUCTION.results[0]["results"][0], rows=30_000)]),
+            "30,000 rows, not those of the tutorial",
+        ),
+        (replace(REPRODUCTION, usual_budget=False), "epochs or steps"),
+        (replace(REPRODUCTION, dataset="third", tutorial_rows=None), "no such data set"),
     ],
 )
-def test_what_cannot_be_compared_is_said_and_marked(made: Reproduction, reason: str) -> None:
-    assert reason in differences(made)[0]
-    text = section(made)
+def test_what_cannot_be_compared_is_said_and_marked(reproduction: Reproduction, reason: str) -> None:
+    assert reason in differences(reproduction)[0]
+    text = section(reproduction)
     assert "**Not comparable with the tutorial's figures:**" in text
     assert "0.8592 (not comparable)" in text
     assert "is worse than printed" not in text
 
 
 def test_another_file_of_the_same_reviews_is_remarked_on() -> None:
-    assert remarks(replace(MADE, results=[result(digest="b")])) == [
+    assert remarks(replace(REPRODUCTION, results=[result(digest="b")])) == [
         "`imdb.npz` is not the publisher's own file: the splits may hold other examples."
     ]
 
 
 def test_the_table_has_means_and_spreads() -> None:
-    lines = section(MADE).splitlines()
+    lines = section(REPRODUCTION).splitlines()
     (row,) = [line for line in lines if line.startswith("| `simple_rnn` |")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == [
@@ -111,10 +114,10 @@ def test_the_table_has_means_and_spreads() -> None:
 
 
 def test_a_figure_below_the_printed_one_is_admitted() -> None:
-    text = section(MADE)
+    text = section(REPRODUCTION)
     # The mean is 0.85, and the third seed reaches 0.86.
     assert "`simple_rnn` is worse than printed, by 0.0092: the printed figure is that of one run, and a seed of ours" in text
-    below = replace(MADE, results=MADE.results[:2], seeds=(0, 1))
+    below = replace(REPRODUCTION, results=REPRODUCTION.results[:2], seeds=(0, 1))
     assert "2 of ours lie between 0.8400 and 0.8500." in section(below)
 
 

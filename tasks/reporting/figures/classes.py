@@ -43,11 +43,13 @@ def confusion_png(predicted: npt.NDArray[Any], *, truth: npt.NDArray[Any], class
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for true in range(size):
-        for said in range(size):
-            share = shares[true, said]
-            text = f"{counts[true, said]:,}\n{100 * share:.1f} %"
-            panel.text(said, true, text, ha="center", va="center", color="white" if share > 0.5 else MEASURED)
+        for label in range(size):
+            share = shares[true, label]
+            text = f"{counts[true, label]:,}\n{100 * share:.1f} %"
+            panel.text(label, true, text, ha="center", va="center", color="white" if share > 0.5 else MEASURED)
     places = range(size)
-    panel.set(xlabel=f"said by {model}", ylabel="label", xticks=places, yticks=places, xticklabels=classes, yticklabels=classes)
+    panel.set(
+        xlabel=f"predicted by {model}", ylabel="label", xticks=places, yticks=places, xticklabels=classes, yticklabels=classes
+    )
     figure.colorbar(image, ax=panel, label="share of the label's examples")
     return small_png(figure)

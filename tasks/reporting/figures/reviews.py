@@ -1,4 +1,4 @@
-"""Pictures of a review classifier: how it ranks, how it counts, how sure it may be, and what it read."""
+"""Pictures of a review classifier: ROC curve, calibration, confusion matrix, and the lengths of the reviews."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABELS = ("negative", "positive")
 
 
 def review_pictures(plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats, model: str) -> dict[str, bytes]:
-    """Return what a person looks at in a classifier.
+    """Return the pictures of a classifier by title.
 
     Args:
         plot_data: Lengths of the training reviews.
@@ -33,7 +33,7 @@ def review_pictures(plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats
 
 
 def roc_curve(probability: Floats, *, truth: Floats) -> tuple[Floats, Floats]:
-    """Return the false and the true positive rates at every threshold, from (0, 0) to (1, 1); equal scores are one step."""
+    """Return the false and the true positive rates at every threshold, from (0, 0) to (1, 1). Equal scores are one step."""
     order = np.argsort(-probability, kind="stable")
     last_of_equals = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
     hits = np.cumsum(truth[order])[last_of_equals]
@@ -57,7 +57,7 @@ def roc_and_calibration_png(probability: Floats, *, truth: Floats, model: str) -
         markersize=4,
     )
     calibration.set(xlabel="predicted probability (mean of a bin)", ylabel="share of positive reviews")
-    for panel, name in ((roc, "guessing"), (calibration, "as sure as it may be")):
+    for panel, name in ((roc, "guessing"), (calibration, "perfectly calibrated")):
         panel.plot([0, 1], [0, 1], color=NAIVE, linewidth=1.0, linestyle="--" if panel is roc else ":", label=name)
         panel.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     legend(figure)
@@ -65,19 +65,19 @@ def roc_and_calibration_png(probability: Floats, *, truth: Floats, model: str) -
 
 
 def lengths_png(lengths: npt.NDArray[np.integer[Any]], *, read_tokens: int) -> bytes:
-    """Draw how long the training reviews are, and how many are cut there."""
+    """Draw the lengths of the training reviews, and how many are cut."""
     figure, axes = figure_of(1, panel_inches=2.4)
     panel = axes[0, 0]
     panel.hist(lengths, bins=50, range=(0, read_tokens), color=COLOURS[5], label="training reviews")
     cut = 100 * float(np.mean(lengths >= read_tokens))
-    panel.axvline(read_tokens, color=COLOURS[1], linewidth=1.6, label=f"all that is read: {cut:.1f} % are as long or longer")
+    panel.axvline(read_tokens, color=COLOURS[1], linewidth=1.6, label=f"tokens that are read: {cut:.1f} % are as long or longer")
     panel.set(xlabel="length (tokens)", ylabel="reviews", xlim=(0, None))
     legend(figure)
     return small_png(figure)
 
 
 def most_wrong(probability: Floats, *, truth: Floats, count: int) -> npt.NDArray[np.intp]:
-    """Return the places of the reviews that were called wrong with the greatest certainty, the worst first."""
-    miss = np.abs(probability - truth)
-    places = np.argsort(-miss, kind="stable")[:count]
-    return np.asarray(places[miss[places] > 0.5])
+    """Return the row numbers of the reviews that are labelled wrongly with the greatest certainty, the worst first."""
+    error = np.abs(probability - truth)
+    rows = np.argsort(-error, kind="stable")[:count]
+    return np.asarray(rows[error[rows] > 0.5])
