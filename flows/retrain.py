@@ -63,10 +63,10 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
     missing = [variant for variant, model in models.items() if model is None]
     references = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
     networks = [variant for variant in missing if variant not in references]
-    here = settings.place == "here"
-    shared = settings.among(min(len(networks), SIDE_BY_SIDE), cores=CORES) if here else settings
+    is_local = settings.place == "here"
+    shared = settings.with_threads_for(min(len(networks), SIDE_BY_SIDE), cores=CORES) if is_local else settings
     running = {variant: train_variant.submit(table, variant, shared) for variant in networks}
-    first = list(running.values())[:1] if here and len(networks) >= CORES else []
+    first = list(running.values())[:1] if is_local and len(networks) >= CORES else []
     waiting = {"wait_for": first, "return_state": False}
     running |= {variant: train_variant.submit(table, variant, shared, **waiting) for variant in references}
     models |= {variant: future.result() for variant, future in running.items()}

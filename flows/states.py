@@ -15,7 +15,7 @@ from tasks.promotion.rule import Decision
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MOST_STARTS = 4
+MAX_STARTS = 4
 CADENCES = ("hourly", "daily", "weekly", "monthly")
 
 
@@ -52,8 +52,8 @@ def limit_restarts() -> None:
         RetrainError: This is one start too many.
     """
     starts = int(flow_run.run_count or 0)
-    if starts > MOST_STARTS:
-        raise RetrainError(f"this run was started {starts} times, {MOST_STARTS} are allowed: see why it crashed, run it anew")
+    if starts > MAX_STARTS:
+        raise RetrainError(f"this run was started {starts} times, {MAX_STARTS} are allowed: see why it crashed, run it anew")
 
 
 def outcome(decision: Decision, *, table: TableRef, models: Sequence[ModelRef], result: dict[str, Any]) -> State[Any]:

@@ -22,7 +22,7 @@ from tasks.training import steps as training_steps
 
 DEPLOYMENT = "train/train"
 ATTEMPTS = 3
-MOST_RUNS = 20
+MAX_RUNS = 20
 POLL_S = 2
 
 
@@ -65,7 +65,7 @@ def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings) -
     parameters = {"table": table.model_dump(), "variant": variant, "settings": settings.model_dump()}
     name = f"{flow_run.root_flow_run_id} {variant}"
     attempts = 0
-    for number in range(1, MOST_RUNS + 1):
+    for number in range(1, MAX_RUNS + 1):
         run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, idempotency_key=f"{name} {number}", timeout=0))
         if run.state and run.state.is_final():
             continue  # an earlier start of this parent saw its end
@@ -74,7 +74,7 @@ def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings) -
         # A crash says nothing about the training: another worker takes it up from its last epoch.
         if not state.is_crashed() or attempts == ATTEMPTS:
             return state
-    raise RetrainError(f"training of {variant} was sent {MOST_RUNS} times: see how its runs ended, then start a new retrain")
+    raise RetrainError(f"training of {variant} was sent {MAX_RUNS} times: see how its runs ended, then start a new retrain")
 
 
 def _wait_for_end(run: FlowRun) -> State[Any]:

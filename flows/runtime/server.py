@@ -1,4 +1,4 @@
-"""The Prefect server that a run talks to: the one that is named, or one of its own for as long as it lasts."""
+"""The Prefect server that a run uses: a running one, or a temporary one that ends with the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from flows.runtime.service import answers, running_api
+from flows.runtime.service import is_healthy, running_api
 from storage.errors import RetrainError
 from storage.layout import Store, cache_folder
 
@@ -28,14 +28,14 @@ DATABASE_VARIABLES = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DAT
 
 @contextmanager
 def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
-    """Give the address of a Prefect API; start a server on loopback when neither `PREFECT_API_URL` nor `make up` has one.
+    """Yield the address of a Prefect API; start a server on loopback where neither `PREFECT_API_URL` nor `make up` gives one.
 
-    The server keeps its runs in the store, so a lasting server on the same store shows them later. Trainings run in
-    processes of their own and find it through the environment.
+    The temporary server writes its runs to the store, so the service on the same store shows them later. Training processes
+    find the server through the environment.
 
     Args:
-        store: Whose Prefect database it is.
-        meanwhile: What can be done while a server starts, such as imports: that takes as long as the start itself.
+        store: The store whose Prefect database is used.
+        meanwhile: Called while the server starts, for imports that take about as long as the start.
 
     Raises:
         RetrainError: The server ended, or did not answer in time.
@@ -56,7 +56,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
     address = f"http://127.0.0.1:{port}"
     server = _start(port)
     try:
-        # Prefect reads it when it is imported, which `meanwhile` does.
+        # Prefect reads the variable when it is imported, which `meanwhile` does.
         os.environ["PREFECT_API_URL"] = f"{address}/api"
         meanwhile()
         _wait_for(server, health=f"{address}/api/health")
@@ -64,7 +64,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
             cache_database_template(Path(os.environ["PREFECT_HOME"]))
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-        # Nothing on such a server waits for signs of life, and every flow would wait up to a second for their sender to end.
+        # A temporary server checks no heartbeats, and with them every flow waits up to a second for their sender to end.
         with temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             _release_stale_leases()
             try:
@@ -82,14 +82,14 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
 
 
 def _start(port: int) -> subprocess.Popen[bytes]:
-    """Start Prefect's temporary server: the command and the variables of its own `SubprocessASGIServer`.
+    """Start a temporary server with the command and the variables that Prefect's own `SubprocessASGIServer` uses.
 
-    That class would import the whole server here first, which takes seconds, and then wait idly.
+    That class would first import the whole server into this process, which takes seconds, and then wait idly.
     """
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.runtime.sqlite_app:create_app"]
     options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    # Ctrl-C reaches every process of a terminal; the server must outlive the run, which tells it how it ended.
+    # Ctrl-C reaches every process of a terminal. The server ignores it, because the run still has to report how it ended.
     inherited = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return subprocess.Popen([*command, *options], env={**os.environ, **own})
@@ -99,7 +99,7 @@ def _start(port: int) -> subprocess.Popen[bytes]:
 
 def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
     deadline_s = time.monotonic() + START_S
-    while not answers(health):
+    while not is_healthy(health):
         if server.poll() is not None:
             raise RetrainError(f"Prefect's server ended with code {server.returncode} as it started: run again, or `make up`")
         if time.monotonic() > deadline_s:
@@ -146,9 +146,9 @@ def _kept_database() -> Path:
 
 
 def _release_stale_leases() -> None:
-    """Give back the devices of killed runs, which would be waited for without end: such a server ends no expired lease.
+    """Release leases left by killed runs. A temporary server never expires leases, so a new run would wait forever.
 
-    Another run that trains on this store at this very moment then shares its device with this one.
+    Another run that trains on this store at the same time loses its lease too, and then shares its device with this run.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
@@ -160,7 +160,7 @@ def _release_stale_leases() -> None:
 
 
 def _flush_logs_and_events() -> None:
-    """Deliver logs and events before their server goes: at exit Prefect would try for a minute to reach it."""
+    """Send queued logs and events before the server stops; otherwise Prefect tries for a minute at exit to reach it."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 

@@ -21,7 +21,7 @@ from tasks.datasets.spec import Expectation, Severity
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """From the gravest to the least."""
 
-_MOST_COMPLAINTS = 5
+_MAX_COMPLAINTS = 5
 _TYPE_KINDS = frozenset({"column_values_to_be_of_type", "column_values_to_be_in_type_list"})
 _COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "column_set")
 # Written for the walkthrough that the pages leave out; three megabytes of a site of four.
@@ -145,9 +145,9 @@ def rejected_message(report: ValidationReport) -> str:
     critical = [outcome for outcome in report.failed if outcome.severity == "critical"]
     if not critical:
         return f"{report.suite}: no critical expectation failed"
-    told = [_complaint(outcome) for outcome in critical[:_MOST_COMPLAINTS]]
-    if len(critical) > _MOST_COMPLAINTS:
-        told.append(f"and {len(critical) - _MOST_COMPLAINTS} more")
+    told = [_complaint(outcome) for outcome in critical[:_MAX_COMPLAINTS]]
+    if len(critical) > _MAX_COMPLAINTS:
+        told.append(f"and {len(critical) - _MAX_COMPLAINTS} more")
     noun = "expectation" if len(critical) == 1 else "expectations"
     return f"{report.suite}: {len(critical)} critical {noun} failed: " + "; ".join(told)
 

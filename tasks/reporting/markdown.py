@@ -13,7 +13,7 @@ from tasks.promotion.rule import Decision, Outcome
 from tasks.scoring import Scoring
 
 NONE = "-"
-MOST_CHARACTERS = 400
+MAX_CHARACTERS = 400
 CANDIDATE_MARKS: Mapping[Outcome, str] = {
     "promoted": "promoted",
     "kept": "not promoted",
@@ -319,7 +319,7 @@ def _most_wrong(reviews: Sequence[WrongReview]) -> list[str]:
 
 def _ends(text: str) -> str:
     """Return the end of a long text: a network reads the last words, and a review's verdict is mostly there."""
-    return text if len(text) <= MOST_CHARACTERS else "... " + text[-MOST_CHARACTERS:].split(" ", 1)[-1]
+    return text if len(text) <= MAX_CHARACTERS else "... " + text[-MAX_CHARACTERS:].split(" ", 1)[-1]
 
 
 def _decision(decision: Decision | None) -> list[str]:

@@ -16,7 +16,7 @@ from tasks.reporting.figures.canvas import DOTS_PER_INCH, WIDTH_INCHES
 from tasks.reporting.figures.forecasts import mean_by
 from tasks.reporting.figures.reviews import most_wrong, roc_curve
 
-MOST_BYTES = 60_000
+MAX_BYTES = 60_000
 
 
 def test_means_by_group() -> None:
@@ -86,7 +86,7 @@ def test_every_picture_is_wide_enough_small_enough_and_not_empty(
     pictures = example_pictures(plot_data, seen=seen, model="gru_baseline v1")
     assert set(pictures) == titles
     for png in pictures.values():
-        assert len(png) < MOST_BYTES
+        assert len(png) < MAX_BYTES
         picture = Image.open(io.BytesIO(png)).convert("RGB")
         assert picture.width == WIDTH_INCHES * DOTS_PER_INCH
         assert 200 < picture.height < 800

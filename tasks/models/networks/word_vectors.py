@@ -15,7 +15,7 @@ WINDOW_WORDS = 5
 # Of Levy, Goldberg and Dagan (2015): frequent neighbours count for less, and the spectrum is flattened by its root.
 CONTEXT_POWER, SPECTRUM_POWER = 0.75, 0.5
 # Spread of the vectors, and weight and bound of the log ratio beside them: by validation.
-VECTOR_STD, RATIO_WEIGHT, MOST_RATIO = 0.2, 0.5, 2.0
+VECTOR_STD, RATIO_WEIGHT, MAX_RATIO = 0.2, 0.5, 2.0
 
 
 def set_word_vectors(learner: Any) -> None:
@@ -31,7 +31,7 @@ def word_vectors(reviews: npt.NDArray[np.uint16], *, label: npt.NDArray[np.float
     (naive Bayes; Wang and Manning 2012). The others come from the singular value decomposition of the positive pointwise
     mutual information of words at most 5 apart, a pair counted by the inverse of its distance.
     """
-    ratio = np.clip(log_ratio(reviews, label=label), -MOST_RATIO, MOST_RATIO)
+    ratio = np.clip(log_ratio(reviews, label=label), -MAX_RATIO, MAX_RATIO)
     return np.concatenate([RATIO_WEIGHT * ratio[:, None], _neighbourhood(reviews)], axis=1).astype(np.float32)
 
 
