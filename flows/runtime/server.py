@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
+from flows.runtime.new_database import new_database
 from flows.runtime.service import is_healthy, running_api
 from storage.errors import RetrainError
-from storage.layout import Store, cache_folder
+from storage.layout import Store
 
 START_S = 120
 STOP_S = 10
-DATABASE = "prefect.db"
-DATABASE_VARIABLES = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
 
 
 @contextmanager
@@ -40,7 +35,6 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
     Raises:
         RetrainError: The server ended, or did not answer in time.
     """
-    is_new = False
     named = os.environ.get("PREFECT_API_URL") or running_api(store)
     if named:
         os.environ["PREFECT_API_URL"] = named
@@ -49,19 +43,19 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
         return
     if store.is_local:
         os.environ.setdefault("PREFECT_HOME", str(store.prefect_folder))
-        is_new = restore_database_template(Path(os.environ["PREFECT_HOME"]))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    server = _start(port)
-    try:
-        # Prefect reads the variable when it is imported, which `meanwhile` does.
-        os.environ["PREFECT_API_URL"] = f"{address}/api"
-        meanwhile()
-        _wait_for(server, health=f"{address}/api/health")
-        if is_new:
-            cache_database_template(Path(os.environ["PREFECT_HOME"]))
+    with ExitStack() as stack:
+        home = Path(os.environ["PREFECT_HOME"]) if store.is_local else None
+        with new_database(home, cache=True) if home else nullcontext():
+            server = stack.enter_context(_temporary_server(port))
+            # Prefect reads the variable when it is imported, which `meanwhile` does.
+            os.environ["PREFECT_API_URL"] = f"{address}/api"
+            stack.callback(os.environ.pop, "PREFECT_API_URL", None)
+            meanwhile()
+            _wait_for(server, health=f"{address}/api/health")
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         # A temporary server checks no heartbeats, and with them every flow waits up to a second for their sender to end.
@@ -71,30 +65,31 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
                 yield f"{address}/api"
             finally:
                 _flush_logs_and_events()
+
+
+@contextmanager
+def _temporary_server(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a temporary server while the block runs, with the command that Prefect's own `SubprocessASGIServer` uses.
+
+    That class would first import the whole server into this process, which takes seconds, and then wait idly.
+    """
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.runtime.sqlite_app:create_app"]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    # Ctrl-C reaches every process of a terminal. The server ignores it, because the run still has to report how it ended.
+    inherited = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        server = subprocess.Popen([*command, *options])
     finally:
-        os.environ.pop("PREFECT_API_URL", None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, inherited)
+    try:
+        yield server
+    finally:
         server.terminate()
         try:
             server.wait(STOP_S)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-
-
-def _start(port: int) -> subprocess.Popen[bytes]:
-    """Start a temporary server with the command and the variables that Prefect's own `SubprocessASGIServer` uses.
-
-    That class would first import the whole server into this process, which takes seconds, and then wait idly.
-    """
-    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.runtime.sqlite_app:create_app"]
-    options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
-    own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    # Ctrl-C reaches every process of a terminal. The server ignores it, because the run still has to report how it ended.
-    inherited = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return subprocess.Popen([*command, *options], env={**os.environ, **own})
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, inherited)
 
 
 def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
@@ -105,44 +100,6 @@ def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
         if time.monotonic() > deadline_s:
             raise RetrainError(f"Prefect's server did not answer within {START_S} s: the machine is too busy, run again later")
         time.sleep(0.1)
-
-
-def restore_database_template(home: Path) -> bool:
-    """Give a new store the empty database that was kept, and tell whether none was: Prefect then takes 7 s to make one."""
-    if any(name in os.environ for name in DATABASE_VARIABLES) or (home / DATABASE).exists():
-        return False
-    kept = _kept_database()
-    if not kept.is_file():
-        return True
-    with suppress(OSError):  # Prefect makes its own then
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home) as folder:
-            # Unlike a move, a link never takes the place of a database that another run has begun meanwhile.
-            os.link(shutil.copy(kept, folder), home / DATABASE)
-    return False
-
-
-def cache_database_template(home: Path) -> None:
-    """Keep a copy of a database in which nothing is yet but tables and the types that Prefect brings along."""
-    kept = _kept_database()
-    try:
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(dir=kept.parent) as folder,
-            closing(sqlite3.connect(f"{(home / DATABASE).absolute().as_uri()}?mode=ro", uri=True)) as made,
-        ):
-            if any(made.execute(f"select 1 from {table} limit 1").fetchone() for table in ("configuration", "flow_run")):
-                return  # a key of this server, or a run
-            copy = Path(folder, DATABASE)
-            made.execute("vacuum into ?", (str(copy),))
-            copy.replace(kept)
-    except (OSError, sqlite3.Error):  # a home that cannot be written to: the next new store makes its own again
-        return
-
-
-def _kept_database() -> Path:
-    """Return where the empty database of this version of Prefect is kept."""
-    return cache_folder() / "prefect" / f"{importlib.metadata.version('prefect')}.db"
 
 
 def _release_stale_leases() -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.runtime.new_database import new_database
 from storage.errors import RetrainError, SettingError, unknown
 from storage.io import read_json, write_json
 from storage.layout import Store
@@ -122,11 +123,14 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
 
         Registry.open(service.store)  # makes or migrates the database before two processes open it at once
         say(f"starting supervisord, logs in {service.folder}")
-        _run([sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()], service)
-        addresses = {name: service.address(name) for name in PORTS}
-        write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
+        # The service makes rows of its own as it starts, so its database is not cached for other stores.
+        with new_database(service.store.prefect_folder, cache=False):
+            _run([sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()], service)
+            addresses = {name: service.address(name) for name in PORTS}
+            write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
+            _wait_for_server("prefect", service)
     for name in PORTS:
-        _wait(lambda name=name: is_healthy(service.address(name) + HEALTH[name]), what=name, service=service)  # type: ignore[misc]
+        _wait_for_server(name, service)
         say(f"{name:<8} {service.address(name)}")
     for pool in POOLS:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
@@ -252,6 +256,10 @@ def _run(command: list[str], service: Service) -> None:
     if done.returncode != 0:
         last = " ".join((done.stdout + done.stderr).split())[-600:]
         raise RetrainError(f"`{' '.join(command[1:])}` failed: {last}")
+
+
+def _wait_for_server(name: str, service: Service) -> None:
+    _wait(lambda: is_healthy(service.address(name) + HEALTH[name]), what=name, service=service)
 
 
 def _wait(is_there: Callable[[], bool], *, what: str, service: Service) -> None:

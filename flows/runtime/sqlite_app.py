@@ -17,7 +17,8 @@ def create_app() -> FastAPI:
     from prefect.server.api.server import create_app as create_prefect_app
 
     use_immediate_transactions()
-    return create_prefect_app()
+    # Ephemeral: no UI and no services such as the scheduler. Final: this process makes no second app.
+    return create_prefect_app(ephemeral=True, final=True)
 
 
 def use_immediate_transactions() -> None:
