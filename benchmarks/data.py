@@ -40,7 +40,7 @@ def published(dataset: str, *, store: Store, mirrors: Sequence[str], sample: boo
             settings, mirror = found, candidate
             break
     raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror)
-    standing = pipeline.standing_table(raw, store=store)
+    standing = pipeline.find_published_table(raw, store=store)
     if standing:
         return standing
     parsed = pipeline.parse_raw(raw, store=store)

@@ -18,9 +18,9 @@ def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRe
         data: Source of the data, and where it is fetched.
     """
     raw = ingestion_steps.fetch(dataset, data)
-    standing = ingestion_steps.find_table(raw)
-    if standing:
-        return standing
+    published = ingestion_steps.find_table(raw)
+    if published:
+        return published
     parsed = ingestion_steps.parse(raw)
     validation = ingestion_steps.validate(parsed)
     return ingestion_steps.publish(parsed, validation)

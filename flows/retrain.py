@@ -64,7 +64,7 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
     references = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
     networks = [variant for variant in missing if variant not in references]
     local = settings.run_on == "local"
-    shared = settings.among(min(len(networks), SIDE_BY_SIDE), cores=CORES) if local else settings
+    shared = settings.with_threads_for(min(len(networks), SIDE_BY_SIDE), cores=CORES) if local else settings
     running = {variant: train_variant.submit(table, variant, shared) for variant in networks}
     first = list(running.values())[:1] if local and len(networks) >= CORES else []
     waiting = {"wait_for": first, "return_state": False}

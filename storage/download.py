@@ -98,36 +98,36 @@ def reachable(url: str, *, timeout_s: float = 5.0) -> bool:
         return True
 
 
-def copy_local(address: str, into: Path, *, wanted: ExpectedFile, on_progress: Progress | None = None) -> None:
+def copy_local(address: str, into: Path, *, expected: ExpectedFile, on_progress: Progress | None = None) -> None:
     """Copy a local file through the checks that a download passes.
 
     Raises:
-        SourceError: The file is not there, or is not what was wanted.
+        SourceError: The file is not there, or is not what was expected.
     """
     source = local_source(address)
     if not source.is_file():
-        raise SourceError(f"{wanted.name} is not at {source}: put it there, or name another mirror in RETRAIN_MIRROR")
+        raise SourceError(f"{expected.name} is not at {source}: put it there, or name another mirror in RETRAIN_MIRROR")
     into.parent.mkdir(parents=True, exist_ok=True)
     try:
         with source.open("rb") as stream:
             chunks = iter(lambda: stream.read(_CHUNK_BYTES), b"")
             _receive(
-                chunks, into, start=0, total=source.stat().st_size, wanted=wanted, where=str(source), on_progress=on_progress
+                chunks, into, start=0, total=source.stat().st_size, expected=expected, where=str(source), on_progress=on_progress
             )
-    except _BrokenError as fault:
-        raise SourceError(f"{wanted.name} changed while it was read at {source} ({fault}): run again") from fault
-    except OSError as fault:
-        raise SourceError(f"{wanted.name} cannot be copied from {source}: {fault.strerror or fault}") from fault
+    except _BrokenError as error:
+        raise SourceError(f"{expected.name} changed while it was read at {source} ({error}): run again") from error
+    except OSError as error:
+        raise SourceError(f"{expected.name} cannot be copied from {source}: {error.strerror or error}") from error
 
 
 def download(
     url: str,
     into: Path,
     *,
-    wanted: ExpectedFile,
-    patience: RetryPolicy,
+    expected: ExpectedFile,
+    policy: RetryPolicy,
     contact_s: float,
-    known: Validators | None = None,
+    current: Validators | None = None,
     on_progress: Progress | None = None,
 ) -> Validators | None:
     """Download one URL into a partial file, continuing what an earlier attempt left there.
@@ -135,18 +135,18 @@ def download(
     Args:
         url: The http or https address.
         into: The partial file; what it holds after an interruption is described by a note beside it.
-        wanted: What the file must be.
-        patience: Waits and tries.
+        expected: What the file must be.
+        policy: Waits and tries.
         contact_s: This address's share of the budget for the first answer.
-        known: Validators of the copy that stands already; the file is fetched only when they hold no more.
+        current: Validators of the stored copy; the file is only fetched when the host has another version.
         on_progress: Called with the bytes so far and the total, if the host tells it.
 
     Returns:
-        The host's validators, or None when the copy that stands is still the current one.
+        The host's validators, or None when the stored copy is still current.
 
     Raises:
         UnreachableError: The host gave no answer.
-        SourceError: The host answered with something that was not wanted, or the transfer kept breaking.
+        SourceError: The host answered with something else than the file, or the transfer kept breaking.
     """
     into.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + contact_s
@@ -154,54 +154,54 @@ def download(
 
     def attempt() -> Validators | None:
         nonlocal contacted
-        within_s = patience.read_s if contacted else max(deadline - time.monotonic(), 0.1)
-        with _response(client, url, into, known=known, within_s=within_s) as response:
+        within_s = policy.read_s if contacted else max(deadline - time.monotonic(), 0.1)
+        with _response(client, url, into, current=current, within_s=within_s) as response:
             contacted = True
-            return _take(response, into, url=url, wanted=wanted, on_progress=on_progress)
+            return _take(response, into, url=url, expected=expected, on_progress=on_progress)
 
-    def is_worth_another_try(fault: BaseException) -> bool:
-        if isinstance(fault, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-            return contacted or time.monotonic() + patience.backoff_s < deadline
-        return isinstance(fault, _BrokenError | httpx.TransportError) and not isinstance(fault, httpx.UnsupportedProtocol)
+    def is_worth_another_try(error: BaseException) -> bool:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            return contacted or time.monotonic() + policy.backoff_s < deadline
+        return isinstance(error, _BrokenError | httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
 
-    backoff = tenacity.wait_exponential(multiplier=patience.backoff_s) + tenacity.wait_random(0, patience.backoff_s)
+    backoff = tenacity.wait_exponential(multiplier=policy.backoff_s) + tenacity.wait_random(0, policy.backoff_s)
 
     def wait_s(state: tenacity.RetryCallState) -> float:
-        fault = state.outcome.exception() if state.outcome else None
-        asked = fault.wait_s if isinstance(fault, _BrokenError) else 0.0
-        pause = min(max(backoff(state), asked), patience.max_wait_s)
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.wait_s if isinstance(error, _BrokenError) else 0.0
+        pause = min(max(backoff(state), asked), policy.max_wait_s)
         return pause if contacted else min(pause, max(deadline - time.monotonic(), 0.0))
 
     retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(patience.tries),
+        stop=tenacity.stop_after_attempt(policy.tries),
         wait=wait_s,
         retry=tenacity.retry_if_exception(is_worth_another_try),
         reraise=True,
     )
-    with _client(patience) as client:
+    with _client(policy) as client:
         try:
             return retrying(attempt)
         except SourceError:
-            discard(into)  # nothing of a file that was not wanted is continued
+            discard(into)  # a file that was refused is never continued
             raise
-        except (httpx.HTTPError, httpx.InvalidURL, _BrokenError) as fault:
+        except (httpx.HTTPError, httpx.InvalidURL, _BrokenError) as error:
             if not contacted:
-                raise UnreachableError(f"{host_of(url)} cannot be reached ({_reason(fault)})") from fault
+                raise UnreachableError(f"{host_of(url)} cannot be reached ({_reason(error)})") from error
             raise SourceError(
-                f"{wanted.name} from {host_of(url)} failed {patience.tries} times ({_reason(fault)}): "
+                f"{expected.name} from {host_of(url)} failed {policy.tries} times ({_reason(error)}): "
                 "run again to continue from there"
-            ) from fault
+            ) from error
 
 
-def _reason(fault: Exception) -> str:
-    return str(fault) or type(fault).__name__
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
-def _client(patience: RetryPolicy) -> httpx.Client:
+def _client(policy: RetryPolicy) -> httpx.Client:
     return httpx.Client(
         follow_redirects=True,
         max_redirects=5,
-        timeout=httpx.Timeout(patience.read_s, connect=patience.contact_s),
+        timeout=httpx.Timeout(policy.read_s, connect=policy.contact_s),
         # Compressed transfers have no length to check and no offset to resume from.
         headers={"Accept-Encoding": "identity", "User-Agent": _USER_AGENT},
     )
@@ -218,8 +218,8 @@ def _answer(client: httpx.Client, method: str, url: str, *, headers: Mapping[str
     def ask() -> None:
         try:
             response = client.send(client.build_request(method, url, headers=headers), stream=True)
-        except Exception as fault:
-            answers.put(fault)
+        except Exception as error:
+            answers.put(error)
             return
         answers.put(response)
         if given_up.is_set():
@@ -238,16 +238,16 @@ def _answer(client: httpx.Client, method: str, url: str, *, headers: Mapping[str
 
 @contextmanager
 def _response(
-    client: httpx.Client, url: str, into: Path, *, known: Validators | None, within_s: float
+    client: httpx.Client, url: str, into: Path, *, current: Validators | None, within_s: float
 ) -> Iterator[httpx.Response]:
     headers: dict[str, str] = {}
     validator = _resumable(into, url)
     if validator:
         headers = {"Range": f"bytes={into.stat().st_size}-", "If-Range": validator}
-    elif known and known.etag:
-        headers = {"If-None-Match": known.etag}
-    elif known and known.last_modified:
-        headers = {"If-Modified-Since": known.last_modified}
+    elif current and current.etag:
+        headers = {"If-None-Match": current.etag}
+    elif current and current.last_modified:
+        headers = {"If-Modified-Since": current.last_modified}
     response = _answer(client, "GET", url, headers=headers, within_s=within_s)
     try:
         yield response
@@ -256,7 +256,7 @@ def _response(
 
 
 def _take(
-    response: httpx.Response, into: Path, *, url: str, wanted: ExpectedFile, on_progress: Progress | None
+    response: httpx.Response, into: Path, *, url: str, expected: ExpectedFile, on_progress: Progress | None
 ) -> Validators | None:
     status = response.status_code
     held = into.stat().st_size if into.exists() else 0
@@ -265,7 +265,7 @@ def _take(
         return None
     if status == 416:
         if response.headers.get("content-range") == f"bytes */{held}" and held:
-            _receive((), into, start=held, total=held, wanted=wanted, where=host_of(url), on_progress=on_progress)
+            _receive((), into, start=held, total=held, expected=expected, where=host_of(url), on_progress=on_progress)
             return validators
         discard(into)
         raise _BrokenError("the host could not continue the transfer")
@@ -273,7 +273,7 @@ def _take(
         raise _BrokenError(f"HTTP {status}", wait_s=_retry_after_s(response))
     if status not in {200, 206}:
         raise SourceError(
-            f"{wanted.name} from {host_of(url)}: HTTP {status} {response.reason_phrase}, expected the file: check the address"
+            f"{expected.name} from {host_of(url)}: HTTP {status} {response.reason_phrase}, expected the file: check the address"
         )
     start = 0
     if status == 206:
@@ -290,7 +290,7 @@ def _take(
     if total is not None and validators.for_range:
         _note(into).write_text(json.dumps({"url": url, "validator": validators.for_range}), encoding="utf-8")
     chunks = response.iter_bytes(_CHUNK_BYTES) if encoded else response.iter_raw(_CHUNK_BYTES)
-    _receive(chunks, into, start=start, total=total, wanted=wanted, where=host_of(url), on_progress=on_progress)
+    _receive(chunks, into, start=start, total=total, expected=expected, where=host_of(url), on_progress=on_progress)
     return validators
 
 
@@ -300,7 +300,7 @@ def _receive(
     *,
     start: int,
     total: int | None,
-    wanted: ExpectedFile,
+    expected: ExpectedFile,
     where: str,
     on_progress: Progress | None,
 ) -> None:
@@ -318,40 +318,42 @@ def _receive(
             if not is_checked:
                 head = (head + chunk)[:_SNIFFED_BYTES]
                 if is_checked := len(head) == _SNIFFED_BYTES:
-                    _check(head, total, wanted=wanted, where=where)
-            if done > wanted.max_bytes:
+                    _check(head, total, expected=expected, where=where)
+            if done > expected.max_bytes:
                 raise SourceError(
-                    f"{wanted.name} from {where} is larger than the {wanted.max_bytes} bytes allowed: check the source"
+                    f"{expected.name} from {where} is larger than the {expected.max_bytes} bytes allowed: check the source"
                 )
             stream.write(chunk)
             if on_progress:
                 on_progress(done, total)
     if not is_checked:
-        _check(head, total if total is not None else done, wanted=wanted, where=where)
+        _check(head, total if total is not None else done, expected=expected, where=where)
     if total is not None and done != total:
         raise _BrokenError(f"{done} of {total} bytes came")
-    if wanted.size_bytes is not None and done != wanted.size_bytes:
-        raise SourceError(f"{wanted.name} from {where} has {done} bytes, expected {wanted.size_bytes}: fetch a whole copy")
+    if expected.size_bytes is not None and done != expected.size_bytes:
+        raise SourceError(f"{expected.name} from {where} has {done} bytes, expected {expected.size_bytes}: fetch a whole copy")
 
 
-def _check(head: bytes, total: int | None, *, wanted: ExpectedFile, where: str) -> None:
+def _check(head: bytes, total: int | None, *, expected: ExpectedFile, where: str) -> None:
     if not head:
-        raise SourceError(f"{wanted.name} from {where} is empty: fetch a whole copy")
-    if not (wanted.magic and head.startswith(wanted.magic)):
+        raise SourceError(f"{expected.name} from {where} is empty: fetch a whole copy")
+    if not (expected.magic and head.startswith(expected.magic)):
         if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML):
             raise SourceError(
-                f"{wanted.name} from {where} is an HTML page, expected the file: "
+                f"{expected.name} from {where} is an HTML page, expected the file: "
                 "open the address in a browser to see which page (a login, an error?)"
             )
-        if wanted.magic:
-            found = head[: len(wanted.magic)]
-            raise SourceError(f"{wanted.name} from {where} begins with {found!r}, expected {wanted.magic!r}: fetch a whole copy")
+        if expected.magic:
+            first_bytes = head[: len(expected.magic)]
+            raise SourceError(
+                f"{expected.name} from {where} begins with {first_bytes!r}, expected {expected.magic!r}: fetch a whole copy"
+            )
     if total is None:
         return
-    if total > wanted.max_bytes:
-        raise SourceError(f"{wanted.name} from {where} has {total} bytes, {wanted.max_bytes} are allowed: check the source")
-    if wanted.size_bytes is not None and total != wanted.size_bytes:
-        raise SourceError(f"{wanted.name} from {where} has {total} bytes, expected {wanted.size_bytes}: fetch a whole copy")
+    if total > expected.max_bytes:
+        raise SourceError(f"{expected.name} from {where} has {total} bytes, {expected.max_bytes} are allowed: check the source")
+    if expected.size_bytes is not None and total != expected.size_bytes:
+        raise SourceError(f"{expected.name} from {where} has {total} bytes, expected {expected.size_bytes}: fetch a whole copy")
 
 
 def discard(partial: Path) -> None:
@@ -377,10 +379,10 @@ def _resumable(partial: Path, url: str) -> str | None:
 
 
 def _range_start(response: httpx.Response) -> int:
-    given = response.headers.get("content-range", "").removeprefix("bytes ").split("-")[0]
-    return int(given) if given.isdigit() else -1
+    first = response.headers.get("content-range", "").removeprefix("bytes ").split("-")[0]
+    return int(first) if first.isdigit() else -1
 
 
 def _retry_after_s(response: httpx.Response) -> float:
-    given = response.headers.get("retry-after", "")
-    return float(given) if given.isdigit() else 0.0
+    seconds = response.headers.get("retry-after", "")
+    return float(seconds) if seconds.isdigit() else 0.0

@@ -121,7 +121,7 @@ class TrainSettings(Settings):
         default=False, description="Refuse to train on a CPU. A worker with RETRAIN_REQUIRE_GPU=true refuses in any case."
     )
 
-    def among(self, trainings: int, *, cores: int) -> Self:
+    def with_threads_for(self, trainings: int, *, cores: int) -> Self:
         """Return the settings of each of some trainings that run side by side on so many cores."""
         return self.model_copy(update={"threads": self.threads or max(1, cores // max(1, trainings))})
 

@@ -1,4 +1,4 @@
-"""The pipeline as a service on one machine: server, registry, reports and workers, started, found again, and ended."""
+"""Start, find and stop the service on one machine: Prefect, MLflow, the reports, and a worker for each pool."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.runtime.new_database import new_database
 from storage.errors import RetrainError, SettingError, unknown
 from storage.io import read_json, write_json
 from storage.layout import Store
@@ -31,19 +32,19 @@ PORTS = {"prefect": ("RETRAIN_PREFECT_PORT", 4200), "mlflow": ("RETRAIN_MLFLOW_P
 HOST_VARIABLE = "RETRAIN_HOST"
 HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/"}
 WAIT_S = 120
-# A run that has been silent for three heartbeats is taken for dead: service/automations.yaml waits 90 s.
+# A run without three heartbeats in a row is marked as crashed: service/automations.yaml waits 90 s.
 HEARTBEAT_S = 30
-# What a worker that is told to stop gets for its runs before it is killed; service/supervisord.conf has the same.
+# How long a worker may take to end its runs before it is killed; service/supervisord.conf has the same value.
 STOP_S = 30
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where the service of one store listens and keeps its own files.
+    """Where the service of one store listens and stores its own files.
 
     Attributes:
         folder: Logs, pid file and addresses.
-        control: Unix socket of supervisord; in the temporary folder, because such paths hold about 100 characters.
+        control: Unix socket of supervisord, in the temporary folder, because its path may have about 100 characters.
     """
 
     store: Store
@@ -88,7 +89,7 @@ class Service:
             **{PORTS[name][0]: str(port) for name, port in self.ports.items()},
             "PREFECT_HOME": str(self.store.prefect_folder),
             "PREFECT_API_URL": api,
-            # Without it the UI on another port than 4200 looks for its server at 4200 and stays empty.
+            # Without it a UI on another port looks for its server at port 4200 and stays empty.
             "PREFECT_SERVER_UI_API_URL": api,
             "RETRAIN_REQUIRE_GPU": os.environ.get("RETRAIN_REQUIRE_GPU") or ("true" if shutil.which("nvidia-smi") else "false"),
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
@@ -105,10 +106,10 @@ def _port(variable: str, usual: int) -> int:
 
 
 def up(service: Service, *, say: Callable[[str], None]) -> None:
-    """Start whatever of the service is not running yet, and wait until all of it is healthy.
+    """Start every part of the service that is not running, and wait until all are healthy.
 
     Raises:
-        SettingError: A port is taken by something else.
+        SettingError: Another program listens on a port.
         RetrainError: A part did not become healthy; the message names its log.
     """
     service.folder.mkdir(parents=True, exist_ok=True)
@@ -120,13 +121,16 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         _refuse_taken_ports(service)
         from storage.registry import Registry
 
-        Registry.open(service.store)  # migrates a new database once, before two processes meet it
+        Registry.open(service.store)  # makes or migrates the database before two processes open it at once
         say(f"starting supervisord, logs in {service.folder}")
-        _run([sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()], service)
-        addresses = {name: service.address(name) for name in PORTS}
-        write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
+        # The service makes rows of its own as it starts, so its database is not cached for other stores.
+        with new_database(service.store.prefect_folder, cache=False):
+            _run([sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()], service)
+            addresses = {name: service.address(name) for name in PORTS}
+            write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
+            _wait_for_server("prefect", service)
     for name in PORTS:
-        _wait(lambda name=name: answers(service.address(name) + HEALTH[name]), what=name, service=service)  # type: ignore[misc]
+        _wait_for_server(name, service)
         say(f"{name:<8} {service.address(name)}")
     for pool in POOLS:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
@@ -141,16 +145,16 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
 
 
 def down(service: Service, *, say: Callable[[str], None]) -> None:
-    """End every process of the service; the store keeps all that it knew."""
-    found = _control(service, "pid")
-    if found.returncode != 0:
+    """Stop every process of the service; the store keeps its data."""
+    answer = _control(service, "pid")
+    if answer.returncode != 0:
         say("not running")
         return
-    pid = int(found.stdout.strip())
+    pid = int(answer.stdout.strip())
     _control(service, "shutdown")
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
-        # Its socket goes at once; it lives until the last of its processes has ended.
+        # supervisord removes its socket at once, but ends only after the last of its processes.
         if not _is_alive(pid):
             (service.folder / "addresses.json").unlink(missing_ok=True)
             say("stopped; `make up` finds everything again")
@@ -167,8 +171,8 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def serve(pool: str) -> None:
-    """Run a worker of a pool of the server that `PREFECT_API_URL` names until it is stopped; a GPU host refuses CPUs.
+def run_worker(pool: str) -> None:
+    """Run a worker for a pool of the server at `PREFECT_API_URL` until it is stopped; on a GPU host its trainings refuse a CPU.
 
     Raises:
         SettingError: There is no such pool, or no server is named.
@@ -177,7 +181,7 @@ def serve(pool: str) -> None:
         raise unknown("pool", pool, where="worker", choices=POOLS)
     if not os.environ.get("PREFECT_API_URL"):
         raise SettingError("PREFECT_API_URL is not set: name the server that hands out the runs, such as http://host:4200/api")
-    # A worker runs flows in folders of their own, so the store needs its whole address.
+    # A worker runs each flow in another working folder, so a relative path would name another store.
     os.environ["RETRAIN_HOME"] = str(Store.from_environment().root)
     os.environ.setdefault("RETRAIN_REQUIRE_GPU", "true" if pool == "gpu" and shutil.which("nvidia-smi") else "false")
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_S))
@@ -186,13 +190,13 @@ def serve(pool: str) -> None:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    raise SystemExit(until(stopped, process=subprocess.Popen(command, process_group=0)))
+    raise SystemExit(wait_or_terminate(stopped, process=subprocess.Popen(command, process_group=0)))
 
 
-def until(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:
-    """Wait for a process that leads a group of its own, or end the group when told to; return its exit code.
+def wait_or_terminate(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:
+    """Wait for the leader of a process group to end, or terminate the group once `stopped` is set; return the exit code.
 
-    Prefect's worker was seen to run on for a minute after it was told to end; it must end all the same, and its runs with it.
+    Prefect's worker has been seen to run for another minute after SIGTERM, so the group is killed after `grace_s` seconds.
     """
     while process.poll() is None and not stopped.wait(0.5):
         pass
@@ -205,18 +209,18 @@ def until(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s
 
 
 def running_api(store: Store) -> str | None:
-    """Return the Prefect API of the service that runs on a store, if one does: two servers on one database would fight."""
+    """Return the Prefect API of the service that runs on a store, if any; two servers must not share one database."""
     addresses = store.service_folder / "addresses.json" if store.is_local else None
     if addresses is None or not addresses.is_file():
         return None
     base = str(read_json(addresses)["prefect"])
-    return f"{base}/api" if answers(base + HEALTH["prefect"]) else None
+    return f"{base}/api" if is_healthy(base + HEALTH["prefect"]) else None
 
 
 def _as_started(service: Service) -> Service:
-    """Return the service with the ports it was started with, whatever the environment says now."""
-    standing = read_json(service.folder / "addresses.json")
-    return Service(service.store, standing["host"], standing["ports"], service.folder, service.control)
+    """Return the service with the ports that it was started with, which may differ from those of the environment."""
+    started = read_json(service.folder / "addresses.json")
+    return Service(service.store, started["host"], started["ports"], service.folder, service.control)
 
 
 def _refuse_taken_ports(service: Service) -> None:
@@ -225,11 +229,11 @@ def _refuse_taken_ports(service: Service) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((service.host, port))
-            except OSError as fault:
+            except OSError as error:
                 raise SettingError(
-                    f"port {port} on {service.host} cannot be had for {name} ({fault.strerror}): "
+                    f"port {port} on {service.host} cannot be used for {name} ({error.strerror}): "
                     f"stop what listens there, or set {PORTS[name][0]}"
-                ) from fault
+                ) from error
 
 
 def _configuration() -> str:
@@ -254,6 +258,10 @@ def _run(command: list[str], service: Service) -> None:
         raise RetrainError(f"`{' '.join(command[1:])}` failed: {last}")
 
 
+def _wait_for_server(name: str, service: Service) -> None:
+    _wait(lambda: is_healthy(service.address(name) + HEALTH[name]), what=name, service=service)
+
+
 def _wait(is_there: Callable[[], bool], *, what: str, service: Service) -> None:
     deadline = time.monotonic() + WAIT_S
     while not is_there():
@@ -262,8 +270,8 @@ def _wait(is_there: Callable[[], bool], *, what: str, service: Service) -> None:
         time.sleep(0.5)
 
 
-def answers(url: str) -> bool:
-    """Tell whether a server answers with success."""
+def is_healthy(url: str) -> bool:
+    """Tell whether a URL answers with status 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  (an address of our own)
             return bool(answer.status == 200)
@@ -287,17 +295,17 @@ def _has_worker(service: Service, pool: str) -> bool:
 
 
 def _deploy_automations(service: Service) -> None:
-    """Make the automations that are not there yet; one that a person changed or turned off stays as it is.
+    """Create the automations that do not exist yet; an existing one keeps what a person changed in it.
 
-    An action with a `block` waits for that block: until a person has made it, the automation is not made either.
+    An automation whose action names a `block` is only created once a person has made that block.
     """
     import yaml
 
     with (ROOT / "service" / "automations.yaml").open(encoding="utf-8") as stream:
-        wanted = yaml.safe_load(stream)["automations"]
-    standing = {entry["name"] for entry in _ask(service, "/automations/filter", {})}
-    for automation in wanted:
-        if automation["name"] in standing:
+        automations = yaml.safe_load(stream)["automations"]
+    existing = {entry["name"] for entry in _ask(service, "/automations/filter", {})}
+    for automation in automations:
+        if automation["name"] in existing:
             continue
         for action in automation["actions"]:
             if "block" in action:
@@ -307,6 +315,6 @@ def _deploy_automations(service: Service) -> None:
 
 
 def _webhook(service: Service, name: str) -> str | None:
-    """Return the id of a Webhook block, if there is one of that name."""
-    found = _ask(service, "/block_documents/filter", {"include_secrets": False})
-    return next((block["id"] for block in found if block["name"] == name and block["block_type"]["slug"] == "webhook"), None)
+    """Return the id of the Webhook block of that name, if it exists."""
+    blocks = _ask(service, "/block_documents/filter", {"include_secrets": False})
+    return next((block["id"] for block in blocks if block["name"] == name and block["block_type"]["slug"] == "webhook"), None)

@@ -65,7 +65,7 @@ def source_files(spec: DatasetSpec, settings: DataSettings) -> tuple[str, tuple[
     return source, known.files(given)
 
 
-def chosen_origin(settings: DataSettings, *, mirror: str | None, url: str, can_reach: Callable[[str], bool]) -> str:
+def resolve_origin(settings: DataSettings, *, mirror: str | None, url: str, can_reach: Callable[[str], bool]) -> str:
     """Return `mirror`, `upstream` or `sample`: what was asked for, or the first that is there.
 
     Raises:
@@ -90,7 +90,7 @@ def fetch_raw(
     """
     spec = dataset_named(dataset)
     source, files = source_files(spec, settings)
-    origin = chosen_origin(settings, mirror=mirror, url=files[0].urls[0], can_reach=lambda url: reachable(url, timeout_s=9.0))
+    origin = resolve_origin(settings, mirror=mirror, url=files[0].urls[0], can_reach=lambda url: reachable(url, timeout_s=9.0))
     if origin == SAMPLE:
         return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=_sample(spec, store=store))
     fetched = []
@@ -154,7 +154,7 @@ def table_version(raw: RawRef, *, transform_version: int) -> str:
     return digest_of_json(content, length=VERSION_DIGITS)
 
 
-def standing_table(raw: RawRef, *, store: Store) -> TableRef | None:
+def find_published_table(raw: RawRef, *, store: Store) -> TableRef | None:
     """Return the table of these raw files if it was published before."""
     version = table_version(raw, transform_version=dataset_named(raw.dataset).transform_version)
     return table_ref(raw.dataset, version=version, store=store, published=False) if exists(store, raw.dataset, version) else None

@@ -76,7 +76,7 @@ class _FetchShow:
 @task(task_run_name="find table")
 def find_table(raw: RawRef) -> TableRef | None:
     """Return the table of these raw files if it stands already."""
-    table = pipeline.standing_table(raw, store=Store.from_environment())
+    table = pipeline.find_published_table(raw, store=Store.from_environment())
     if table:
         logger.info("%s: nothing changed since table %s", raw.dataset, table.version)
     return table

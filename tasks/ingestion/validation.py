@@ -180,7 +180,6 @@ def _quiet() -> Iterator[None]:
 def _translate(expectation: Expectation) -> Any:
     """Return Great Expectations' own object for an expectation."""
     import great_expectations.expectations as gxe
-    from great_expectations.expectations.metadata_types import FailureSeverity
 
     class_name = "Expect" + "".join(word[:1].upper() + word[1:] for word in expectation.kind.split("_"))
     kind = getattr(gxe, class_name, None)
@@ -189,7 +188,7 @@ def _translate(expectation: Expectation) -> Any:
     if expectation.severity not in SEVERITIES:
         raise ValueError(f"unknown severity {expectation.severity!r} of {expectation.kind}: choose {', '.join(SEVERITIES)}")
     try:
-        return kind(**expectation.arguments, severity=FailureSeverity(expectation.severity), notes=expectation.meaning)
+        return kind(**expectation.arguments, severity=expectation.severity, notes=expectation.meaning)
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{expectation.kind} does not take the arguments {dict(expectation.arguments)}: {reason}") from error

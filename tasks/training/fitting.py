@@ -85,7 +85,7 @@ def fit_variant(
             budget=budget,
             seed=settings.seed,
             is_better=problem.is_better,
-            on_progress=bounded(on_progress, limit_s=3600 * settings.timeout_hours),
+            on_progress=with_time_limit(on_progress, limit_s=3600 * settings.timeout_hours),
             load_checkpoint=lambda: checkpoint.read_bytes() if checkpoint.is_file() else None,
             save_checkpoint=lambda data: write_atomically(checkpoint, data),
         )
@@ -108,7 +108,7 @@ def fit_variant(
     return reference
 
 
-def bounded(
+def with_time_limit(
     on_progress: Callable[[Any], None], *, limit_s: float, clock_s: Callable[[], float] = time.monotonic
 ) -> Callable[[Any], None]:
     """Return a callback that passes progress on until the time is up.

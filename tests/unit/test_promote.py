@@ -32,8 +32,11 @@ class Stage:
         self.log.unlink(missing_ok=True)
 
     def clear_aliases(self) -> None:
-        for alias in ("candidate", "champion", "previous"):
-            self.registry.delete_alias(NAME, alias)
+        for alias in self.aliases():
+            self.delete_alias(alias)
+
+    def delete_alias(self, alias: str) -> None:
+        self.registry._client.delete_registered_model_alias(NAME, alias)
 
     def decide(self, *models: ModelRef, **settings: Any) -> Decision:
         return promote_best(
@@ -85,7 +88,7 @@ def test_the_story_of_a_champion(stage: Stage) -> None:  # noqa: PLR0915  (see b
     # Had the run died between the log and the aliases, the next one would carry the decision out, and not make it again.
     lines = stage.lines()
     stage.log.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
-    stage.registry.delete_alias(NAME, "champion")
+    stage.delete_alias("champion")
     assert stage.decide(stage.worse, stage.better) == decision
     assert stage.aliases() == {"candidate": 1, "champion": 1}
     assert [line["key"] for line in stage.lines()] == [line["key"] for line in lines]

@@ -226,7 +226,7 @@ def test_a_model_that_cannot_be_logged_fails_its_run(registry: Registry) -> None
     assert registry.versions("broken") == ()
 
 
-def test_aliases_move_and_go(registry: Registry, model: Any) -> None:
+def test_aliases_move(registry: Registry, model: Any) -> None:
     for _ in range(2):
         registry.register("aliases", model=model, record=RECORD)
     registry.set_aliases("aliases", {"champion": 1})
@@ -237,23 +237,13 @@ def test_aliases_move_and_go(registry: Registry, model: Any) -> None:
     assert registry.resolve("aliases@champion").version == 2
     with pytest.raises(RegistryError, match="cannot set alias 'v3' of aliases"):
         registry.set_aliases("aliases", {"v3": 1})
-    registry.delete_alias("aliases", "previous")
-    registry.delete_alias("aliases", "previous")
-    assert registry.by_alias("aliases", "previous") is None
 
 
-def test_tags_and_files_can_be_added(registry: Registry, model: Any) -> None:
-    version = registry.register("tags", model=model, record=RECORD)
-    registry.set_tags("tags", 1, {"decision": "rejected"})
-    assert registry.version("tags", 1).tags["decision"] == "rejected"
-    registry.log_files(version.run_id, {"promotion/decision.json": b"{}"})
-    assert registry.read_file(version.run_id, "promotion/decision.json") == b"{}"
+def test_a_file_stays_within_its_run(registry: Registry, filled: Registry, model: Any) -> None:
     with pytest.raises(RegistryError, match="leaves the run"):
-        registry.log_files(version.run_id, {"../x": b""})
+        registry.register("files", model=model, record=replace(RECORD, files={"../x": b""}))
     with pytest.raises(RegistryError, match=r"cannot read nothing\.txt of run"):
-        registry.read_file(version.run_id, "nothing.txt")
-    with pytest.raises(RegistryError, match="cannot tag tags@9"):
-        registry.set_tags("tags", 9, {"a": "b"})
+        filled.read_file(filled.version("jena", 1).run_id, "nothing.txt")
 
 
 def test_a_long_record_is_logged_whole(registry: Registry, model: Any) -> None:

@@ -153,7 +153,7 @@ def test_only_a_batch_that_can_be_split_gets_threads(variant: str, given: int | 
     [(None, 2, 2, 1), (None, 1, 2, 2), (None, 2, 8, 4), (None, 0, 2, 2), (None, 4, 2, 1), (3, 2, 2, 3)],
 )
 def test_trainings_side_by_side_share_the_cores(given: int | None, trainings: int, cores: int, threads: int) -> None:
-    assert TrainSettings(threads=given).among(trainings, cores=cores).threads == threads
+    assert TrainSettings(threads=given).with_threads_for(trainings, cores=cores).threads == threads
 
 
 @pytest.mark.parametrize(("dataset", "variant"), [("jena", "gru_baseline"), ("imdb", "lstm")])
@@ -292,7 +292,7 @@ def test_where_the_code_comes_from_is_known() -> None:
 def test_a_training_that_takes_too_long_is_given_up() -> None:
     now = [0.0]
     seen: list[int] = []
-    report = fitting.bounded(seen.append, limit_s=7200.0, clock_s=lambda: now[0])
+    report = fitting.with_time_limit(seen.append, limit_s=7200.0, clock_s=lambda: now[0])
     report(1)
     now[0] = 7200.0
     report(2)
