@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,7 +37,6 @@ class Done:
     code: int
     out: str
     err: str
-    seconds: float
 
     @property
     def json(self) -> Any:
@@ -81,7 +79,6 @@ def python(*arguments: str, home: Path, timeout_s: float = 1100, **more: str) ->
         text=True,
         start_new_session=True,
     )
-    started = time.monotonic()
     try:
         out, err = process.communicate(timeout=timeout_s)
     except BaseException:
@@ -89,7 +86,7 @@ def python(*arguments: str, home: Path, timeout_s: float = 1100, **more: str) ->
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
-    return Done(process.returncode, out, err, time.monotonic() - started)
+    return Done(process.returncode, out, err)
 
 
 def retrain(*arguments: str, home: Path, **more: str) -> Done:
@@ -134,15 +131,13 @@ class WarmCommand:
 
     def _ask(self, request: Mapping[str, Any]) -> Done:
         starts = [os.fstat(file.fileno()).st_size for file in self._files]
-        started = time.monotonic()
         assert self._process.stdin
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         reply = self._replies.readline()
-        took = time.monotonic() - started
         printed = [os.pread(file.fileno(), 1 << 24, start).decode() for file, start in zip(self._files, starts, strict=True)]
         assert reply, f"the process is gone: {printed}"
-        return Done(json.loads(reply), printed[0], printed[1], took)
+        return Done(json.loads(reply), printed[0], printed[1])
 
     def close(self) -> None:
         assert self._process.stdin

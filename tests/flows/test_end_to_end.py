@@ -415,7 +415,7 @@ def cut_short(home: Path, *, epochs: int, by: signal.Signals) -> Done:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    return Done(code, printed[0].read_text(), printed[1].read_text(), time.monotonic() - started)
+    return Done(code, printed[0].read_text(), printed[1].read_text())
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -102,11 +101,18 @@ def test_a_clear_gain_in_dependent_differences_is_found() -> None:
     assert 0 < result.ci_low < 0.8 < result.ci_high
 
 
-def test_the_full_test_split_takes_well_below_a_second() -> None:
-    gain = np.random.default_rng(0).normal(size=120_000)
-    start = time.perf_counter()
-    moving_block_bootstrap(gain, block_rows=1008, seed=0)
-    assert time.perf_counter() - start < 1
+def test_the_bootstrap_draws_blocks_and_not_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    gain, drawn = np.random.default_rng(0).normal(size=120_000), []
+
+    class Counting(np.random.Generator):
+        def integers(self, high: int, *, size: int | tuple[int, ...]) -> Any:
+            drawn.append(math.prod(size) if isinstance(size, tuple) else size)
+            return super().integers(high, size=size)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Counting(np.random.PCG64(seed)))
+    moving_block_bootstrap(gain, block_rows=1008, resamples=2000, seed=0)
+    # 119 whole blocks and the part of one for every resample; of single rows there would be 240 million.
+    assert sum(drawn) == 2000 * (119 + 1)
 
 
 @pytest.mark.parametrize("block_rows", [0, -1, 6])
