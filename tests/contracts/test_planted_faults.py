@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from dataset_contracts import DATASET_CONTRACTS, DIRT, DatasetCase, check
+from dataset_contracts import DATASET_CONTRACTS, DatasetCase, check
 from problem_contracts import PROBLEM_CONTRACTS, Problem, ProblemCase, scored_split, tables_with_gaps
 
 from storage.errors import DataError
@@ -587,7 +587,7 @@ FAULTS: Mapping[str, tuple[tuple[str, ...], Any]] = {**SPEC_FAULTS, **PROBLEM_FA
 
 
 def test_the_sound_copies_hold_every_contract(case_of: Any, tmp_path: Path) -> None:
-    assert broken_contracts(DatasetCase(SOUND_SPEC, tmp_path, DIRT["jena"]), DATASET_CONTRACTS) == {}
+    assert broken_contracts(DatasetCase(SOUND_SPEC, tmp_path), DATASET_CONTRACTS) == {}
     for problem in (SOUND_PROBLEM, SOUND_REVIEWS):
         assert broken_contracts(case_of(problem, sound_fit), PROBLEM_CONTRACTS) == {}
     assert len(FAULTS) >= MIN_FAULTS
@@ -597,7 +597,7 @@ def test_the_sound_copies_hold_every_contract(case_of: Any, tmp_path: Path) -> N
 def test_a_planted_fault_is_found(case_of: Any, tmp_path: Path, fault: str) -> None:
     (contract, *further), plant = FAULTS[fault]
     if fault in SPEC_FAULTS:
-        broken = broken_contracts(DatasetCase(plant(), tmp_path, DIRT["jena"]), DATASET_CONTRACTS)
+        broken = broken_contracts(DatasetCase(plant(), tmp_path), DATASET_CONTRACTS)
     elif fault in PROBLEM_FAULTS:
         broken = broken_contracts(case_of(plant(), sound_fit), PROBLEM_CONTRACTS)
     else:
