@@ -265,6 +265,15 @@ def _first_fault(error: ValidationError) -> str:
 
 
 @app.command()
+def variants(dataset: Annotated[str | None, typer.Argument(help="Data set; every one if not given.")] = None) -> None:
+    """List the networks and baselines that can be trained, with their budgets; a star marks those of a plain run."""
+    from flows.cli.console import print_variants
+    from tasks.models import PROBLEMS, problem_named
+
+    print_variants([problem_named(dataset)] if dataset else list(PROBLEMS.values()))
+
+
+@app.command()
 def models(
     name: Annotated[str | None, typer.Argument(help="Registered model; every one if not given.")] = None,
     *,

@@ -17,6 +17,7 @@ from rich.table import Table
 from storage.layout import Store
 from storage.progress import read_notes
 from storage.records import ModelVersion
+from tasks.models.spec import Problem
 
 POLL_S = 0.5
 
@@ -106,6 +107,23 @@ def _table(rows: Sequence[Mapping[str, str]], *, title: str = "") -> Table:
     return table
 
 
+def print_variants(problems: Sequence[Problem]) -> None:
+    """Print one row a variant."""
+    rows = [
+        {
+            "data set": problem.dataset,
+            "variant": f"{variant.name} *" if variant.name in problem.default_variants else variant.name,
+            "network": variant.summary,
+            "epochs": "-" if variant.is_reference else str(variant.epochs),
+            "steps an epoch": "-" if variant.is_reference else str(variant.steps_per_epoch or "one pass"),
+            "batch size": "-" if variant.is_reference else str(variant.batch_size),
+        }
+        for problem in problems
+        for variant in problem.variants.values()
+    ]
+    make_console().print(_table(rows))
+
+
 def print_models(versions: Sequence[ModelVersion]) -> None:
     """Print one row a version."""
     console = make_console()
@@ -117,9 +135,7 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
             "model": f"{version.name}@{version.version}",
             "aliases": ", ".join(version.aliases),
             "variant": version.variant,
-            "validation": _first(version.metrics, "val_accuracy", "val_loss"),
-            "test": _first(version.metrics, "accuracy", "mae_degc"),
-            "skill": _first(version.metrics, "skill"),
+            **_scores(version),
             "table": version.tags.get("table_version", ""),
             "created (UTC)": version.created[:16].replace("T", " "),
         }
@@ -128,12 +144,23 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
     console.print(_table(rows))
 
 
-_UNITS = {"val_accuracy": "accuracy", "accuracy": "accuracy", "val_loss": "MAE (normalised)", "mae_degc": "°C MAE", "skill": ""}
+def _scores(version: ModelVersion) -> dict[str, str]:
+    """Return the scores of a version in the words of its problem; none where its data set is no longer registered."""
+    from tasks.models import PROBLEMS
+    from tasks.training.identity import problem_of
 
-
-def _first(metrics: Mapping[str, float], *names: str) -> str:
-    """Return the first of these figures that a version has, with what it is."""
-    return next((f"{metrics[name]:.4f} {_UNITS[name]}".strip() for name in names if name in metrics), "")
+    # The name of a model begins with that of its data set.
+    dataset = version.name.split("-")[0]
+    if dataset not in PROBLEMS:
+        return {"validation": "", "test": "", "skill": ""}
+    problem = problem_of(version, dataset=dataset)
+    primary, validation = problem.scoring.primary, problem.scoring.validation
+    metrics = version.metrics
+    return {
+        "validation": f"{metrics[problem.validation_metric]:.4f} {validation.label}",
+        "test": f"{metrics[primary.key]:.4f} {primary.unit} {primary.label}".replace("  ", " "),
+        "skill": f"{metrics['skill']:.4f}",
+    }
 
 
 def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]]) -> None:
@@ -146,6 +173,7 @@ def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisio
         ("table", f"{table['version']} from {table['source']}" + (" (SAMPLE, simulated)" if table["simulated"] else "")),
         ("epochs", f"best {training['best_epoch']} of {training['epochs_run']}, {training['seconds_per_epoch']:.1f} s each"),
         ("parameters", str(training["parameters"])),
+        *(("execution", note) for note in training["execution"].get("notes", ())),
         ("validation", _figures(training["validation"])),
         ("test", _figures(manifest["scores"])),
         ("code", manifest["code"]),

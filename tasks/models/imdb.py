@@ -14,6 +14,7 @@ from storage.errors import SettingError
 from tasks.datasets.imdb.text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
+from tasks.models.engine.execution import ExecutionNote
 from tasks.models.engine.shared_prefix import padded_model, padding_mode, shared_prefix_model, skips_padding_steps
 from tasks.models.engine.train_step import predict
 from tasks.models.networks.imdb import VARIANTS
@@ -118,21 +119,21 @@ class ImdbLearner:
             self._models[key] = model
         return self._models[key]
 
-    def describe_execution(self) -> tuple[str, ...]:
-        """Return a line on each recurrent layer, and one on how padding is read."""
+    def describe_execution(self) -> tuple[ExecutionNote, ...]:
+        """Return a note on each recurrent layer, and one on how padding is read."""
         full = f"padding: every review runs the full width of {REVIEW_TOKENS} tokens"
-        how = padding_mode(self.network)
-        if how == "any":
-            padding = "padding: reviews are cut to their own width, because the network passes padding over"
-        elif how == "none":
-            padding = (
-                f"{full}, because the padding's states cannot be shared: one recurrent layer that reads forward and returns its "
-                "last output, right after the embedding, would share them and run several times as fast"
+        mode = padding_mode(self.network)
+        if mode == "any":
+            padding = ExecutionNote("padding: reviews are cut to their own width, because the network passes padding over")
+        elif mode == "none":
+            padding = ExecutionNote(
+                f"{full}, because the padding's states cannot be shared",
+                "one recurrent layer that reads forward and returns its last output, right after the embedding (several times)",
             )
         elif self._drops:
-            padding = f"{full}, because masks of dropout belong to one review"
+            padding = ExecutionNote(f"{full}, because masks of dropout belong to one review", "leave dropout out of the layer")
         else:
-            padding = "padding: the steps that every review of a batch pads are run once, at batch size 1"
+            padding = ExecutionNote("padding: the steps that every review of a batch pads are run once, at batch size 1")
         return (*self._accelerated.describe(), padding)
 
     def _widths(self, *, training: bool) -> tuple[int, ...]:

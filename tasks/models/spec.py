@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
     from tasks.models.engine.accelerated import AcceleratedNetwork
-    from tasks.models.engine.execution import Execution
+    from tasks.models.engine.execution import Execution, ExecutionNote
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
@@ -106,8 +106,8 @@ class Learner(Protocol):
     variant: Variant
     execution: Execution
 
-    def describe_execution(self) -> tuple[str, ...]:
-        """Return in words how the network runs, and what it loses, a line each."""
+    def describe_execution(self) -> tuple[ExecutionNote, ...]:
+        """Return in words how each part of the network runs, and what would make it faster."""
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
         """Return the number of steps of an epoch and its batches, in an order that follows from (seed, epoch)."""

@@ -241,6 +241,7 @@ def _result(version: ModelVersion, *, trained: bool, problem: Problem, registry:
         best_epoch=training["best_epoch"],
         seconds_per_epoch=training["seconds_per_epoch"],
         parameters=training["parameters"],
+        execution=tuple(training["execution"].get("notes", ())),
         # A variant may have been removed since its version was registered.
         tutorial_best=variant.tutorial_best if variant else None,
         is_reference=version.variant in problem.references,

@@ -39,6 +39,7 @@ class VariantResult:
         parameters: Number of trainable parameters.
         tutorial_best: The best validation score that the tutorial prints for this variant, or None.
         is_reference: Whether it is a simple reference, not a network.
+        execution: How each part of the network ran in training, and what would make it faster.
     """
 
     variant: str
@@ -53,6 +54,7 @@ class VariantResult:
     parameters: int
     tutorial_best: float | None
     is_reference: bool
+    execution: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ def _changes(report: RunReport) -> list[str]:
         if result.is_reference:
             epochs = f"computed in {result.seconds_per_epoch:.1f} s"
         lines.append(f"- `{result.variant}`: trained as v{result.version}, {epochs}, {result.parameters:,} parameters.")
+        lines += [f"  - {note}" for note in result.execution]
     previous = "none" if report.champion is None else f"{result_name(report.champion)}, scored on the test split of this table"
     return [*lines, f"- Champion before this run: {previous}."]
 

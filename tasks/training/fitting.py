@@ -73,8 +73,9 @@ def fit_variant(
         device=device,
         seed=settings.seed,
     )
-    for line in learner.describe_execution():
-        logger.info("%s %s: %s", table.dataset, variant, line)
+    notes = learner.describe_execution()
+    for note in notes:
+        logger.log(logging.WARNING if note.remedy else logging.INFO, "%s %s: %s", table.dataset, variant, note)
     checkpoint = folder / "checkpoint.npz"
     budget = budget_for(problem, variant, settings=settings, simulated=table.simulated)
     if chosen.fit_closed_form:
@@ -101,7 +102,7 @@ def fit_variant(
         "device": asdict(device),
         "batch_size": chosen.batch_size,
         "learning_rate": chosen.learning_rate,
-        "execution": asdict(learner.execution) | {"described": list(learner.describe_execution())},
+        "execution": asdict(learner.execution) | {"notes": [str(note) for note in notes]},
     }
     write_json(folder / "fitted.json", described)  # last: a folder without it is an unfinished training
     checkpoint.unlink(missing_ok=True)

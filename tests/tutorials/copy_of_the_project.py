@@ -70,7 +70,7 @@ def follow(tutorial: Path, *, into: Path) -> Followed:
         text, lines = path.read_text(encoding="utf-8"), code.rstrip("\n").splitlines()
         if before := re.fullmatch(r"before the line `(.*)`", where):
             assert text.count(before[1]) == 1, f"{name} has {text.count(before[1])} lines {before[1]!r}"
-            text = text.replace(before[1], f"{code.rstrip()}\n{before[1]}".lstrip("\n"))
+            text = text.replace(before[1], f"{code}{before[1]}")
         else:
             (line,) = lines
             begins = line.split("(")[0]
