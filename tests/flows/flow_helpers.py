@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 STATION_FILE = "mpi_roof_2009a.zip"
 STATION = ("--source", "station", "--from", "2009a", "--to", "2009a")
 IMDB_FILE, WORDS_FILE = "imdb.npz", "imdb_word_index.json"
+NETWORK = "gru_baseline"
+"""The network of both data sets that most runs train."""
 SAMPLE_BUDGET = ("--epochs", "2", "--steps", "40")
 _OWN = ("RETRAIN_", "PREFECT_", "MLFLOW_")
 
@@ -55,6 +57,9 @@ class Run:
         """The version that an alias points to."""
         found = [entry["version"] for entry in self.models if entry["name"] == name and alias in entry["aliases"]]
         return found[0] if found else None
+
+    def variants(self, name: str) -> set[str]:
+        return {entry["variant"] for entry in self.models if entry["name"] == name}
 
     def versions(self, name: str) -> list[int]:
         return sorted(entry["version"] for entry in self.models if entry["name"] == name)

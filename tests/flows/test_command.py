@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_helpers import python, retrain
+from flow_helpers import WarmCommand, python, retrain
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -113,7 +113,7 @@ def test_the_flow_module_takes_no_arguments_and_says_so(argument: str, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_models_of_an_empty_store(tmp_path: Path) -> None:
-    done = retrain("models", home=tmp_path / "var")
+def test_models_of_an_empty_store(tmp_path: Path, warm: WarmCommand) -> None:
+    done = warm("models", home=tmp_path / "var")
     assert (done.code, done.err) == (0, "")
     assert "No model is registered yet: run `retrain run`." in done.out
