@@ -172,7 +172,7 @@ def _plan(
     from storage.errors import SettingError
     from tasks.config import DataSettings, PromotionSettings, TrainSettings, mirror_address
     from tasks.datasets import DATASETS, dataset_named
-    from tasks.ingestion.pipeline import chosen_origin, source_files
+    from tasks.ingestion.pipeline import resolve_origin, source_files
     from tasks.models import choose_variants, problem_named
 
     data = data | {"options": _source_options(data["source"], typed=data["options"])}
@@ -197,7 +197,7 @@ def _plan(
             source_files(dataset_named(name), settings)
         except SettingError as error:
             raise SettingError(_in_options(str(error))) from None
-        chosen_origin(settings, mirror=mirror_address(), url="", can_reach=lambda _: True)
+        resolve_origin(settings, mirror=mirror_address(), url="", can_reach=lambda _: True)
         plan.append({"dataset": name, "variants": chosen, "data": settings, "training": parsed[1], "promotion": parsed[2]})
     return plan
 
