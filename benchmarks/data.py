@@ -40,9 +40,9 @@ def published(dataset: str, *, store: Store, mirrors: Sequence[str], sample: boo
             settings, mirror = found, candidate
             break
     raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror)
-    standing = pipeline.find_published_table(raw, store=store)
-    if standing:
-        return standing
+    published = pipeline.find_published_table(raw, store=store)
+    if published:
+        return published
     parsed = pipeline.parse_raw(raw, store=store)
     validation = pipeline.validate_parsed(parsed, store=store)
     return pipeline.publish_parsed(parsed, validation=validation, store=store)

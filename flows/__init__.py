@@ -1,17 +1,17 @@
-"""Order, schedule and placement of the work; no computation."""
+"""The flows: order, schedule and placement of the work. They compute nothing."""
 
 from __future__ import annotations
 
 import os
 
-# Every part is silent towards its makers unless a person says otherwise, and results are JSON, never pickles.
-# Prefect reads its variables once, when it is first imported, so they stand here.
+# Telemetry is off unless a person turns it on, and results are JSON, never pickles. The defaults are set here because
+# Prefect reads its variables only once, when it is first imported.
 _DEFAULTS = {
     "DO_NOT_TRACK": "true",
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # In memory, as by default, a server that is killed forgets the leases and keeps their devices taken for ever.
+    # By default leases are in memory: a server that is killed would forget them, and their devices would stay reserved forever.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "retrain",

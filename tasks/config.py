@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tasks.choices import DataOrigin, PromoteMode, RunOn
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import SourceOptions
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     DatasetName = str
 else:  # the form in the UI offers the names of the registry
     DatasetName = Literal[tuple(DATASETS)]
-DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
-RunOn = Literal["local", "work_pool"]
-PromoteMode = Literal["auto", "manual", "never"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

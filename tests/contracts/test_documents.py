@@ -280,6 +280,53 @@ def test_a_decision_has_context_choice_and_cost(decision: Path) -> None:
     assert places == sorted(places)
 
 
+# The glossary.
+
+GLOSSARY = ROOT / "docs/explanation/glossary.md"
+TERMS = table_rows(GLOSSARY.read_text(encoding="utf-8"), columns=3)[1:]
+
+
+def exists_in_code(name: str) -> bool:
+    """Tell whether a name is a tracked file, or a module with the attributes and fields that follow its dots."""
+    if (ROOT / name).is_file():
+        return True
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            value: Any = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            fields = {**getattr(value, "__annotations__", {}), **getattr(value, "__dataclass_fields__", {})}
+            if not hasattr(value, part) and part not in fields:
+                return False
+            value = getattr(value, part, None)
+        return True
+    return False
+
+
+def test_the_check_of_names_sees_what_is_not_there() -> None:
+    assert exists_in_code("tasks.models.spec.Budget.epochs")
+    assert not exists_in_code("tasks.models.spec.Budget.epoch")
+    assert not exists_in_code("tasks.models.nowhere.Budget")
+    assert not exists_in_code("nowhere.yaml")
+
+
+@pytest.mark.parametrize("cells", TERMS, ids=lambda cells: cells[0])
+def test_the_glossary_names_code_that_exists(cells: list[str]) -> None:
+    term, meaning, where = cells
+    names = re.findall(r"`([^`]+)`", where)
+    assert names, f"{term} does not say where it stands"
+    assert [name for name in names if not exists_in_code(name)] == []
+    assert meaning.endswith("."), f"{term} is explained in one sentence"
+
+
+def test_the_glossary_is_alphabetical_and_has_each_term_once() -> None:
+    terms = [cells[0] for cells in TERMS]
+    assert len(terms) >= 50
+    assert terms == sorted(set(terms), key=str.casefold)
+
+
 # Rules for every file.
 
 # Put together here, so that this file itself does not hold them.
