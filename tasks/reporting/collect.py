@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from upath import UPath
 
+from storage.environment import Environment
 from storage.io import digest_of_json, read_json, write_atomically, write_json
 from storage.layout import Store
 from storage.records import ModelVersion
@@ -246,7 +246,8 @@ def _champion(
 def _links(table: TableRef, *, candidate: ModelVersion, registry: Registry, store: Store) -> dict[str, str]:
     """Return where to look further: addresses that open where the service runs, else paths."""
     folder = store.report_folder(table.dataset, table.version)
-    docs_address, mlflow_address = os.environ.get("RETRAIN_DOCS_ADDRESS"), os.environ.get("RETRAIN_MLFLOW_ADDRESS")
+    environment = Environment.read()
+    docs_address, mlflow_address = environment.docs_address, environment.mlflow_address
     docs = f"{docs_address}/{table.dataset}/{table.version}" if docs_address else str(folder)
     links = {
         "report": f"{docs}/report.md",
