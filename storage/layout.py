@@ -6,16 +6,15 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from upath import UPath
 
+from storage.environment import Environment, variable
 from storage.errors import SettingError
 
-HOME_VARIABLE = "RETRAIN_HOME"
-DEFAULT_HOME = "./var"
+HOME_VARIABLE = variable("home")
 MANIFEST = "manifest.json"
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -58,14 +57,13 @@ class Store:
         return cls(root=root)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Store:
+    def from_environment(cls) -> Store:
         """Open the tree that `RETRAIN_HOME` names, or `./var`.
 
         Raises:
-            SettingError: The address cannot be a store, or cannot be written.
+            SettingError: The address cannot be a store, or cannot be written; or a variable has a wrong value.
         """
-        variables = os.environ if environment is None else environment
-        return cls.at(variables.get(HOME_VARIABLE) or DEFAULT_HOME)
+        return cls.at(Environment.read().home)
 
     @property
     def is_local(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,6 +13,7 @@ from filelock import FileLock
 
 from storage.errors import RegistryError
 from storage.layout import lock_file
+from storage.library_variables import set_library_variables
 
 _PICKLES = (".pkl", ".pickle", ".cloudpickle", ".joblib")
 
@@ -54,7 +54,7 @@ def pickles(folder: Path) -> list[Path]:
 @contextmanager
 def translate_mlflow_errors(what: str) -> Iterator[None]:
     """Raise errors of MLflow, its database or its server as a RegistryError of one line."""
-    _set_environment()
+    set_library_variables()
     from mlflow.exceptions import MlflowException
 
     try:
@@ -69,18 +69,10 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _set_environment() -> None:
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence MLflow's log messages and the warnings of its own code."""
-    _set_environment()
+    set_library_variables()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mlflow(\..*)?")

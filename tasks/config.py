@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from storage.environment import Environment
 from tasks.choices import DataOrigin, PromoteMode, RunOn
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import SourceOptions
-
-MIRROR_VARIABLE = "RETRAIN_MIRROR"
-REQUIRE_GPU_VARIABLE = "RETRAIN_REQUIRE_GPU"
 
 if TYPE_CHECKING:
     DatasetName = str
@@ -144,9 +141,9 @@ class PromotionSettings(Settings):
 
 def site_requires_gpu() -> bool:
     """Tell whether `RETRAIN_REQUIRE_GPU` refuses CPUs on this host."""
-    return os.environ.get(REQUIRE_GPU_VARIABLE, "").lower() in {"1", "true", "yes"}
+    return bool(Environment.read().require_gpu)
 
 
 def mirror_address() -> str | None:
     """Return the mirror that `RETRAIN_MIRROR` names."""
-    return os.environ.get(MIRROR_VARIABLE) or None
+    return Environment.read().mirror

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from flows.runtime.new_database import new_database
+from storage.environment import Environment, variable
 from storage.errors import RetrainError, SettingError, unknown
 from storage.io import read_json, write_json
 from storage.layout import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 POOLS = ("cpu", "gpu")
-PORTS = {"prefect": ("RETRAIN_PREFECT_PORT", 4200), "mlflow": ("RETRAIN_MLFLOW_PORT", 5000), "docs": ("RETRAIN_DOCS_PORT", 5001)}
-HOST_VARIABLE = "RETRAIN_HOST"
+SERVERS = ("prefect", "mlflow", "docs")
 HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/"}
 WAIT_S = 120
 # A run without three heartbeats in a row is marked as crashed: service/automations.yaml waits 90 s.
@@ -58,14 +58,19 @@ class Service:
         """Return the service that the environment describes.
 
         Raises:
-            SettingError: The store is remote, or a port is no port.
+            SettingError: The store is remote, or a variable has a wrong value.
         """
-        store = Store.from_environment()
+        return cls.at(Store.from_environment())
+
+    @classmethod
+    def at(cls, store: Store) -> Service:
+        """Return the service of a store, with the host and ports of the environment."""
         folder = store.service_folder
         mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-        ports = {name: _port(*setting) for name, setting in PORTS.items()}
+        settings = Environment.read()
+        ports = {"prefect": settings.prefect_port, "mlflow": settings.mlflow_port, "docs": settings.docs_port}
         control = Path(tempfile.gettempdir(), f"retrain-{os.getuid()}-{mark}.sock")
-        return cls(store=store, host=os.environ.get(HOST_VARIABLE) or "127.0.0.1", ports=ports, folder=folder, control=control)
+        return cls(store=store, host=settings.host, ports=ports, folder=folder, control=control)
 
     def address(self, name: str) -> str:
         """Return the base address of one of its servers."""
@@ -86,23 +91,22 @@ class Service:
             "RETRAIN_REPORTS": str(self.store.root / "reports"),
             "RETRAIN_MLFLOW_ADDRESS": tracking if tracking.startswith("http") else self.address("mlflow"),
             "RETRAIN_DOCS_ADDRESS": self.address("docs"),
-            **{PORTS[name][0]: str(port) for name, port in self.ports.items()},
+            **{variable(f"{name}_port"): str(port) for name, port in self.ports.items()},
             "PREFECT_HOME": str(self.store.prefect_folder),
             "PREFECT_API_URL": api,
             # Without it a UI on another port looks for its server at port 4200 and stays empty.
             "PREFECT_SERVER_UI_API_URL": api,
-            "RETRAIN_REQUIRE_GPU": os.environ.get("RETRAIN_REQUIRE_GPU") or ("true" if shutil.which("nvidia-smi") else "false"),
+            "RETRAIN_REQUIRE_GPU": _requires_gpu(),
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
             # Eight more processes, for features of MLflow that nothing here uses.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
 
 
-def _port(variable: str, usual: int) -> int:
-    given = os.environ.get(variable) or str(usual)
-    if not given.isdecimal() or not 0 < int(given) < 65_536:
-        raise SettingError(f"{variable} is {given!r}, expected a port from 1 to 65535: set another or none ({usual})")
-    return int(given)
+def _requires_gpu() -> str:
+    """Return what the variable says, or else whether this host has an NVIDIA driver."""
+    required = Environment.read().require_gpu
+    return str(bool(shutil.which("nvidia-smi")) if required is None else required).lower()
 
 
 def up(service: Service, *, say: Callable[[str], None]) -> None:
@@ -126,10 +130,10 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         # The service makes rows of its own as it starts, so its database is not cached for other stores.
         with new_database(service.store.prefect_folder, cache=False):
             _run([sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()], service)
-            addresses = {name: service.address(name) for name in PORTS}
+            addresses = {name: service.address(name) for name in SERVERS}
             write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
             _wait_for_server("prefect", service)
-    for name in PORTS:
+    for name in SERVERS:
         _wait_for_server(name, service)
         say(f"{name:<8} {service.address(name)}")
     for pool in POOLS:
@@ -181,16 +185,19 @@ def run_worker(pool: str) -> None:
         raise unknown("pool", pool, where="worker", choices=POOLS)
     if not os.environ.get("PREFECT_API_URL"):
         raise SettingError("PREFECT_API_URL is not set: name the server that hands out the runs, such as http://host:4200/api")
-    # A worker runs each flow in another working folder, so a relative path would name another store.
-    os.environ["RETRAIN_HOME"] = str(Store.from_environment().root)
-    os.environ.setdefault("RETRAIN_REQUIRE_GPU", "true" if pool == "gpu" and shutil.which("nvidia-smi") else "false")
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_S))
+    environment = {
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+        **os.environ,
+        # A worker runs each flow in another working folder, so a relative path would name another store.
+        "RETRAIN_HOME": str(Store.from_environment().root),
+        "RETRAIN_REQUIRE_GPU": _requires_gpu() if pool == "gpu" else str(bool(Environment.read().require_gpu)).lower(),
+    }
     name = f"{pool}-{socket.gethostname()}-{os.getpid()}"
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    raise SystemExit(wait_or_terminate(stopped, process=subprocess.Popen(command, process_group=0)))
+    raise SystemExit(wait_or_terminate(stopped, process=subprocess.Popen(command, env=environment, process_group=0)))
 
 
 def wait_or_terminate(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:
@@ -232,7 +239,7 @@ def _refuse_taken_ports(service: Service) -> None:
             except OSError as error:
                 raise SettingError(
                     f"port {port} on {service.host} cannot be used for {name} ({error.strerror}): "
-                    f"stop what listens there, or set {PORTS[name][0]}"
+                    f"stop what listens there, or set {variable(f'{name}_port')}"
                 ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from storage.library_variables import set_library_variables
 from tasks.datasets.spec import Expectation, Severity
 
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
@@ -149,8 +149,8 @@ def import_great_expectations() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Turn Great Expectations' telemetry off, and hide the deprecation warnings of its own code."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    """Keep Great Expectations' telemetry off and its own deprecation warnings from the reader."""
+    set_library_variables()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

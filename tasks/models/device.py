@@ -14,6 +14,7 @@ from typing import Any
 
 from storage.errors import DeviceError
 from storage.layout import programs_folder
+from storage.library_variables import set_library_variables
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,7 @@ def prepare_device(threads: int, *, require_gpu: bool) -> Device:
 
 def import_keras() -> None:
     """Import Keras and its backend, which takes seconds, with all set that they read as they are imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    set_library_variables()
     _cache_programs()
     with _native_stderr_silenced():
         import keras  # noqa: F401

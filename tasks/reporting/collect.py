@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any
 
 from upath import UPath
 
+from storage.environment import Environment
 from storage.io import digest_of_json, read_json, write_atomically, write_json
 from storage.layout import Store
 from storage.records import ModelVersion
@@ -264,7 +264,8 @@ def _champion(
 def _links(table: TableRef, *, candidate: ModelVersion, registry: Registry, store: Store) -> dict[str, str]:
     """Return the addresses of report, Data Docs, table and decisions: web addresses where the service runs, else paths."""
     folder = store.report_folder(table.dataset, table.version)
-    docs_address, mlflow_address = os.environ.get("RETRAIN_DOCS_ADDRESS"), os.environ.get("RETRAIN_MLFLOW_ADDRESS")
+    environment = Environment.read()
+    docs_address, mlflow_address = environment.docs_address, environment.mlflow_address
     docs = f"{docs_address}/{table.dataset}/{table.version}" if docs_address else str(folder)
     links = {
         "report": f"{docs}/report.md",

@@ -16,6 +16,8 @@ import pytest
 import typer
 
 from flows.cli.app import app
+from flows.runtime.service import Service
+from storage.environment import Environment, variable
 from storage.layout import Store
 from tasks.datasets import DATASETS
 from tasks.models import PROBLEMS
@@ -186,18 +188,41 @@ def test_there_are_command_lines_to_parse() -> None:
 # Configuration, the store, the Makefile.
 
 
-def test_the_configuration_table_has_every_variable_of_the_code() -> None:
+def configuration() -> dict[str, str]:
+    """Return the default, as it is written, of every variable in the table of variables, wherever it stands."""
+    rows = [row for document in DOCUMENTS for row in table_rows(document.read_text(encoding="utf-8"), columns=3)]
+    written: dict[str, str] = {}
+    for names, default, _ in rows:
+        variables = re.findall(r"`([A-Z]+_[A-Z_]+)`", names)
+        defaults = re.findall(r"`([^`]+)`", default)
+        written |= dict(zip(variables, defaults if len(defaults) == len(variables) else [default] * len(variables), strict=True))
+    return written
+
+
+def test_the_table_of_variables_has_every_variable_of_the_code() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in CODE)
     read = set(re.findall(r"environ(?:\.get|\.setdefault)\(\s*\"([A-Z_]+)\"", code))
     read |= set(re.findall(r"^[A-Z_]*VARIABLE = \"([A-Z_]+)\"", code, re.MULTILINE))
-    read |= set(re.findall(r"\(\"(RETRAIN_[A-Z_]+)\", \d", code))
-    read |= set(re.findall(r"\"([A-Z_]+)\": ", (ROOT / "flows/__init__.py").read_text(encoding="utf-8")))
-    assert {"RETRAIN_HOME", "RETRAIN_MIRROR", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "DO_NOT_TRACK"} <= read
-    written = set(re.findall(r"`([A-Z_]+)`", " ".join(row[0] for row in table_rows(section("## Configuration"), columns=3))))
-    assert read <= written, f"the configuration table lacks {read - written}"
-    # Other programs' variables may be in the table for what they do there; our own must be read by the code.
-    named = set(re.findall(r"\bRETRAIN_[A-Z_]+\b", code))
-    assert {name for name in written if name.startswith("RETRAIN_")} == named
+    for name in ("flows/__init__.py", "storage/library_variables.py"):
+        read |= set(re.findall(r"\"([A-Z_]+)\": ", (ROOT / name).read_text(encoding="utf-8")))
+    assert {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", "DO_NOT_TRACK"} <= read
+    missing = read - configuration().keys()
+    assert not missing, f"the table of variables lacks {missing}"
+
+
+def test_the_table_of_variables_has_the_projects_own_with_their_defaults(tmp_path: Path) -> None:
+    written = {name: default for name, default in configuration().items() if name.startswith("RETRAIN_")}
+    fields = Environment.model_fields
+    for_its_processes = {name for name in Service.at(Store.at(tmp_path)).environment() if name.startswith("RETRAIN_")}
+    assert written.keys() == {variable(name) for name in fields} | for_its_processes
+    for name, field in fields.items():
+        if field.default is not None:
+            assert written[variable(name)] == str(field.default)
+
+
+def test_the_service_sets_every_variable_of_its_configuration(tmp_path: Path) -> None:
+    configuration = (ROOT / "service/supervisord.conf").read_text(encoding="utf-8")
+    assert set(re.findall(r"%\(ENV_(\w+)\)s", configuration)) <= Service.at(Store.at(tmp_path)).environment().keys()
 
 
 def test_the_tree_of_the_store_is_the_one_that_is_built(tmp_path: Path) -> None:
