@@ -230,7 +230,7 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
 
 
 def _test_view(learner: ImdbLearner) -> ScoredSplit:
-    """Return probabilities; the naive reference says the training split's more frequent label of every review."""
+    """Return probabilities; the naive baseline says the training split's more frequent label of every review."""
     label = learner.labels["test"]
     majority = np.float32(learner.labels["train"].mean() > 0.5)
     return ScoredSplit(prediction=learner.predict("test"), truth=label, naive=np.full_like(label, majority), scale=1.0)

@@ -1,4 +1,4 @@
-"""The networks of the Jena data set, and the simple reference: on windows of float32 `(batch, 240, 14)`."""
+"""The networks of the Jena data set, and the linear baseline: on windows of float32 `(batch, 240, 14)`."""
 
 from __future__ import annotations
 
