@@ -35,11 +35,11 @@ def retrain(
     training: TrainSettings = TrainSettings(),  # noqa: B008
     promotion: PromotionSettings = PromotionSettings(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Ingest a data set, train its variants and the simple references, and promote the best network if it is really better.
+    """Ingest a data set, train its variants and the linear baselines, and promote the best network if it is really better.
 
     Args:
         dataset: Data set to retrain on.
-        variants: Networks to train, such as gru_baseline. None: the default variants of the data set. The simple references
+        variants: Networks to train, such as gru_baseline. None: the default variants of the data set. The linear baselines
             are always trained.
         data: Source of the data, and where it is fetched.
         training: How and where the variants are trained.
@@ -58,19 +58,19 @@ def retrain(
 def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: TrainSettings) -> tuple[ModelRef, ...]:
     """Train the variants that were not trained before, each in its own process or on a worker.
 
-    If the networks occupy every core, the simple references wait for the first network to end. Its core would otherwise be
+    If the networks occupy every core, the linear baselines wait for the first network to end. Its core would otherwise be
     idle until the last network ends.
     """
     models = {variant: training_steps.find_trained(table, variant, settings) for variant in variants}
     missing = [variant for variant, model in models.items() if model is None]
-    references = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
-    networks = [variant for variant in missing if variant not in references]
+    baselines = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
+    networks = [variant for variant in missing if variant not in baselines]
     is_local = settings.run_on == "local"
     shared = settings.with_threads_for(min(len(networks), MAX_SIDE_BY_SIDE), cores=CORES) if is_local else settings
     running = {variant: train_variant.submit(table, variant, shared) for variant in networks}
     first = list(running.values())[:1] if is_local and len(networks) >= CORES else []
     after_first = {"wait_for": first, "return_state": False}
-    running |= {variant: train_variant.submit(table, variant, shared, **after_first) for variant in references}
+    running |= {variant: train_variant.submit(table, variant, shared, **after_first) for variant in baselines}
     models |= {variant: future.result() for variant, future in running.items()}
     return tuple(model for model in models.values() if model is not None)
 

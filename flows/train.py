@@ -46,7 +46,7 @@ def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings
 def train_variant(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef:
     """Train in the process of this task, or on a worker of the work pool `gpu`.
 
-    A simple reference is always trained in this process, because it does not use a GPU.
+    A linear baseline is always trained in this process, because it does not use a GPU.
     """
     if settings.run_on == "local" or variant_named(variant, dataset=table.dataset).is_reference:
         return train(table, variant, settings)

@@ -133,9 +133,9 @@ class PromotionSettings(Settings):
     margin: float | None = Field(
         None, gt=0, lt=1, description="Relative gain over the champion that is enough without significance. None: no gain is."
     )
-    allow_references: bool = Field(
+    allow_baselines: bool = Field(
         default=False,
-        description="Let a simple reference (ridge, tfidf_logistic) become champion if it is the best by validation.",
+        description="Let a linear baseline (ridge, tfidf_logistic) become champion if it is the best by validation.",
     )
 
 

@@ -86,7 +86,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and the order of batches. Default: 0.")] = None,
     promote: Annotated[PromoteMode | None, typer.Option(help="auto: promote what passes every check. Default: auto.")] = None,
     margin: Annotated[float | None, typer.Option(help="Relative gain that is enough without significance.")] = None,
-    allow_references: Annotated[bool, typer.Option("--allow-references", help="Let a simple reference become champion.")] = False,
+    allow_baselines: Annotated[bool, typer.Option("--allow-baselines", help="Let a linear baseline become champion.")] = False,
     accept_digest: Annotated[list[str] | None, typer.Option(help="SHA-256 of a changed file to accept.")] = None,
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Refuse to train on a CPU.")] = False,
     as_json: JsonOption = False,
@@ -118,7 +118,7 @@ def run(
             "seed": seed,
             "require_gpu": require_gpu,
         },
-        promotion={"promote": promote, "margin": margin, "allow_references": allow_references},
+        promotion={"promote": promote, "margin": margin, "allow_baselines": allow_baselines},
     )
     with _exit_on_interrupt():
         results = run_all(plan, command=shlex.join(["retrain", *sys.argv[1:]]), quiet=as_json)

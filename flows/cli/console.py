@@ -91,8 +91,8 @@ def print_result(result: Mapping[str, Any], *, console: Console) -> None:
     console.print(_table(result["rows"], title=title))
     style = "green" if result["decision"]["outcome"] == "promoted" else "yellow"
     console.print(result["decision"]["reason"], style=style, highlight=False)
-    if result["beside_reference"]:
-        console.print(result["beside_reference"], highlight=False)
+    if result["baseline_comparison"]:
+        console.print(result["baseline_comparison"], highlight=False)
     for name, address in result["links"].items():
         console.print(f"  {name}: {escape(address)}", style="dim", highlight=False, soft_wrap=True)
 

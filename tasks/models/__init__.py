@@ -60,7 +60,7 @@ def choose_variants(names: tuple[str, ...], *, dataset: str, forecast: ForecastS
 
 
 def with_references(variants: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
-    """Return the variants and the simple references of a data set, each once, the networks first: they take longest."""
+    """Return the variants and the linear baselines of a data set, each once, the networks first: they take longest."""
     references = problem_named(dataset).references
     return (*(name for name in variants if name not in references), *references)
 

@@ -237,7 +237,7 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
 
 
 def _scored_split(learner: ImdbLearner) -> ScoredSplit:
-    """Return probabilities; the naive reference says the training split's more frequent label of every review."""
+    """Return probabilities; the naive baseline says the training split's more frequent label of every review."""
     label = learner.labels["test"]
     majority = np.float32(learner.labels["train"].mean() > 0.5)
     return ScoredSplit(

@@ -224,11 +224,11 @@ class Problem:
     Attributes:
         dataset: Name of the data set.
         scoring: The scores and the paired test that are its own.
-        naive: Name of the naive reference.
+        naive: Name of the naive baseline.
         variants: Every variant by name; one more entry is one more variant.
         learner: Tables by split (and extras), normalisation, variant and its accelerated network to a learner.
         restore: The same tables and an exported model to a learner that predicts with it, whatever it was trained on.
-        scored_split: A learner's test predictions in their own unit, beside truth and naive reference.
+        scored_split: A learner's test predictions in their own unit, beside truth and naive baseline.
         examples: Raw inputs of the exported model with the predictions that the learner gives for them.
         sample_budget: Epochs and steps that suffice on the sample.
         plot_data: The same tables and normalisation to what the pictures of a report show beside predictions.
@@ -262,7 +262,7 @@ class Problem:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The names of the simple references, which every run scores beside its networks."""
+        """The names of the linear baselines, which every run scores beside its networks."""
         return tuple(variant.name for variant in self.variants.values() if variant.is_reference)
 
 

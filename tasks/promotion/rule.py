@@ -93,7 +93,7 @@ def decide(
     champion: Champion | None,
     settings: PromotionSettings,
 ) -> Decision:
-    """Check that the candidate loads, beats the naive reference and beats the champion, in this order.
+    """Check that the candidate loads, beats the naive baseline and beats the champion, in this order.
 
     The first check that fails ends the decision. The candidate beats the champion when its gain is significant at
     `settings.alpha`, or reaches `settings.margin`.
@@ -102,9 +102,9 @@ def decide(
         metric: The problem's primary metric.
         model_name: Registered name, for the command that a manual promotion needs.
         candidate_version: Registered version of the candidate.
-        candidate_scores: Scores on the test split, with `skill` and the naive reference's metric.
+        candidate_scores: Scores on the test split, with `skill` and the naive baseline's metric.
         load: Whether the stored model loads in a fresh process and predicts the same.
-        naive_test: Paired test against the naive reference, for the report; `skill` decides.
+        naive_test: Paired test against the naive baseline, for the report; `skill` decides.
         champion: The present champion, or None.
         settings: What a person set.
     """
@@ -121,18 +121,18 @@ def decide(
     against_naive = "{} against {}".format(*_distinct(metric, value, naive_value))
     skill = candidate_scores["skill"]
     naive = Check(
-        name="beats the naive reference",
+        name="beats the naive baseline",
         passed=skill > 0,
         detail=f"{metric.label} {against_naive}, skill {100 * skill:+.1f} %; {_test_text(metric, naive_test)}",
     )
     if not naive.passed:
-        return decision("rejected", f"Rejected {candidate}: does not beat the naive reference ({against_naive})", load, naive)
+        return decision("rejected", f"Rejected {candidate}: does not beat the naive baseline ({against_naive})", load, naive)
 
     checks: tuple[Check, ...] = (load, naive)
     if champion is None:
-        case = f"first model that beats the naive reference ({against_naive})"
+        case = f"first model that beats the naive baseline ({against_naive})"
     elif champion.test is None:
-        case = f"champion {champion_name} was trained for another task; beats the naive reference ({against_naive})"
+        case = f"champion {champion_name} was trained for another task; beats the naive baseline ({against_naive})"
     else:
         gain, grounds = _champion_check(metric, champion.version, test=champion.test, settings=settings)
         checks = (load, naive, gain)

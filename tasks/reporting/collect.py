@@ -20,7 +20,7 @@ from storage.tables import read_manifest, read_splits, read_validation
 from tasks.models.spec import Problem, ReviewsPlot
 from tasks.promotion.promote import answers_same_question
 from tasks.promotion.rule import Decision
-from tasks.reporting.baseline import beside_reference
+from tasks.reporting.baseline import compare_with_baseline
 from tasks.reporting.figures import example_pictures
 from tasks.reporting.figures.curves import learning_curves_png
 from tasks.reporting.figures.reviews import most_wrong
@@ -47,7 +47,7 @@ RESULT_FIELDS = (
     "variant",
     "version",
     "trained",
-    "is_reference",
+    "is_baseline",
     "validation",
     "scores",
     "best_epoch",
@@ -111,7 +111,7 @@ def run_report(
         champion=_champion(decision, versions=versions, table=table, problem=problem, registry=registry, store=store),
         naive=_naive_scores(predictions, scores=evaluation.scores, problem=problem),
         decision=decision,
-        beside=_beside(
+        baseline_comparison=_baseline_comparison(
             results, scoring=problem.scoring, decision=decision, versions=versions, table=table, registry=registry, store=store
         ),
         most_wrong=_most_wrong(plot_data, predictions=predictions) if isinstance(plot_data, ReviewsPlot) else (),
@@ -148,7 +148,7 @@ def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dic
         "versions": report.versions,
         "results": [{name: getattr(result, name) for name in RESULT_FIELDS} for result in report.results],
         "naive": report.naive,
-        "beside_reference": report.beside,
+        "baseline_comparison": report.baseline_comparison,
         "rows": result_rows(report),
         "links": report.links,
     }
@@ -183,7 +183,7 @@ def _saved_pictures(drawn_from: str, *, folder: UPath) -> dict[str, bytes] | Non
     return {title: path.read_bytes() for title, path in files.items()}
 
 
-def _beside(
+def _baseline_comparison(
     results: Sequence[VariantResult],
     *,
     scoring: Scoring,
@@ -193,26 +193,26 @@ def _beside(
     registry: Registry,
     store: Store,
 ) -> str:
-    """Return how the candidate compares with the best simple reference; empty if it is one itself, or there is none."""
+    """Return how the candidate compares with the best linear baseline; empty if it is one itself, or there is none."""
     metric = scoring.primary
     sign = 1 if metric.lower_is_better else -1
-    references = sorted((r for r in results if r.is_reference), key=lambda result: sign * result.scores[metric.key])
-    network = next((r for r in results if f"v{r.version}" == decision.candidate and not r.is_reference), None)
-    if network is None or not references:
+    baselines = sorted((r for r in results if r.is_baseline), key=lambda result: sign * result.scores[metric.key])
+    network = next((r for r in results if f"v{r.version}" == decision.candidate and not r.is_baseline), None)
+    if network is None or not baselines:
         return ""
     loss = {}
-    for result in (network, references[0]):
+    for result in (network, baselines[0]):
         evaluation = evaluate_version(versions[f"v{result.version}"], table=table, registry=registry, store=store)
         predictions = read_predictions(evaluation, table=table, store=store)
         loss[result.variant] = scoring.row_losses(predictions["prediction"], truth=predictions["truth"])
-    return beside_reference(
+    return compare_with_baseline(
         scoring,
         network=result_name(network),
         network_scores=network.scores,
         network_loss=loss[network.variant],
-        reference=result_name(references[0]),
-        reference_scores=references[0].scores,
-        reference_loss=loss[references[0].variant],
+        baseline=result_name(baselines[0]),
+        baseline_scores=baselines[0].scores,
+        baseline_loss=loss[baselines[0].variant],
     )
 
 
@@ -244,7 +244,7 @@ def _result(version: ModelVersion, *, trained: bool, problem: Problem, registry:
         execution=tuple(training["execution"].get("notes", ())),
         # A variant may have been removed since its version was registered.
         tutorial_best=variant.tutorial_best if variant else None,
-        is_reference=version.variant in problem.references,
+        is_baseline=version.variant in problem.references,
     )
 
 
@@ -279,7 +279,7 @@ def _links(table: TableRef, *, candidate: ModelVersion, registry: Registry, stor
 
 
 def _naive_scores(predictions: Predictions, *, scores: Mapping[str, float], problem: Problem) -> dict[str, float]:
-    """Return the scores of the naive reference, under the keys of the models' scores."""
+    """Return the scores of the naive baseline, under the keys of the models' scores."""
     primary, normalised = problem.scoring.primary.key, problem.scoring.validation.key
     # The scores hold one error in its unit and in units of the scale, so their ratio is the scale. A classifier has no scale.
     scale = scores[primary] / scores[normalised] if scores.get(normalised) else 1.0

@@ -33,12 +33,12 @@ class VariantResult:
         validation: Scores of the best epoch on the validation split, under the keys of the test scores.
         scores: Scores on the test split.
         curves: `loss`, `val_loss`, and for classifiers `accuracy`, `val_accuracy`: one value an epoch. A training that was
-            resumed may hold its last epochs only; a simple reference holds none.
-        epochs_run: Number of epochs; 0 for a simple reference.
+            resumed may hold its last epochs only; a linear baseline holds none.
+        epochs_run: Number of epochs; 0 for a linear baseline.
         best_epoch: Epoch whose weights the version has, counted from 1.
         parameters: Number of trainable parameters.
         tutorial_best: The best validation score that the tutorial prints for this variant, or None.
-        is_reference: Whether it is a simple reference, not a network.
+        is_baseline: Whether it is a linear baseline, not a network.
         execution: How each part of the network ran in training, and what would make it faster.
     """
 
@@ -53,7 +53,7 @@ class VariantResult:
     seconds_per_epoch: float
     parameters: int
     tutorial_best: float | None
-    is_reference: bool
+    is_baseline: bool
     execution: tuple[str, ...] = ()
 
 
@@ -84,8 +84,8 @@ class RunReport:
         facts: Counts from parsing.
         validation: `ValidationReport` as a dictionary.
         champion: The champion before this run, scored on the test split of this run's table, or None.
-        naive: Scores of the naive reference on the test split, under the keys of the models' scores.
-        beside: How the candidate compares with the best simple reference, one sentence; empty where there is none.
+        naive: Scores of the naive baseline on the test split, under the keys of the models' scores.
+        baseline_comparison: How the candidate compares with the best linear baseline, one sentence; empty if there is none.
         most_wrong: Test reviews that the candidate is most wrong about; none for a forecast.
         links: Address by name.
         versions: Library versions, one line.
@@ -107,7 +107,7 @@ class RunReport:
     champion: VariantResult | None
     naive: dict[str, float]
     decision: Decision
-    beside: str
+    baseline_comparison: str
     most_wrong: tuple[WrongReview, ...]
     links: dict[str, str]
     versions: str
@@ -153,7 +153,7 @@ def _marked_results(report: RunReport) -> list[tuple[VariantResult, str]]:
             return "previous champion" if decision.outcome == "promoted" else "champion"
         if decision.candidate == f"v{result.version}":
             return CANDIDATE_MARKS[decision.outcome]
-        return "simple reference" if result.is_reference else "registered"
+        return "linear baseline" if result.is_baseline else "registered"
 
     results = list(report.results)
     if champion is not None and champion.version not in {result.version for result in results}:
@@ -182,7 +182,7 @@ def result_rows(report: RunReport) -> list[dict[str, str]]:
 
 
 def metrics_rows(report: RunReport) -> list[dict[str, str]]:
-    """Return the rows of the scores table, all with the same keys: the naive reference, the champion, then the variants."""
+    """Return the rows of the scores table, all with the same keys: the naive baseline, the champion, then the variants."""
     primary, validation = report.scoring.primary, report.scoring.validation
 
     def row(
@@ -202,7 +202,7 @@ def metrics_rows(report: RunReport) -> list[dict[str, str]]:
         }
 
     return [
-        row(f"naive: {primary.naive_label}", "reference", report.naive, validation_score=NONE, tutorial_best=None),
+        row(f"naive: {primary.naive_label}", "naive baseline", report.naive, validation_score=NONE, tutorial_best=None),
         *(
             row(
                 result_name(result),
@@ -243,7 +243,7 @@ def _changes(report: RunReport) -> list[str]:
             )
             continue
         epochs = f"best epoch {result.best_epoch} of {result.epochs_run}, {result.seconds_per_epoch:.1f} s an epoch"
-        if result.is_reference:
+        if result.is_baseline:
             epochs = f"computed in {result.seconds_per_epoch:.1f} s"
         lines.append(f"- `{result.variant}`: trained as v{result.version}, {epochs}, {result.parameters:,} parameters.")
         lines += [f"  - {note}" for note in result.execution]
@@ -344,7 +344,7 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
         [f"# {report.title}: {report.model_name}"],
         _sample_line(report),
         [f"**Decision:** {report.decision.reason}"],
-        [f"**Beside the simple reference:** {report.beside}"] if report.beside else [],
+        [f"**Against the linear baseline:** {report.baseline_comparison}"] if report.baseline_comparison else [],
         ["## What changed"],
         _changes(report),
         ["## Scores"],

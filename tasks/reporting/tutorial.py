@@ -77,14 +77,14 @@ def section(reproduction: Reproduction) -> str:
         printed = entries[0]["tutorial_best"]
         rows.append(
             (
-                f"`{variant}`" + (" (simple reference)" if entries[0]["is_reference"] else ""),
+                f"`{variant}`" + (" (linear baseline)" if entries[0]["is_baseline"] else ""),
                 NONE if printed is None else f"{printed}{mark}",
                 _spread(scores, metric=validation),
                 _spread([entry["scores"][metric.key] for entry in entries], metric=metric),
                 naive,
                 f"{entries[0]['parameters']:,}",
                 f"{fmean(entry['seconds_per_epoch'] for entry in entries):.1f}",
-                NONE if entries[0]["is_reference"] else " / ".join(f"{e['best_epoch']} of {e['epochs_run']}" for e in entries),
+                NONE if entries[0]["is_baseline"] else " / ".join(f"{e['best_epoch']} of {e['epochs_run']}" for e in entries),
             )
         )
         if printed is not None and not reasons and not validation.better(fmean(scores), than=printed):

@@ -70,13 +70,13 @@ def _may_succeed_on_retry(task: Any, run: Any, state: State[Any]) -> bool:
 def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
     """Train a variant on a device of this host, and show its progress in the run and in the terminal."""
     store = Store.from_environment()
-    is_reference = variant_named(variant, dataset=table.dataset).is_reference
-    require_gpu = not is_reference and (settings.require_gpu or site_requires_gpu())
+    is_baseline = variant_named(variant, dataset=table.dataset).is_reference
+    require_gpu = not is_baseline and (settings.require_gpu or site_requires_gpu())
     threads = fitting.threads_for(variant_named(variant, dataset=table.dataset), settings=settings)
     device = prepare_device(threads, require_gpu=require_gpu)
     key = identity.training_key(table, variant=variant, settings=settings)
-    # A reference takes seconds, so it does not wait for a device.
-    with nullcontext() if is_reference else _lease(device, threads=threads):
+    # A linear baseline takes seconds, so it does not wait for a device.
+    with nullcontext() if is_baseline else _lease(device, threads=threads):
         progress = _TrainingProgress(f"{table.dataset} {variant}", key=key, store=store)
         fitted = fitting.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=progress)
         progress.close()

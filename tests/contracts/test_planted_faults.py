@@ -329,7 +329,7 @@ def targets_in_reverse() -> Problem:
 
 
 @problem_fault("naive_is_what_its_name_says")
-def a_naive_reference_that_knows_the_truth() -> Problem:
+def a_naive_baseline_that_knows_the_truth() -> Problem:
     def scored(learner: Any) -> Any:
         seen = scored_split(SOUND_PROBLEM, learner)
         return replace(seen, naive=seen.truth)
@@ -338,7 +338,7 @@ def a_naive_reference_that_knows_the_truth() -> Problem:
 
 
 @problem_fault("naive_is_what_its_name_says")
-def a_naive_reference_of_another_hour() -> Problem:
+def a_naive_baseline_of_another_hour() -> Problem:
     def scored(learner: Any) -> Any:
         earlier = learner.table[learner.rows["test"] - 6, WINDOWS.target_index]
         return replace(scored_split(SOUND_PROBLEM, learner), naive=learner.in_target_unit(earlier))

@@ -59,7 +59,7 @@ def test_a_variant_is_described(problem: Problem, variant: Variant) -> None:
 
 
 @every_problem
-def test_the_simple_references_come_with_every_run(problem: Problem) -> None:
+def test_the_linear_baselines_come_with_every_run(problem: Problem) -> None:
     assert problem.references
     names = with_references(problem.default_variants, dataset=problem.dataset)
     assert names == (*problem.default_variants, *problem.references)

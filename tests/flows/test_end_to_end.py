@@ -46,7 +46,7 @@ KEYS = {
     "repairs",
     "raw",
     "versions",
-    "beside_reference",
+    "baseline_comparison",
     "decision",
     "results",
     "naive",
@@ -94,10 +94,10 @@ def test_first_run_prints_a_table_for_each_data_set(new_run: Run) -> None:
         assert re.search(r"Promoted v\d+.*", out)
         for variant in new_run.variants(name):
             assert variant in out
-    # The candidate of each data set is set beside the simple reference, whoever is ahead.
+    # The candidate of each data set is compared with the linear baseline, whoever is ahead.
     assert re.search(r"\bgru_\w+ v\d+ [^|]* ridge v\d+ \(MAE ", out)
     assert re.search(r"\w+ v\d+ [^|]* tfidf_logistic v\d+ \(accuracy ", out)
-    for word in ("simple reference", "naive", "test MAE", " °C ", "test accuracy"):
+    for word in ("linear baseline", "naive", "test MAE", " °C ", "test accuracy"):
         assert word in out, word
     assert "More: `retrain models`, `retrain show MODEL`." in out
 
@@ -178,7 +178,7 @@ def test_report_holds_a_picture_that_shows_something(new_run: Run, name: str) ->
     colours = picture.convert("RGB").getcolors(1 << 24)
     assert colours is not None
     assert len(colours) > 10
-    for words in ("SAMPLE", *new_run.variants(name), "Promoted", "Beside the simple reference"):
+    for words in ("SAMPLE", *new_run.variants(name), "Promoted", "Against the linear baseline"):
         assert words.lower() in markdown.lower(), words
 
 
@@ -247,7 +247,7 @@ def test_second_run_trains_and_publishes_nothing(first_run: Run, second_run: Run
     assert "Traceback" not in second_run.done.err
 
 
-def test_scores_beat_the_naive_reference_and_repairs_are_told(second_run: Run) -> None:
+def test_scores_beat_the_naive_baseline_and_repairs_are_told(second_run: Run) -> None:
     jena, imdb = (by_model(second_run)[name] for name in MODELS)
     assert min(entry["scores"]["mae_degc"] for entry in jena["results"]) < jena["naive"]["mae_degc"]
     # The test labels of the sample are balanced, so naming one of them is right half of the time.
@@ -266,8 +266,8 @@ def test_nothing_unfinished_is_left(second_run: Run) -> None:
 
 def test_worse_candidate_is_registered_and_not_promoted(second_run: Run, worse_run: Run) -> None:
     (result,) = worse_run.done.json
-    trained, reference = result["results"]
-    assert (reference["variant"], reference["is_reference"], reference["trained"]) == ("ridge", True, False)
+    trained, baseline = result["results"]
+    assert (baseline["variant"], baseline["is_baseline"], baseline["trained"]) == ("ridge", True, False)
     champion = second_run.aliased("jena-sample", "champion")
     assert (trained["trained"], trained["version"]) == (True, WORSE)
     assert worse_run.versions("jena-sample") == list(range(1, WORSE + 1))
@@ -481,7 +481,7 @@ def test_ctrl_c_ends_the_run_at_once_in_one_line(interrupted: tuple[Path, Done])
 
 @pytest.mark.slow
 def test_a_killed_run_registers_nothing_and_publishes_nothing_half(resumed: Resumed) -> None:
-    # The simple reference is done in seconds, before the training was killed.
+    # The linear baseline is done in seconds, before the training was killed.
     assert {model["variant"] for model in resumed.models_before} <= {"ridge"}
     assert resumed.tables_before == [["manifest.json", "test.parquet", "train.parquet", "val.parquet"]]
 

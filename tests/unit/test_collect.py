@@ -47,7 +47,7 @@ def test_the_plain_values_are_those_of_store_and_registry(trained: Any) -> None:
     }
 
 
-def test_the_naive_reference_is_scored_on_the_same_rows(trained: Any) -> None:
+def test_the_naive_baseline_is_scored_on_the_same_rows(trained: Any) -> None:
     plain = rendered(trained, candidate="v1", champion=None).plain
     version = trained.registry.version("jena-sample", 1)
     evaluation = evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)

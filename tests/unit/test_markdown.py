@@ -41,7 +41,7 @@ BASELINE = VariantResult(
     seconds_per_epoch=9.84,
     parameters=4705,
     tutorial_best=0.2605,
-    is_reference=False,
+    is_baseline=False,
 )
 DROPOUT = replace(
     BASELINE, variant="gru_dropout", version=3, trained=False, scores=BASELINE.scores | {"mae_degc": 2.412}, tutorial_best=None
@@ -96,7 +96,7 @@ REPORT = RunReport(
     naive={"mae_degc": 2.4601, "rmse_degc": 3.3, "bias_degc": 0.0, "skill": 0.0},
     decision=DECISION,
     links={"MLflow run": "https://mlflow.example/run/1", "model": "var/mlflow"},
-    beside="",
+    baseline_comparison="",
     most_wrong=(),
     versions="keras 3.15.1",
     date="2025-01-31",
@@ -196,11 +196,11 @@ def test_the_picture_is_embedded() -> None:
     assert base64.b64decode(encoded) == picture
 
 
-def test_scores_stand_beside_the_naive_reference_and_the_champion() -> None:
+def test_scores_stand_beside_the_naive_baseline_and_the_champion() -> None:
     naive, champion, baseline, dropout = metrics_rows(REPORT)
     assert naive == {
         "model": "naive: temperature 24 h before the target",
-        "role": "reference",
+        "role": "naive baseline",
         "test MAE (°C)": "2.46",
         "skill": "+0.0 %",
         "test RMSE (°C)": "3.30",

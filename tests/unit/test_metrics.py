@@ -22,7 +22,7 @@ from tasks.scoring import ForecastScoring
 
 
 def test_forecast_scores_of_three_rows() -> None:
-    # Errors +1, -1, +3; the naive reference errs by 2, 2 and 4 °C.
+    # Errors +1, -1, +3; the naive baseline errs by 2, 2 and 4 °C.
     scores = forecast_scores([11.0, 9.0, 3.0], truth=[10.0, 10.0, 0.0], naive=[12.0, 8.0, -4.0], std=5.0, unit_suffix="degc")
     assert scores == pytest.approx(
         {

@@ -267,7 +267,7 @@ def test_a_significant_gain_promotes(ask: Ask) -> None:
     assert (decision.candidate, decision.champion) == ("v5", "v4")
     assert [(check.name, check.passed) for check in decision.checks] == [
         ("loads in a fresh process", True),
-        ("beats the naive reference", True),
+        ("beats the naive baseline", True),
         ("beats champion v4", True),
     ]
 
@@ -288,27 +288,27 @@ def test_a_loss_is_never_significant(ask: Ask) -> None:
     assert ask(champion=Champion(4, test=replace(TEST, mean_gain=-0.01, p_value=0.01))).outcome == "kept"
 
 
-def test_the_first_model_that_beats_the_naive_reference_is_champion(ask: Ask) -> None:
+def test_the_first_model_that_beats_the_naive_baseline_is_champion(ask: Ask) -> None:
     decision = ask(candidate_version=1, champion=None)
     assert decision.outcome == "promoted"
-    assert decision.reason == "Promoted v1: first model that beats the naive reference (2.35 °C against 2.46 °C)"
+    assert decision.reason == "Promoted v1: first model that beats the naive baseline (2.35 °C against 2.46 °C)"
     assert decision.champion is None
     assert len(decision.checks) == 2
 
 
-def test_worse_than_the_naive_reference_is_rejected_before_the_champion_is_asked(ask: Ask) -> None:
+def test_worse_than_the_naive_baseline_is_rejected_before_the_champion_is_asked(ask: Ask) -> None:
     scores = {"mae_degc": 2.41, "naive_mae_degc": 2.07, "skill": 1 - 2.41 / 2.07}
     decision = ask(
         candidate_version=2, candidate_scores=scores, champion=Champion(1, test=TEST), naive_test=replace(TEST, p_value=0.999)
     )
     assert decision.outcome == "rejected"
-    assert decision.reason == "Rejected v2: does not beat the naive reference (2.41 °C against 2.07 °C)"
+    assert decision.reason == "Rejected v2: does not beat the naive baseline (2.41 °C against 2.07 °C)"
     assert [check.passed for check in decision.checks] == [True, False]
     assert "skill -16.4 %" in decision.checks[1].detail
     assert "p = 1.00" in decision.checks[1].detail
 
 
-def test_as_good_as_the_naive_reference_is_not_better(ask: Ask) -> None:
+def test_as_good_as_the_naive_baseline_is_not_better(ask: Ask) -> None:
     assert ask(candidate_scores=GOOD | {"skill": 0.0}).outcome == "rejected"
 
 

@@ -258,7 +258,7 @@ def test_the_scores_are_those_of_the_kept_predictions(trained: Any) -> None:
     assert evaluation.scores["mae_degc"] == pytest.approx(mae, rel=1e-6)
     assert evaluation.scores["bias_degc"] == pytest.approx((prediction - truth).mean(), rel=1e-4, abs=1e-6)
     assert evaluation.scores["skill"] == pytest.approx(1 - mae / np.abs(naive - truth).mean(), rel=1e-5)
-    # 24 h are 144 rows: within an unbroken test split the naive reference is the truth of 144 windows before.
+    # 24 h are 144 rows: within an unbroken test split the naive baseline is the truth of 144 windows before.
     np.testing.assert_array_equal(naive[144:], truth[:-144])
 
 

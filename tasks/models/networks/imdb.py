@@ -1,4 +1,4 @@
-"""The networks of the IMDB data set, and the simple reference: on reviews of int32 `(batch, 500)`, padded in front.
+"""The networks of the IMDB data set, and the linear baseline: on reviews of int32 `(batch, 500)`, padded in front.
 
 A network whose input has no fixed width declares that padding changes nothing in its result: its reviews are then cut to
 their own width. A test holds it to that.
