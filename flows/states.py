@@ -20,7 +20,7 @@ CADENCES = ("hourly", "daily", "weekly", "monthly")
 
 
 def run_name() -> str:
-    """Return a name such as `retrain-jena 2026-11-23 weekly`, which ends in `by hand` if a person started the run."""
+    """Return a name such as `retrain-<data set> 2026-11-23 weekly`, which ends in `by hand` if a person started the run."""
     name = deployment.name or f"retrain-{flow_run.parameters.get('dataset', 'all')}"
     tags = set(flow_run.tags)
     cadence = next((word for word in CADENCES if word in tags), "scheduled") if "auto-scheduled" in tags else "by hand"

@@ -22,7 +22,7 @@ from storage.errors import DataError
 
 MAX_MEMBERS = 16
 MAX_UNPACKED_BYTES = 256 * 2**20
-"""Bound on all members together; Keras's `imdb.npz` unpacks to about 29 MB."""
+"""Bound on all members together; the archive of reviews that Keras publishes unpacks to about 29 MB."""
 
 _MEMBER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\.npy")
 _READ_AHEAD_BYTES = 1 << 20

@@ -55,7 +55,7 @@ class ModelRef(Reference):
     """A registered model version.
 
     Attributes:
-        name: Registered model, such as `jena` or `jena-sample`.
+        name: Registered model, which ends in `-sample` for a simulation.
         trained: False when an equal training was in the registry before.
     """
 

@@ -101,7 +101,7 @@ class Registry:
         name, at, selector = reference.partition("@")
         if not name or (at and not selector):
             raise RegistryError(
-                f"{reference!r} names no model version: write MODEL, MODEL@VERSION or MODEL@ALIAS, such as jena@champion"
+                f"{reference!r} names no model version: write MODEL, MODEL@VERSION or MODEL@ALIAS, such as MODEL@champion"
             )
         if selector.isdecimal():
             return self.version(name, int(selector))

@@ -40,7 +40,7 @@ class Variant:
         schedule: Share of the budget that is done, 0 to 1, to a factor of the learning rate; None keeps it.
         init_weights: Sets weights of the learner's network before training, from its training split alone.
         crop_tokens: Tokens that training reads of a review, another part of a longer one each time; None reads the end.
-        tutorial_best: Best validation figure that the tutorial prints (Jena: normalised MAE, IMDB: accuracy).
+        tutorial_best: Best validation figure that the tutorial prints (`validation_metric` of the problem).
         fit_closed_form: Fits a linear baseline: leaves a network with its weights in the learner, computed at once from the
             training split, where a variant without it is trained epoch by epoch.
     """

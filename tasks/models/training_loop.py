@@ -43,7 +43,7 @@ class Fitted:
     """What a training leaves behind, beside the weights of its best epoch in the network.
 
     Attributes:
-        curves: One value an epoch by figure: `loss`, `val_loss` and, for IMDB, `accuracy`, `val_accuracy`.
+        curves: One value an epoch by figure: `loss`, `val_loss` and, for a classifier, `accuracy`, `val_accuracy`.
         best_epoch: Counted from 1; 0 where nothing was trained by epochs.
         validation: Figures of the best epoch.
         seconds_per_epoch: Median over the epochs, validation included; the whole time where there are none.

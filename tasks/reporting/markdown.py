@@ -77,7 +77,7 @@ class RunReport:
 
     Attributes:
         scoring: Names and formats the scores.
-        model_name: Registered name, such as `jena` or `jena-sample`.
+        model_name: Registered name, which ends in `-sample` for a simulation.
         table_published: False when this version of the table was published before this run.
         rows: Number of rows by split.
         repairs: `Repair` values as dictionaries.

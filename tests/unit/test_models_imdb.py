@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learner_helpers import PLAIN, learner_with
 
-from tasks.datasets.imdb.text import encode_text
 from tasks.datasets.spec import SPLITS
+from tasks.datasets.tokens import encode_text
 from tasks.models.engine.execution import Execution
 from tasks.models.imdb import PROBLEM, padded_tokens, width_batches
 from tasks.models.networks.word_vectors import log_ratio, word_vectors

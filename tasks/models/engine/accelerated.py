@@ -56,12 +56,16 @@ def accelerate_for_training(
         execution: How it is run; None chooses what is fastest on the device.
 
     Raises:
-        SettingError: The network makes a mask, which training could not honour.
+        SettingError: The network has no input, or makes a mask, which training could not honour.
     """
     import keras
 
     keras.utils.set_random_seed(seed)
     plain = variant.network()
+    if not plain.built:
+        raise SettingError(
+            f"the network of variant {variant.name!r} has no input: begin it with keras.Input of the shape it reads"
+        )
     refuse_masks(plain, variant=variant.name)
     if execution is None:
         execution = choose_execution(

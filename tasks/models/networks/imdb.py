@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tasks.datasets.imdb.text import PADDING, REVIEW_TOKENS, VOCABULARY_SIZE
+from tasks.datasets.tokens import PADDING, REVIEW_TOKENS, VOCABULARY_SIZE
 from tasks.models.networks.tfidf import empty_bag, fit_bag
 from tasks.models.networks.word_vectors import EMBEDDING, VECTOR_SIZE, set_word_vectors
 from tasks.models.optimizers import averaged_adam, cosine

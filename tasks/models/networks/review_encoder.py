@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tasks.datasets.imdb.text import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN
+from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN
 
 if TYPE_CHECKING:
     import keras
@@ -58,3 +58,6 @@ def encoder_class() -> Any:
             return {**super().get_config(), "words": list(self.words)}
 
     return ReviewEncoder
+
+
+LAYERS = (encoder_class,)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.datasets.imdb.text import RANK_OFFSET, VOCABULARY_SIZE
+from tasks.datasets.tokens import RANK_OFFSET, VOCABULARY_SIZE
 
 if TYPE_CHECKING:
     import keras
@@ -75,6 +75,9 @@ def bag_class() -> Any:
             return {**super().get_config(), "ngrams": self.ngrams}
 
     return BagOfNgrams
+
+
+LAYERS = (bag_class,)
 
 
 def distinct_ngrams(ops: Any, tokens: Any) -> tuple[Any, Any]:

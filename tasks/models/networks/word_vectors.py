@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.datasets.imdb.text import UNKNOWN, VOCABULARY_SIZE
+from tasks.datasets.tokens import UNKNOWN, VOCABULARY_SIZE
 
 EMBEDDING = "words"
 VECTOR_SIZE = 96
