@@ -63,9 +63,7 @@ def accelerate_for_training(
     keras.utils.set_random_seed(seed)
     plain = variant.network()
     if not plain.built:
-        raise SettingError(
-            f"the network of variant {variant.name!r} has no input: begin it with keras.Input of the shape it reads"
-        )
+        raise SettingError(f"the network of variant {variant.name!r} has no input: begin it with keras.Input")
     refuse_masks(plain, variant=variant.name)
     if execution is None:
         execution = choose_execution(
