@@ -12,8 +12,16 @@ from typing import Any
 from upath import UPath
 
 from storage import download
-from storage.addresses import host_of, is_web_address, local_source
-from storage.download import ExpectedFile, Progress, RetryPolicy, UnreachableError, Validators
+from storage.download import (
+    ExpectedFile,
+    Progress,
+    RetryPolicy,
+    UnreachableError,
+    Validators,
+    host_of,
+    is_web_address,
+    local_source,
+)
 from storage.errors import DigestChangedError, SettingError, SourceError
 from storage.io import copy_file, locked, read_json, sha256_of, write_json
 from storage.layout import Store
