@@ -16,16 +16,19 @@ COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --generate-h
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
 LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
 
-.PHONY: help run up down worker test servicetest bench check format lock clean
+.PHONY: help run up down worker test test-all servicetest bench check format lock clean
 
 help: ## Show what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 run: $(READY) ## Set up once, then retrain both models: make run, make run DATA=sample
 	@$(BIN)/retrain run $(DATASET) --data $(DATA)
 
-test: $(READY) ## Set up once, then run the tests, but for those of a whole service
-	@$(BIN)/python -m pytest -m "not service and not ui"
+test: $(READY) ## Set up once, then run the tests that a change waits for: a worker a core, about 4 minutes on two
+	@$(BIN)/python -m pytest -n auto -m "not service and not ui and not slow"
+
+test-all: $(READY) ## Run every test, those of the service and the browser beside the others: what CI runs, about 15 minutes
+	@$(BIN)/python -m pytest -n auto --durations=25
 
 servicetest: $(READY) ## Test the service with real workers, and its pages in a real browser
 	@$(BIN)/python -m pytest -m "service or ui"

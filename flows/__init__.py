@@ -1,4 +1,4 @@
-"""Order, schedule and placement of the work; no computation."""
+"""The flows: order, schedule and placement of the work. They compute nothing."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.environment import Environment
+from tasks.choices import DataOrigin, PromoteMode, RunOn
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import SourceOptions
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     DatasetName = str
 else:  # the form in the UI offers the names of the registry
     DatasetName = Literal[tuple(DATASETS)]
-DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
-Place = Literal["here", "pool"]
-PromoteMode = Literal["auto", "manual", "never"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -63,6 +61,23 @@ class DataSettings(Settings):
         return values
 
 
+class ForecastSettings(Settings):
+    """What a forecast is asked. Fields that are None take the data set's own value; a row is one reading of the table."""
+
+    target: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9_]+$",
+        description="Column that is forecast. Models of another target or horizon are registered under a name of their own.",
+    )
+    horizon_rows: int | None = Field(None, ge=1, le=100_000, description="Rows from the end of a window to its target.")
+    lookback_rows: int | None = Field(None, ge=1, le=100_000, description="Rows that a window covers; a multiple of step_rows.")
+    step_rows: int | None = Field(None, ge=1, le=10_000, description="Spacing of the readings that a network sees, in rows.")
+
+    def changes(self) -> dict[str, Any]:
+        """Return what a person set."""
+        return self.model_dump(exclude_none=True)
+
+
 class TrainSettings(Settings):
     """How the variants are trained. Fields that are None take the variant's own value, or what their description says."""
 
@@ -74,6 +89,9 @@ class TrainSettings(Settings):
     batch_size: int | None = Field(None, ge=1, le=4096, description="Examples a step. None: the variant's own.")
     learning_rate: float | None = Field(
         None, gt=0, lt=1, description="Learning rate of the optimizer, before any schedule. None: the variant's own."
+    )
+    forecast: ForecastSettings = Field(
+        default_factory=ForecastSettings, description="What a forecast is asked; nothing of it for another kind of data set."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, dropout and the order of batches.")
     threads: int | None = Field(
@@ -89,9 +107,9 @@ class TrainSettings(Settings):
         le=1000,
         description="A training that takes longer is given up; its checkpoint stays for the next run.",
     )
-    place: Place = Field(
-        "here",
-        description="here: in processes of the host that runs the flow. pool: as runs of the deployment train/train, "
+    run_on: RunOn = Field(
+        "local",
+        description="local: in processes of the host that runs the flow. work_pool: as runs of the deployment train/train, "
         "on whatever worker serves the gpu pool.",
     )
     require_gpu: bool = Field(
@@ -115,9 +133,9 @@ class PromotionSettings(Settings):
     margin: float | None = Field(
         None, gt=0, lt=1, description="Relative gain over the champion that is enough without significance. None: no gain is."
     )
-    allow_references: bool = Field(
+    allow_baselines: bool = Field(
         default=False,
-        description="Let a simple reference (ridge, tfidf_logistic) become champion if it is the best by validation.",
+        description="Let a linear baseline (ridge, tfidf_logistic) become champion if it is the best by validation.",
     )
 
 

@@ -6,7 +6,6 @@ neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +18,8 @@ from tasks.metrics import (
     absolute_errors,
     classification_scores,
     forecast_scores,
+    multiclass_scores,
+    wrong_classes,
     wrong_labels,
 )
 from tasks.statistics import PairedTest, bootstrap_test, mcnemar_test
@@ -70,6 +71,9 @@ class Scoring(Protocol):
 
     def row_losses(self, prediction: ArrayLike, *, truth: ArrayLike) -> FloatVector:
         """Return the loss of every row, for paired tests."""
+
+    def naive_row_losses(self, naive: ArrayLike, *, truth: ArrayLike) -> FloatVector:
+        """Return the loss of every row of the naive baseline."""
 
     def paired_test(self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
         """Compare two models by their losses on the same rows, in order of time where they have one."""
@@ -136,6 +140,10 @@ class ForecastScoring:
         """Return |error| in the unit."""
         return absolute_errors(prediction, truth=truth)
 
+    def naive_row_losses(self, naive: ArrayLike, *, truth: ArrayLike) -> FloatVector:
+        """Return |error| in the unit."""
+        return absolute_errors(naive, truth=truth)
+
     def paired_test(self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
         """Return the moving-block bootstrap of the difference, in blocks of a week or less."""
         return bootstrap_test(
@@ -148,7 +156,14 @@ class ForecastScoring:
 
 @dataclass(frozen=True)
 class ClassificationScoring:
-    """Scores a classifier of two classes by the share of right labels, and its probability of the second class."""
+    """Scores a classifier by the share of right labels, and its probabilities.
+
+    Attributes:
+        classes: Number of classes. Of two, a model gives the probability of the second, `(rows,)`; of more, that of each,
+            `(rows, classes)`.
+    """
+
+    classes: int = 2
 
     @property
     def primary(self) -> MetricSpec:
@@ -186,16 +201,27 @@ class ClassificationScoring:
         """Return `metrics.classification_scores`; probabilities have no scale."""
         del scale
         share = float(np.mean(np.asarray(naive) == np.asarray(truth)))
+        if self.classes > 2:
+            return multiclass_scores(prediction, label=truth, classes=self.classes, majority_share=share)
         return classification_scores(prediction, label=truth, majority_share=share)
 
     def naive_scores(self, naive: ArrayLike, *, truth: ArrayLike, scale: float) -> dict[str, float]:
         """Return what means something of a constant answer, which is no probability."""
-        scores: Mapping[str, float] = self.scores(naive, truth=truth, naive=naive, scale=scale)
-        return {name: scores[name] for name in ("accuracy", "majority_accuracy", "skill", "rows")}
+        del scale
+        right = np.asarray(naive) == np.asarray(truth)
+        share = float(np.mean(right))
+        return {"accuracy": share, "majority_accuracy": share, "skill": 0.0, "rows": float(right.size)}
 
     def row_losses(self, prediction: ArrayLike, *, truth: ArrayLike) -> FloatVector:
         """Return 1 for a wrong label and 0 for a right one."""
+        if self.classes > 2:
+            return wrong_classes(prediction, truth=truth, classes=self.classes)
         return wrong_labels(prediction, truth=truth)
+
+    def naive_row_losses(self, naive: ArrayLike, *, truth: ArrayLike) -> FloatVector:
+        """Return 1 for a wrong label and 0 for a right one; the naive baseline gives labels, not probabilities."""
+        losses: FloatVector = (np.asarray(naive) != np.asarray(truth)).astype(np.float64)
+        return losses
 
     def paired_test(self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
         """Return McNemar's test."""

@@ -40,6 +40,48 @@ TINY_ROWS = {"imdb": 96}
 TINY_ROWS_OTHERWISE = 2_000
 
 
+GROUP_OF_FIXTURE = {
+    "every_variant_run": "every_variant",
+    "interrupted": "killed",
+    "new_run": "command",
+    "first_run": "command",
+    "warm": "command",
+    "trained": "trained",
+}
+"""Tests that share what takes long to make go to one worker, wherever they stand; all others go there with their file."""
+
+LONGEST_GROUPS_FIRST = ("test_service", "test_ui", "every_variant", "killed", "command", "trained", "test_variants")
+"""A long group that comes last is waited for by all other workers. The groups that are not named follow in their order."""
+
+MAX_WORKERS = 8
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run a worker a core, and one more for each of service and browser, whose tests wait most of their time."""
+    waiting = 0 if "not service" in config.option.markexpr else 2
+    return min(os.cpu_count() or 1, MAX_WORKERS) + waiting
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests for the workers, the longest group first."""
+
+    def group(item: pytest.Item) -> str:
+        fixtures, chosen = getattr(item, "fixturenames", ()), item.get_closest_marker("xdist_group")
+        return (
+            chosen.args[0]
+            if chosen
+            else next((name for fixture, name in GROUP_OF_FIXTURE.items() if fixture in fixtures), item.path.stem)
+        )
+
+    order = {name: position for position, name in enumerate(LONGEST_GROUPS_FIRST)}
+    groups = {item: group(item) for item in items}
+    for item, name in groups.items():
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: order.get(groups[item], len(order)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # TensorFlow's tensors lack what numpy 2 asks of `np.array`; Keras asks it of every weight that it reads.
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")

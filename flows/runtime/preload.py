@@ -9,8 +9,7 @@ from tasks.models.device import import_keras
 import_keras()
 import_mlflow()
 
-# Keras and MLflow come first, through the functions that silence them. The rest is what they and the simple references import
-# on first use.
+# Keras and MLflow are imported quietly first. What they, and the linear baselines, would import on their first use comes after.
 import mlflow.store.model_registry.sqlalchemy_store  # noqa: E402
 import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401
 import sklearn.feature_extraction.text  # noqa: E402

@@ -10,13 +10,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from storage.errors import SettingError
 from tasks.datasets.imdb.text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
+from tasks.models.engine.execution import ExecutionNote
 from tasks.models.engine.shared_prefix import padded_model, padding_mode, shared_prefix_model, skips_padding_steps
 from tasks.models.engine.train_step import predict
 from tasks.models.networks.imdb import VARIANTS
-from tasks.models.spec import Batch, Budget, Floats, Ids, Problem, ReviewsPlot, ScoredSplit, Variant, restored
+from tasks.models.spec import Batch, Budget, Floats, Ids, Problem, ReviewsPlot, ScoredSplit, Variant, refuse_task, restored
 from tasks.scoring import ClassificationScoring
 
 if TYPE_CHECKING:
@@ -78,6 +80,11 @@ class ImdbLearner:
     def __init__(
         self, splits: Mapping[str, pa.Table], *, words: tuple[str, ...], accelerated: AcceleratedNetwork, variant: Variant
     ) -> None:
+        if accelerated.plain.output_shape != (None, 1):
+            raise SettingError(
+                f"variant {variant.name!r} of imdb returns the shape {accelerated.plain.output_shape}, expected the "
+                'probability of a positive review: end it with Dense(1, activation="sigmoid")'
+            )
         self.words = words
         self.reviews: dict[str, npt.NDArray[np.uint16]] = {name: padded_tokens(splits[name]["tokens"]) for name in SPLITS}
         self.labels: dict[str, Floats] = {name: splits[name]["label"].to_numpy().astype(np.float32) for name in SPLITS}
@@ -112,21 +119,21 @@ class ImdbLearner:
             self._models[key] = model
         return self._models[key]
 
-    def describe_execution(self) -> tuple[str, ...]:
-        """Return a line on each recurrent layer, and one on how padding is read."""
+    def describe_execution(self) -> tuple[ExecutionNote, ...]:
+        """Return a note on each recurrent layer, and one on how padding is read."""
         full = f"padding: every review runs the full width of {REVIEW_TOKENS} tokens"
-        how = padding_mode(self.network)
-        if how == "any":
-            padding = "padding: reviews are cut to their own width, because the network passes padding over"
-        elif how == "none":
-            padding = (
-                f"{full}, because the padding's states cannot be shared: one recurrent layer that reads forward and returns its "
-                "last output, right after the embedding, would share them and run several times as fast"
+        mode = padding_mode(self.network)
+        if mode == "any":
+            padding = ExecutionNote("padding: reviews are cut to their own width, because the network passes padding over")
+        elif mode == "none":
+            padding = ExecutionNote(
+                f"{full}, because the padding's states cannot be shared",
+                "one recurrent layer that reads forward and returns its last output, right after the embedding (several times)",
             )
         elif self._drops:
-            padding = f"{full}, because masks of dropout belong to one review"
+            padding = ExecutionNote(f"{full}, because masks of dropout belong to one review", "leave dropout out of the layer")
         else:
-            padding = "padding: the steps that every review of a batch pads are run once, at batch size 1"
+            padding = ExecutionNote("padding: the steps that every review of a batch pads are run once, at batch size 1")
         return (*self._accelerated.describe(), padding)
 
     def _widths(self, *, training: bool) -> tuple[int, ...]:
@@ -229,11 +236,17 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
     return ImdbLearner(translated, words=tuple(theirs), accelerated=accelerated, variant=variant)
 
 
-def _test_view(learner: ImdbLearner) -> ScoredSplit:
-    """Return probabilities; the naive reference says the training split's more frequent label of every review."""
+def _scored_split(learner: ImdbLearner) -> ScoredSplit:
+    """Return probabilities; the naive baseline says the training split's more frequent label of every review."""
     label = learner.labels["test"]
     majority = np.float32(learner.labels["train"].mean() > 0.5)
-    return ScoredSplit(prediction=learner.predict("test"), truth=label, naive=np.full_like(label, majority), scale=1.0)
+    return ScoredSplit(
+        prediction=learner.predict("test"),
+        truth=label,
+        naive=np.full_like(label, majority),
+        scale=1.0,
+        row=np.arange(len(label), dtype=np.int64),
+    )
 
 
 def _examples(learner: ImdbLearner, count: int) -> tuple[npt.NDArray[Any], Floats]:
@@ -256,6 +269,11 @@ def _plot_data(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any])
     return ReviewsPlot(lengths=lengths.astype(np.int64), read_tokens=REVIEW_TOKENS, text=text)
 
 
+def _with_task(changes: Mapping[str, Any]) -> Problem:
+    refuse_task(changes, task=PROBLEM.task, dataset=PROBLEM.dataset)
+    return PROBLEM
+
+
 def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
     return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
 
@@ -267,13 +285,14 @@ PROBLEM = Problem(
     variants={variant.name: variant for variant in VARIANTS},
     learner=_learner,
     restore=_restore,
-    scored_split=_test_view,
+    scored_split=_scored_split,
     examples=_examples,
     plot_data=_plot_data,
     sample_budget=Budget(epochs=5, steps_per_epoch=None, patience_epochs=5),
     is_better=_is_better,
     validation_metric="val_accuracy",
     task={"target": "label", "review_tokens": REVIEW_TOKENS, "loss": "binary_crossentropy"},
+    with_task=_with_task,
     default_variants=("gru_baseline", "gru_dropout"),
     tutorial_rows=50_000,
 )

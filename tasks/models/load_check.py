@@ -71,7 +71,7 @@ def _predict_to(model_file: Path, given: Path, made: Path, told: Path) -> None:
 
 
 def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Load a whole model and return its predictions `(examples,)`.
+    """Load a whole model and return its predictions `(examples,)`, or `(examples, classes)`.
 
     Args:
         model_file: A `.keras` file.
@@ -84,4 +84,5 @@ def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[n
 
     register_layers()
     model = keras.saving.load_model(model_file, compile=False, safe_mode=True)
-    return np.asarray(model(tf.constant(inputs), training=False), dtype=np.float32)[:, 0]
+    outputs = np.asarray(model(tf.constant(inputs), training=False), dtype=np.float32)
+    return outputs[:, 0] if outputs.shape[1:] == (1,) else outputs

@@ -18,8 +18,8 @@ from tasks.training.steps import logger
 
 @task(task_run_name="promote")
 def decide(models: Sequence[ModelRef], table: TableRef, settings: PromotionSettings) -> Decision:
-    """Put the best new version to the test and move the aliases if it passes."""
+    """Test the best version against the champion, and move the aliases if it passes."""
     store = Store.from_environment()
-    decision = promote.decide_candidate(models, table=table, settings=settings, registry=Registry.open(store), store=store)
-    logger.info("%s: %s", identity.model_name(table), decision.reason)
+    decision = promote.promote_best(models, table=table, settings=settings, registry=Registry.open(store), store=store)
+    logger.info("%s: %s", models[0].name if models else identity.model_name(table), decision.reason)
     return decision

@@ -18,10 +18,10 @@ from storage.layout import Store
 from storage.references import Reference, TableRef
 from storage.tables import read_splits
 from tasks.config import TrainSettings
-from tasks.models import build_learner, problem_named
+from tasks.models import build_learner
 from tasks.models.signature import network_signature
 from tasks.models.spec import Variant
-from tasks.training.identity import budget_for, training_key, variant_with_settings
+from tasks.training.identity import budget_for, problem_for, training_key, variant_with_settings
 
 logger = logging.getLogger("retrain")
 
@@ -55,7 +55,8 @@ def fit_variant(
     from tasks.models.device import prepare_device
     from tasks.models.training_loop import fit, fit_at_once
 
-    problem, chosen = problem_named(table.dataset), variant_with_settings(table, variant=variant, settings=settings)
+    problem = problem_for(table, settings=settings)
+    chosen = variant_with_settings(table, variant=variant, settings=settings)
     threads = threads_for(chosen, settings=settings)
     device = prepare_device(threads, require_gpu=settings.require_gpu and not chosen.is_reference)
     key = training_key(table, variant=variant, settings=settings)
@@ -67,13 +68,14 @@ def fit_variant(
     learner = build_learner(
         splits,
         normalisation=manifest["normalisation"],
-        dataset=table.dataset,
+        problem=problem,
         variant=chosen,
         device=device,
         seed=settings.seed,
     )
-    for line in learner.describe_execution():
-        logger.info("%s %s: %s", table.dataset, variant, line)
+    notes = learner.describe_execution()
+    for note in notes:
+        logger.log(logging.WARNING if note.remedy else logging.INFO, "%s %s: %s", table.dataset, variant, note)
     checkpoint = folder / "checkpoint.npz"
     budget = budget_for(problem, variant, settings=settings, simulated=table.simulated)
     if chosen.fit_closed_form:
@@ -96,10 +98,11 @@ def fit_variant(
         "parameters": sum(int(np.prod(weight.shape)) for weight in learner.network.trainable_weights),
         "budget": asdict(budget),
         "settings": settings.model_dump(mode="json"),
+        "task": dict(problem.task),
         "device": asdict(device),
         "batch_size": chosen.batch_size,
         "learning_rate": chosen.learning_rate,
-        "execution": asdict(learner.execution) | {"described": list(learner.describe_execution())},
+        "execution": asdict(learner.execution) | {"notes": [str(note) for note in notes]},
     }
     write_json(folder / "fitted.json", described)  # last: a folder without it is an unfinished training
     checkpoint.unlink(missing_ok=True)

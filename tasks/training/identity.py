@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from storage.io import digest_of_json, sha256_of
+from storage.records import ModelVersion
 from storage.references import TableRef
 from tasks.config import TrainSettings
 from tasks.models import problem_named, variant_named
@@ -20,14 +22,33 @@ TRAINING_VERSION = 6
 KEY_DIGITS = 16
 
 
-def model_name(table: TableRef) -> str:
-    """Return the registered model that competes on this table: a simulation never shares one with real data."""
-    return f"{table.dataset}-sample" if table.simulated else table.dataset
+def model_name(table: TableRef, *, problem: Problem | None = None) -> str:
+    """Return the registered model that competes on this table: a simulation never shares one with real data.
+
+    A problem that is asked another question than the data set's own has a name of its own too.
+    """
+    name = f"{table.dataset}{problem.model_suffix if problem else ''}"
+    return f"{name}-sample" if table.simulated else name
+
+
+def problem_for(table: TableRef, *, settings: TrainSettings) -> Problem:
+    """Return the problem of a table's data set, asked what the settings say.
+
+    Raises:
+        SettingError: It cannot be asked that.
+    """
+    return problem_named(table.dataset, forecast=settings.forecast)
+
+
+def problem_of(version: ModelVersion, *, dataset: str) -> Problem:
+    """Return the problem as it was when a version was trained: another lookback reads other rows of the same table."""
+    problem, task = problem_named(dataset), version.tags.get("task")
+    return problem.with_task(json.loads(task)) if task else problem
 
 
 def budget_for(problem: Problem, variant: str, *, settings: TrainSettings, simulated: bool) -> Budget:
     """Return the budget of a training: the settings' where they say one, else the variant's, or the sample's."""
-    own = variant_named(variant, dataset=problem.dataset)
+    own = problem.variants[variant]
     usual = problem.sample_budget if simulated else Budget(own.epochs, own.steps_per_epoch, settings.patience_epochs)
     return Budget(
         epochs=settings.epochs or usual.epochs,
@@ -37,8 +58,9 @@ def budget_for(problem: Problem, variant: str, *, settings: TrainSettings, simul
 
 
 def variant_with_settings(table: TableRef, *, variant: str, settings: TrainSettings) -> Variant:
-    """Return a variant with the batch size and the learning rate that the settings give it."""
-    own = variant_named(variant, dataset=table.dataset)
+    """Return a variant for the windows, the batch size and the learning rate that the settings give it."""
+    variant_named(variant, dataset=table.dataset)
+    own = problem_for(table, settings=settings).variants[variant]
     return own.with_settings(batch_size=settings.batch_size, learning_rate=settings.learning_rate)
 
 
@@ -48,7 +70,7 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
     It holds the table, the network as built with its optimizer, schedule and initialisation, the task of the problem, and
     every setting that changes weights. Summaries, comments, threads and the device are no part of it.
     """
-    problem = problem_named(table.dataset)
+    problem = problem_for(table, settings=settings)
     chosen = variant_with_settings(table, variant=variant, settings=settings)
     content: dict[str, Any] = {
         "table": table.version,

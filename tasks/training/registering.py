@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,9 @@ from storage.records import DatasetRecord, ModelVersion, RunRecord
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks.config import TrainSettings
+from tasks.models import problem_named
 from tasks.training.fitting import FittedRef
-from tasks.training.identity import code_version, library_versions, lock_digest, model_name, training_key
+from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_for, training_key
 from tasks.training.scoring import EvaluationRef, load_exported
 
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
@@ -26,7 +28,8 @@ REQUIREMENTS = ("keras", "tensorflow", "numpy")
 def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, registry: Registry) -> ModelRef | None:
     """Return the version that an equal training made before, if there is one."""
     key = training_key(table, variant=variant, settings=settings)
-    found = registry.find(model_name(table), training_key=key)
+    name = model_name(table, problem=problem_for(table, settings=settings))
+    found = registry.find(name, training_key=key)
     return None if found is None else model_ref(found, trained=False)
 
 
@@ -71,6 +74,7 @@ def register_fitted(
             "source": manifest["source"],
             "flow_run_id": flow_run_id,
             "code": code,
+            "task": json.dumps(described["task"], sort_keys=True),
         },
         manifest={
             "table": manifest,
@@ -85,7 +89,7 @@ def register_fitted(
         },
         files={"examples.npz": _npz(inputs=inputs, outputs=outputs)},
         input_example=inputs,
-        output_example=outputs[:, None],
+        output_example=outputs[:, None] if outputs.ndim == 1 else outputs,
         datasets=[
             DatasetRecord(
                 name=f"{fitted.table.dataset}-{split}",
@@ -98,7 +102,8 @@ def register_fitted(
         ],
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
     )
-    version = registry.register(model_name(fitted.table), model=exported, record=record)
+    problem = problem_named(fitted.table.dataset).with_task(described["task"])
+    version = registry.register(model_name(fitted.table, problem=problem), model=exported, record=record)
     remove_folder(folder)
     return model_ref(version, trained=True)
 
@@ -110,4 +115,7 @@ def _npz(**arrays: Any) -> bytes:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value is not None}
+    """Return the settings that were set, those of a group under `group.name`."""
+    groups = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
+    flat = {name: value for name, value in settings.items() if value is not None and name not in groups}
+    return flat | {f"{group}.{name}": value for group, values in groups.items() for name, value in _flat(values).items()}

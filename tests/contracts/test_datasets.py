@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
-from dataset_contracts import DATASET_CONTRACTS, DIRT, DatasetCase, check
+from dataset_contracts import DATASET_CONTRACTS, DatasetCase, check
 
 from storage.tables import read_manifest, read_splits, read_validation
 from tasks.config import DatasetName
@@ -149,4 +149,4 @@ def test_it_is_published_without_float64_and_as_it_was_split(
 @every_dataset
 @pytest.mark.parametrize("contract", DATASET_CONTRACTS)
 def test_it_holds_the_contract(spec: DatasetSpec, tmp_path: Path, contract: str) -> None:
-    check(contract, DatasetCase(spec, tmp_path, DIRT.get(spec.name, ())), DATASET_CONTRACTS)
+    check(contract, DatasetCase(spec, tmp_path), DATASET_CONTRACTS)

@@ -73,7 +73,15 @@ def tracked_files() -> list[Path]:
 # Tables of data sets and variants.
 
 
-@pytest.mark.parametrize("dataset", PROBLEMS)
+# A data set or a variant that somebody adds needs no row; what the README has a row of is described rightly, and wholly.
+DESCRIBED = tuple(name for name in DATASETS if f"\n| `{name}` |" in README)
+
+
+def test_the_projects_own_data_sets_are_described() -> None:
+    assert {"jena", "imdb"} <= set(DESCRIBED)
+
+
+@pytest.mark.parametrize("dataset", DESCRIBED)
 def test_the_variants_table_says_what_the_variants_are(dataset: str) -> None:
     def row(variant: Variant) -> list[str]:
         unit = PROBLEMS[dataset].scoring.validation.label
@@ -88,7 +96,9 @@ def test_the_variants_table_says_what_the_variants_are(dataset: str) -> None:
         ]
 
     written = [cells for cells in table_rows(section("## Variants"), columns=7) if cells[0] == f"`{dataset}`"]
-    assert written == [row(variant) for variant in PROBLEMS[dataset].variants.values() if not variant.is_reference]
+    rows = [row(variant) for variant in PROBLEMS[dataset].variants.values() if not variant.is_reference]
+    assert {f"`{name}`" for name in PROBLEMS[dataset].default_variants} <= {cells[1] for cells in written}
+    assert [cells for cells in rows if cells in written] == written
     references = [cells for cells in table_rows(section("## Variants"), columns=3) if cells[0] == f"`{dataset}`"]
     expected = [PROBLEMS[dataset].variants[name] for name in PROBLEMS[dataset].references]
     assert references == [[f"`{dataset}`", f"`{variant.name}`", variant.summary] for variant in expected]
@@ -98,16 +108,17 @@ def test_the_variants_table_says_what_the_variants_are(dataset: str) -> None:
 def test_the_data_sets_table_names_every_source_and_its_files() -> None:
     rows = table_rows(section("## Data sets"), columns=4)
     written = {(cells[0].strip("`"), *re.findall(r"`([^`]+)`", cells[1]), "(default)" in cells[1]) for cells in rows}
-    expected = {(spec.name, source, source == spec.default_source) for spec in DATASETS.values() for source in spec.sources}
+    described = [DATASETS[name] for name in DESCRIBED]
+    expected = {(spec.name, source, source == spec.default_source) for spec in described for source in spec.sources}
     assert expected <= written
-    for spec in DATASETS.values():
+    for spec in described:
         for file in spec.sources[spec.default_source].files({}):
             assert file.name in section("## Data sets")
             if file.size_bytes is not None:
                 assert f"{file.size_bytes:,} bytes" in section("## Data sets")
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", DESCRIBED)
 def test_the_repairs_table_has_every_rule_and_its_limit(dataset: str, tmp_path: Path) -> None:
     spec = DATASETS[dataset]
     parsed = spec.parse({path.name: path for path in spec.simulate(tmp_path)}, "sample")
@@ -163,10 +174,11 @@ def test_every_command_line_parses(line: str) -> None:
     if not arguments:  # the command's name in a sentence
         return
     context = COMMANDS[name].make_context(name, [word for word in arguments if word != "--help"])
-    assert context.params.get("dataset", "all") in {*DATASETS, "all"}
+    # The data set and the network that the tutorials add.
+    assert (context.params.get("dataset") or "all") in {*DATASETS, "all", "load"}
     variants = context.params.get("variants") or "all"
-    known = {variant for problem in PROBLEMS.values() for variant in problem.variants}
-    assert set(variants.split(",")) <= known | {"all", "my_variant"}
+    registered = {variant for problem in PROBLEMS.values() for variant in problem.variants}
+    assert set(variants.split(",")) <= registered | {"all", "gru_wide"}
 
 
 def test_there_are_command_lines_to_parse() -> None:
@@ -237,11 +249,11 @@ def test_the_tree_of_the_store_is_the_one_that_is_built(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_make_target_exists(document: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert {"run", "test", "check", "lock", "clean"} <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"run", "test", "test-all", "check", "lock", "clean"} <= targets
     lines = [line for block in blocks(document, language="sh") for line in block.splitlines()]
-    named = {found[1] for line in lines if (found := re.match(r"make ([a-z]+)", line))}
-    named |= set(re.findall(r"`make ([a-z]+)[^`]*`", prose(document)))
+    named = {found[1] for line in lines if (found := re.match(r"make ([a-z-]+)", line))}
+    named |= set(re.findall(r"`make ([a-z-]+)[^`]*`", prose(document)))
     assert named <= targets, f"{document.name} names {named - targets}, which the Makefile does not have"
 
 
@@ -266,7 +278,8 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
             assert anchor in anchors(place), f"{document.name} links to {target}, and there is no such heading"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+# The blocks of the tutorials are written into a copy of the project and run there: `tests/tutorials`.
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if path.parent.name != "tutorials"], ids=lambda path: path.name)
 def test_python_snippets_import_names_that_exist(document: Path) -> None:
     for snippet in blocks(document, language="python"):
         for node in ast.walk(ast.parse(snippet)):
@@ -290,6 +303,53 @@ def test_a_decision_has_context_choice_and_cost(decision: Path) -> None:
     places = [text.find(f"**{part}.**") for part in ("Context", "Choice", "What it costs")]
     assert -1 not in places
     assert places == sorted(places)
+
+
+# The glossary.
+
+GLOSSARY = ROOT / "docs/explanation/glossary.md"
+TERMS = table_rows(GLOSSARY.read_text(encoding="utf-8"), columns=3)[1:]
+
+
+def exists_in_code(name: str) -> bool:
+    """Tell whether a name is a tracked file, or a module with the attributes and fields that follow its dots."""
+    if (ROOT / name).is_file():
+        return True
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            value: Any = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            fields = {**getattr(value, "__annotations__", {}), **getattr(value, "__dataclass_fields__", {})}
+            if not hasattr(value, part) and part not in fields:
+                return False
+            value = getattr(value, part, None)
+        return True
+    return False
+
+
+def test_the_check_of_names_sees_what_is_not_there() -> None:
+    assert exists_in_code("tasks.models.spec.Budget.epochs")
+    assert not exists_in_code("tasks.models.spec.Budget.epoch")
+    assert not exists_in_code("tasks.models.nowhere.Budget")
+    assert not exists_in_code("nowhere.yaml")
+
+
+@pytest.mark.parametrize("cells", TERMS, ids=lambda cells: cells[0])
+def test_the_glossary_names_code_that_exists(cells: list[str]) -> None:
+    term, meaning, where = cells
+    names = re.findall(r"`([^`]+)`", where)
+    assert names, f"{term} does not say where it stands"
+    assert [name for name in names if not exists_in_code(name)] == []
+    assert meaning.endswith("."), f"{term} is explained in one sentence"
+
+
+def test_the_glossary_is_alphabetical_and_has_each_term_once() -> None:
+    terms = [cells[0] for cells in TERMS]
+    assert len(terms) >= 50
+    assert terms == sorted(set(terms), key=str.casefold)
 
 
 # Rules for every file.

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_helpers import SAMPLE_BUDGET, Done, Run, WarmCommand, retrain
+from flow_helpers import NETWORK, SAMPLE_BUDGET, Done, Run, WarmCommand, retrain
 
-EVERYTHING = ("run", "all", "--data", "sample", "--variants", "all", *SAMPLE_BUDGET)
+FIRST = ("run", "all", "--data", "sample", "--variants", NETWORK, *SAMPLE_BUDGET)
+EVERY_VARIANT = ("run", "all", "--data", "sample", "--variants", "all", *SAMPLE_BUDGET)
 
 _tried_again: list[str] = []
 
@@ -51,20 +52,37 @@ def _made(done: Done, *, home: Path, warm: WarmCommand) -> Run:
 
 @pytest.fixture(scope="session")
 def first_run(trained_home: Path, warm: WarmCommand) -> Run:
-    """Every variant of both data sets on the sample, from nothing."""
-    return _made(retrain(*EVERYTHING, home=trained_home), home=trained_home, warm=warm)
+    """One network and the linear baselines of both data sets on the sample, from nothing."""
+    return _made(retrain(*FIRST, home=trained_home), home=trained_home, warm=warm)
+
+
+@pytest.fixture(scope="session")
+def every_variant_run(tmp_path_factory: pytest.TempPathFactory, warm: WarmCommand) -> Run:
+    """Every variant of both data sets, on a store of its own."""
+    home = tmp_path_factory.mktemp("every_variant") / "var"
+    return _made(retrain(*EVERY_VARIANT, home=home), home=home, warm=warm)
+
+
+SLOW = (pytest.mark.slow, pytest.mark.xdist_group("every_variant"))
+
+
+@pytest.fixture(params=["first_run", pytest.param("every_variant_run", marks=SLOW)])
+def new_run(request: pytest.FixtureRequest) -> Run:
+    """A run on a new store: with one network of each data set, and with every variant."""
+    run: Run = request.getfixturevalue(request.param)
+    return run
 
 
 @pytest.fixture(scope="session")
 def second_run(first_run: Run, warm: WarmCommand) -> Run:
     """The same again."""
     home = first_run.home
-    return _made(retrain(*EVERYTHING, "--json", home=home), home=home, warm=warm)
+    return _made(retrain(*FIRST, "--json", home=home), home=home, warm=warm)
 
 
 @pytest.fixture(scope="session")
 def worse_run(second_run: Run, warm: WarmCommand) -> Run:
     """One step of one epoch: a candidate that has learnt nothing."""
     home = second_run.home
-    budget = ("--variants", "gru_baseline", "--epochs", "1", "--steps", "1", "--seed", "7")
+    budget = ("--variants", NETWORK, "--epochs", "1", "--steps", "1", "--seed", "7")
     return _made(retrain("run", "jena", "--data", "sample", *budget, "--json", home=home), home=home, warm=warm)

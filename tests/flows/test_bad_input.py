@@ -216,16 +216,17 @@ def test_a_host_that_refuses_connections(run_station: Callable[..., Done]) -> No
         port = taken.getsockname()[1]
     done = run_station(f"http://127.0.0.1:{port}")
     check_refused(done, rf"mirror gave no SHA256SUMS: 127\.0\.0\.1:{port} cannot be reached \(.*\): correct RETRAIN_MIRROR")
-    assert done.seconds < 25
 
 
 def test_a_host_that_never_answers_is_noticed_within_ten_seconds(run_station: Callable[..., Done]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         done = run_station(f"http://127.0.0.1:{port}")
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):  # there was no second try of nine seconds
+            silent.accept()
     check_refused(done, rf"mirror gave no SHA256SUMS: 127\.0\.0\.1:{port} cannot be reached \(no answer within 9 s\): .*")
-    # No second try of nine seconds, with room for a busy machine.
-    assert done.seconds < 25
 
 
 def test_a_mirror_that_is_no_folder(run_station: Callable[..., Done], tmp_path: Path) -> None:

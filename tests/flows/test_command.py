@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_helpers import python, retrain
+from flow_helpers import WarmCommand, python, retrain
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from tasks.config import DataSettings, PromotionSettings, TrainSettings
 
 HEAVY = ("tensorflow", "keras", "great_expectations", "mlflow", "prefect", "matplotlib", "pandas", "pyarrow")
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -67,6 +68,20 @@ def test_help_names_and_explains_every_option(name: str) -> None:
         assert found, f"{shown} of {name} is not explained"
 
 
+@pytest.mark.parametrize(
+    ("option", "field"),
+    [
+        ("--data", DataSettings.model_fields["data"]),
+        ("--patience", TrainSettings.model_fields["patience_epochs"]),
+        ("--seed", TrainSettings.model_fields["seed"]),
+        ("--promote", PromotionSettings.model_fields["promote"]),
+    ],
+)
+def test_help_names_the_defaults_of_the_settings(option: str, field: Any) -> None:
+    (line,) = [line for line in help_of("run").splitlines() if re.search(rf" {option} ", line)]
+    assert f"Default: {field.default}." in line
+
+
 def test_a_store_is_not_made_by_asking_for_help(tmp_path: Path) -> None:
     assert retrain("show", "--help", home=tmp_path / "var").code == 0
     assert list((tmp_path / "var").iterdir()) == []
@@ -113,7 +128,7 @@ def test_the_flow_module_takes_no_arguments_and_says_so(argument: str, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_models_of_an_empty_store(tmp_path: Path) -> None:
-    done = retrain("models", home=tmp_path / "var")
+def test_models_of_an_empty_store(tmp_path: Path, warm: WarmCommand) -> None:
+    done = warm("models", home=tmp_path / "var")
     assert (done.code, done.err) == (0, "")
     assert "No model is registered yet: run `retrain run`." in done.out

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from flows.runtime.server import restore_database_template
+
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
 
@@ -45,6 +47,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
     }
+    restore_database_template(home)  # an empty database that a run kept, so that the server need not make one
     log = (home / "server.log").open("w")
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -57,8 +60,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 assert server.poll() is None, (home / "server.log").read_text()[-2000:]
                 time.sleep(0.5)
         for pool in ("cpu", "gpu"):
-            create = [*PREFECT, "work-pool", "create", pool, "--type", "process"]
-            subprocess.run(create, env=environment, check=True, capture_output=True)
+            ask(f"{url}/work_pools/", body={"name": pool, "type": "process"})
         deploy = [*PREFECT, "--no-prompt", "deploy", "--all"]
         done = subprocess.run(deploy, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

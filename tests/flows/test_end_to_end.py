@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from flow_helpers import SAMPLE_BUDGET, Done, Run, WarmCommand, contents, environment, python, retrain
+from flow_helpers import NETWORK, SAMPLE_BUDGET, Done, Run, WarmCommand, contents, environment, python, retrain
 from PIL import Image
 
 from tasks.models import PROBLEMS
@@ -30,10 +30,10 @@ from tasks.models import PROBLEMS
 # Half of it on a machine of its own with two cores; a busy one is given time.
 pytestmark = pytest.mark.timeout(1200)
 
-VARIANTS = {f"{name}-sample": tuple(problem.variants) for name, problem in PROBLEMS.items()}
-TRAINED = {
-    f"{name}-sample": tuple(v.name for v in problem.variants.values() if not v.is_reference) for name, problem in PROBLEMS.items()
-}
+REFERENCES = {f"{name}-sample": set(problem.references) for name, problem in PROBLEMS.items()}
+VARIANTS = {name: {NETWORK} | references for name, references in REFERENCES.items()}
+"""What `first_run` trains."""
+EVERY_VARIANT = {f"{name}-sample": set(problem.variants) for name, problem in PROBLEMS.items()}
 MODELS = ("jena-sample", "imdb-sample")
 WORSE = len(VARIANTS["jena-sample"]) + 1
 """The version that `worse_run` makes."""
@@ -46,7 +46,7 @@ KEYS = {
     "repairs",
     "raw",
     "versions",
-    "beside_reference",
+    "baseline_comparison",
     "decision",
     "results",
     "naive",
@@ -54,7 +54,7 @@ KEYS = {
     "links",
     "command",
 }
-KILLED = ("run", "jena", "--data", "sample", "--variants", "gru_baseline", "--epochs", "6", "--steps", "30")
+KILLED = ("run", "jena", "--data", "sample", "--variants", NETWORK, "--epochs", "6", "--steps", "30")
 
 
 def by_model(run: Run) -> dict[str, dict[str, Any]]:
@@ -71,45 +71,59 @@ def promotions(home: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (home / "promotions" / f"{name}.jsonl").read_text().splitlines()]
 
 
-def test_first_run_prints_a_table_for_each_data_set(first_run: Run) -> None:
-    out = first_run.done.out
-    assert "Traceback" not in out + first_run.done.err
-    assert first_run.done.err == ""
+def networks(run: Run, name: str) -> set[str]:
+    """What a run trained in epochs."""
+    return run.variants(name) - REFERENCES[name]
+
+
+def test_a_run_trains_what_it_was_asked_to(first_run: Run) -> None:
+    assert {name: first_run.variants(name) for name in MODELS} == VARIANTS
+
+
+@pytest.mark.slow
+def test_a_run_of_all_variants_trains_every_one(every_variant_run: Run) -> None:
+    assert {name: every_variant_run.variants(name) for name in MODELS} == EVERY_VARIANT
+
+
+def test_first_run_prints_a_table_for_each_data_set(new_run: Run) -> None:
+    out = new_run.done.out
+    assert "Traceback" not in out + new_run.done.err
+    assert new_run.done.err == ""
     for name in MODELS:
         assert re.search(rf"{name} on table [0-9a-f]{{12}}  \(SAMPLE: simulated, not real data\)", out)
         assert re.search(r"Promoted v\d+.*", out)
-        for variant in VARIANTS[name]:
+        for variant in new_run.variants(name):
             assert variant in out
-    # The candidate of each data set is set beside the simple reference, whoever is ahead.
+    # The candidate of each data set is compared with the linear baseline, whoever is ahead.
     assert re.search(r"\bgru_\w+ v\d+ [^|]* ridge v\d+ \(MAE ", out)
     assert re.search(r"\w+ v\d+ [^|]* tfidf_logistic v\d+ \(accuracy ", out)
-    for word in ("simple reference", "naive", "test MAE", " °C ", "test accuracy"):
+    for word in ("linear baseline", "naive", "test MAE", " °C ", "test accuracy"):
         assert word in out, word
     assert "More: `retrain models`, `retrain show MODEL`." in out
 
 
-def test_first_run_shows_how_far_every_training_is(first_run: Run) -> None:
-    epochs = Counter(re.findall(r"(jena|imdb) (\w+): epoch [12] of 2, .*\bval_loss \d\.\d+", first_run.done.out))
+def test_first_run_shows_how_far_every_training_is(new_run: Run) -> None:
+    epochs = Counter(re.findall(r"(jena|imdb) (\w+): epoch [12] of 2, .*\bval_loss \d\.\d+", new_run.done.out))
     for dataset in ("jena", "imdb"):
-        for variant in TRAINED[f"{dataset}-sample"]:
+        for variant in networks(new_run, f"{dataset}-sample"):
             # The terminal looks twice a second, so that an epoch may pass unseen on a fast machine, but not the training.
             assert epochs[dataset, variant] >= 1, (dataset, variant)
 
 
-def test_first_run_leaves_a_champion_of_each_sample_model_and_none_of_a_real_one(first_run: Run) -> None:
-    assert {entry["name"] for entry in first_run.models} == set(MODELS)
+def test_first_run_leaves_a_champion_of_each_sample_model_and_none_of_a_real_one(new_run: Run) -> None:
+    assert {entry["name"] for entry in new_run.models} == set(MODELS)
     for name in MODELS:
-        assert first_run.versions(name) == list(range(1, len(VARIANTS[name]) + 1))
-        champion = first_run.aliased(name, "champion")
-        (variant,) = [entry["variant"] for entry in first_run.models if (entry["name"], entry["version"]) == (name, champion)]
-        assert variant in TRAINED[name]
-        assert first_run.aliased(name, "candidate") == champion
-        assert first_run.aliased(name, "previous") is None
+        assert new_run.versions(name) == list(range(1, len(new_run.variants(name)) + 1))
+        champion = new_run.aliased(name, "champion")
+        (variant,) = [entry["variant"] for entry in new_run.models if (entry["name"], entry["version"]) == (name, champion)]
+        assert variant in networks(new_run, name)
+        assert new_run.aliased(name, "candidate") == champion
+        assert new_run.aliased(name, "previous") is None
 
 
-def test_flow_runs_are_named_and_completed(first_run: Run) -> None:
+def test_flow_runs_are_named_and_completed(new_run: Run) -> None:
     found = query(
-        first_run.home,
+        new_run.home,
         "SELECT flow.name, flow_run.name, flow_run.state_type FROM flow_run JOIN flow ON flow.id = flow_run.flow_id",
     )
     # Other fixtures may have added runs since, so each is asked for by its name.
@@ -117,44 +131,44 @@ def test_flow_runs_are_named_and_completed(first_run: Run) -> None:
         for flow, name in (
             ("retrain", rf"retrain-{dataset} \d{{4}}-\d\d-\d\d by hand"),
             ("ingest", f"ingest {dataset}"),
-            *(("train", f"train {dataset} {variant}") for variant in VARIANTS[f"{dataset}-sample"]),
+            *(("train", f"train {dataset} {variant}") for variant in new_run.variants(f"{dataset}-sample")),
             ("promote", f"promote {dataset}"),
         ):
             assert any(flow == run[0] and re.fullmatch(name, run[1]) for run in found), name
     assert {state for *_, state in found} == {"COMPLETED"}
 
 
-def test_task_runs_are_named_and_completed(first_run: Run) -> None:
-    found = dict(query(first_run.home, "SELECT name, state_type FROM task_run"))
+def test_task_runs_are_named_and_completed(new_run: Run) -> None:
+    found = dict(query(new_run.home, "SELECT name, state_type FROM task_run"))
     expected = {"find table", "parse and repair", "validate", "publish", "promote", "report"}
     expected |= {f"{step} {dataset}" for step in ("fetch",) for dataset in ("jena", "imdb")}
-    every = {variant for name in MODELS for variant in VARIANTS[name]}
+    every = {variant for name in MODELS for variant in new_run.variants(name)}
     expected |= {f"{step} {variant}" for step in ("find trained", "fit", "evaluate", "register", "train") for variant in every}
     assert expected <= found.keys()
     assert set(found.values()) == {"COMPLETED"}
 
 
-def test_artifacts_of_each_kind(first_run: Run) -> None:
-    found = dict(query(first_run.home, "SELECT key, type FROM artifact WHERE key IS NOT NULL"))
+def test_artifacts_of_each_kind(new_run: Run) -> None:
+    found = dict(query(new_run.home, "SELECT key, type FROM artifact WHERE key IS NOT NULL"))
     for dataset in ("jena", "imdb"):
         assert found[f"validation-{dataset}-sample"] == "markdown"
         for kind, form in (("report", "markdown"), ("metrics", "table"), ("expectations", "markdown")):
             assert found[f"{kind}-{dataset}-sample"] == form
-        for variant in ("gru-baseline", "gru-dropout"):
-            assert found[f"progress-{dataset}-{variant}"] == "progress"
+        for variant in networks(new_run, f"{dataset}-sample"):
+            assert found[f"progress-{dataset}-{variant.replace('_', '-')}"] == "progress"
 
 
-def test_progress_artifacts_end_at_the_end(first_run: Run) -> None:
-    rows = query(first_run.home, "SELECT key, data FROM artifact WHERE type = 'progress' ORDER BY created")
+def test_progress_artifacts_end_at_the_end(new_run: Run) -> None:
+    rows = query(new_run.home, "SELECT key, data FROM artifact WHERE type = 'progress' ORDER BY created")
     # An attempt that was cut short leaves its own behind; what a person is shown under the key is the latest.
     latest = {key: float(data) for key, data in rows}
-    expected = {f"progress-{name.removesuffix('-sample')}-{variant}" for name in MODELS for variant in VARIANTS[name]}
+    expected = {f"progress-{name.removesuffix('-sample')}-{variant}" for name in MODELS for variant in new_run.variants(name)}
     assert latest == {key.replace("_", "-"): 100.0 for key in expected}
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_report_holds_a_picture_that_shows_something(first_run: Run, name: str) -> None:
-    reports = query(first_run.home, f"SELECT data FROM artifact WHERE key = 'report-{name}' ORDER BY created LIMIT 1")
+def test_report_holds_a_picture_that_shows_something(new_run: Run, name: str) -> None:
+    reports = query(new_run.home, f"SELECT data FROM artifact WHERE key = 'report-{name}' ORDER BY created LIMIT 1")
     markdown = json.loads(reports[0][0])
     found = re.search(r"!\[[^]]*\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", markdown)
     assert found, markdown[:500]
@@ -164,7 +178,7 @@ def test_report_holds_a_picture_that_shows_something(first_run: Run, name: str) 
     colours = picture.convert("RGB").getcolors(1 << 24)
     assert colours is not None
     assert len(colours) > 10
-    for words in ("SAMPLE", *VARIANTS[name], "Promoted", "Beside the simple reference"):
+    for words in ("SAMPLE", *new_run.variants(name), "Promoted", "Against the linear baseline"):
         assert words.lower() in markdown.lower(), words
 
 
@@ -185,10 +199,10 @@ def test_every_picture_of_a_report_is_a_file_beside_it_too(second_run: Run, name
     assert ("## Most wrong" in report.read_text()) == (name == "imdb-sample")
 
 
-def test_what_was_trained_is_set_beside_the_tutorial_without_training_it_again(second_run: Run, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_what_was_trained_is_set_beside_the_tutorial_without_training_it_again(every_variant_run: Run, tmp_path: Path) -> None:
     document = tmp_path / "results.md"
     document.write_text("# Results\n\nWritten by hand.\n")
-    before = second_run.models
     done = retrain(
         "reproduce",
         "--data",
@@ -200,17 +214,18 @@ def test_what_was_trained_is_set_beside_the_tutorial_without_training_it_again(s
         "1",
         "--output",
         str(document),
-        home=second_run.home,
+        home=every_variant_run.home,
     )
     assert done.code == 0, done.err
     assert done.out.count("NOT COMPARABLE with the tutorial: the data is the sample, a simulation; epochs or steps") == 2
     text = document.read_text()
     assert text.startswith("# Results\n\nWritten by hand.\n")
     for name in MODELS:
-        rows = [line for line in text.splitlines() if any(line.startswith(f"| `{variant}`") for variant in VARIANTS[name])]
-        assert len(rows) >= len(VARIANTS[name])
+        rows = [line for line in text.splitlines() if any(line.startswith(f"| `{variant}`") for variant in EVERY_VARIANT[name])]
+        assert len(rows) >= len(EVERY_VARIANT[name])
     assert "0.8592 (not comparable)" in text
-    assert json.loads(python("-m", "flows.cli.app", "models", "--json", home=second_run.home).out) == before
+    listed = python("-m", "flows.cli.app", "models", "--json", home=every_variant_run.home).out
+    assert json.loads(listed) == every_variant_run.models
 
 
 def test_second_run_trains_and_publishes_nothing(first_run: Run, second_run: Run) -> None:
@@ -232,7 +247,7 @@ def test_second_run_trains_and_publishes_nothing(first_run: Run, second_run: Run
     assert "Traceback" not in second_run.done.err
 
 
-def test_scores_beat_the_naive_reference_and_repairs_are_told(second_run: Run) -> None:
+def test_scores_beat_the_naive_baseline_and_repairs_are_told(second_run: Run) -> None:
     jena, imdb = (by_model(second_run)[name] for name in MODELS)
     assert min(entry["scores"]["mae_degc"] for entry in jena["results"]) < jena["naive"]["mae_degc"]
     # The test labels of the sample are balanced, so naming one of them is right half of the time.
@@ -251,8 +266,8 @@ def test_nothing_unfinished_is_left(second_run: Run) -> None:
 
 def test_worse_candidate_is_registered_and_not_promoted(second_run: Run, worse_run: Run) -> None:
     (result,) = worse_run.done.json
-    trained, reference = result["results"]
-    assert (reference["variant"], reference["is_reference"], reference["trained"]) == ("ridge", True, False)
+    trained, baseline = result["results"]
+    assert (baseline["variant"], baseline["is_baseline"], baseline["trained"]) == ("ridge", True, False)
     champion = second_run.aliased("jena-sample", "champion")
     assert (trained["trained"], trained["version"]) == (True, WORSE)
     assert worse_run.versions("jena-sample") == list(range(1, WORSE + 1))
@@ -415,7 +430,7 @@ def cut_short(home: Path, *, epochs: int, by: signal.Signals) -> Done:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    return Done(code, printed[0].read_text(), printed[1].read_text(), time.monotonic() - started)
+    return Done(code, printed[0].read_text(), printed[1].read_text())
 
 
 @pytest.fixture(scope="module")
@@ -454,21 +469,24 @@ def resumed(killed: Path, warm: WarmCommand) -> Resumed:
     return Resumed(retrain(*KILLED, "--json", home=killed), models, tables)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_run_at_once_in_one_line(interrupted: tuple[Path, Done]) -> None:
     home, done = interrupted
     assert done.code == 130
     # Python's own tracker of semaphores may add that it cleaned up after the trainings.
-    assert "retrain: stopped; the next run goes on from the last complete epoch\n" in done.err
+    assert "retrain: stopped; the next run resumes from the last complete epoch\n" in done.err
     assert "Traceback" not in done.out + done.err
     assert ("CRASHED",) in query(home, "SELECT state_type FROM flow_run WHERE name LIKE 'retrain-jena %'")
 
 
+@pytest.mark.slow
 def test_a_killed_run_registers_nothing_and_publishes_nothing_half(resumed: Resumed) -> None:
-    # The simple reference is done in seconds, before the training was killed.
+    # The linear baseline is done in seconds, before the training was killed.
     assert {model["variant"] for model in resumed.models_before} <= {"ridge"}
     assert resumed.tables_before == [["manifest.json", "test.parquet", "train.parquet", "val.parquet"]]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_epoch(killed: Path, resumed: Resumed, warm: WarmCommand) -> None:
     done = resumed.done
     assert done.code == 0, done.err
@@ -483,6 +501,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(killed: Path, resumed: Resumed
     assert {name: len(curve) for name, curve in training["curves"].items()} == {"loss": 6, "val_loss": 6}
 
 
+@pytest.mark.slow
 def test_after_the_kill_only_whole_versions_stand(killed: Path, resumed: Resumed, warm: WarmCommand) -> None:
     listed = warm("models", "--json", home=killed).json
     assert sorted(entry["version"] for entry in listed) == [1, 2]

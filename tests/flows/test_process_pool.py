@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from flow_helpers import ROOT, python
 
 from flows.runtime import process_pool
 from flows.runtime.new_database import DATABASE, cached_database, new_database
@@ -34,12 +36,25 @@ def in_a_training_process(*names: str) -> dict[str, Any]:
         return pool._executor.submit(described, names).result()
 
 
-def test_a_training_finds_all_that_it_needs_imported() -> None:
-    found = in_a_training_process("keras", "tensorflow", "mlflow", "flows.train")
-    assert found["imported"] == ["keras", "tensorflow", "mlflow", "flows.train"]
-    assert found["parent"] != os.getpid()
-    # The next pool is that of another data set, and has the same source.
-    assert in_a_training_process()["parent"] == found["parent"]
+# What trainings come from is started once in a process, perhaps by a test before this one: so this is asked in a new process.
+ASKED_IN_A_NEW_PROCESS = """
+import json, os
+from test_process_pool import in_a_training_process
+
+# The second pool is that of another data set.
+pools = [in_a_training_process("keras", "tensorflow", "mlflow", "flows.train"), in_a_training_process()]
+print(json.dumps({"own": os.getpid(), "pools": pools}))
+"""
+
+
+def test_a_training_finds_all_that_it_needs_imported(tmp_path: Path) -> None:
+    path = os.pathsep.join((str(ROOT), str(Path(__file__).parent)))
+    done = python("-W", "ignore", "-c", ASKED_IN_A_NEW_PROCESS, home=tmp_path, PYTHONPATH=path)
+    assert done.code == 0, done.err
+    found = json.loads(done.out.splitlines()[-1])
+    first, second = found["pools"]
+    assert first["imported"] == ["keras", "tensorflow", "mlflow", "flows.train"]
+    assert first["parent"] == second["parent"] != found["own"]
 
 
 def test_beside_a_gpu_each_imports_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

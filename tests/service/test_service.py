@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -70,11 +69,9 @@ def test_a_second_up_changes_nothing(live: Live) -> None:
     before = {program: live.pid(program) for program in programs}
     automations = live.ask("/automations/filter", {})
     deployments = {name: entry["id"] for name, entry in live.deployments().items()}
-    started = time.monotonic()
     done = live.retrain("up")
     assert done.returncode == 0, done.stderr
     assert "running already" in done.stdout
-    assert time.monotonic() - started < 60
     assert {program: live.pid(program) for program in programs} == before
     assert live.ask("/automations/filter", {}) == automations
     assert {name: entry["id"] for name, entry in live.deployments().items()} == deployments

@@ -86,8 +86,9 @@ def test_what_a_layer_loses_is_told_with_the_remedy(keras: Any) -> None:
     network = small(keras, keras.layers.LSTM(4, return_sequences=True), keras.layers.LSTM(3))
     cpu = Device(kind="cpu", count=1, backend="tensorflow")
     first, second = describe_execution(network, execution=chosen(network, cpu))
-    assert first.startswith("recurrent layer 1, LSTM(4): XLA without the fast loop, because it returns every step")
-    assert second == "recurrent layer 2, LSTM(3): fast loop"
+    assert first.text == "recurrent layer 1, LSTM(4): XLA without the fast loop, because it returns every step to the next layer"
+    assert str(first).endswith("; faster: return the last step alone (return_sequences=False)")
+    assert str(second) == "recurrent layer 2, LSTM(3): fast loop"
 
 
 @pytest.mark.parametrize("layer", ["Masking", "Embedding"])

@@ -47,7 +47,7 @@ def weather() -> tuple[SeriesPlot, pa.Table]:
         horizon_rows=144,
     )
     truth = temperature[rows // 2 :]
-    return plot_data, pa.table({"prediction": truth + 1, "truth": truth, "naive": truth - 2})
+    return plot_data, {"prediction": truth + 1, "truth": truth, "naive": truth - 2}
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,11 @@ def reviews() -> tuple[ReviewsPlot, pa.Table]:
     truth = np.tile(np.array([0.0, 1.0], dtype=np.float32), 50)
     prediction = np.linspace(0.1, 0.9, 100, dtype=np.float32)
     plot_data = ReviewsPlot(lengths=np.arange(10, 500, 3), read_tokens=500, text=str)
-    return plot_data, pa.table({"prediction": prediction, "truth": truth, "naive": np.zeros(100, dtype=np.float32)})
+    return plot_data, {"prediction": prediction, "truth": truth, "naive": np.zeros(100, dtype=np.float32)}
 
 
 @pytest.mark.parametrize(
-    ("given", "titles"),
+    ("fixture", "titles"),
     [
         (
             "weather",
@@ -73,10 +73,10 @@ def reviews() -> tuple[ReviewsPlot, pa.Table]:
     ],
 )
 def test_every_picture_is_wide_enough_small_enough_and_not_empty(
-    given: str, titles: set[str], request: pytest.FixtureRequest
+    fixture: str, titles: set[str], request: pytest.FixtureRequest
 ) -> None:
-    plot_data, seen = request.getfixturevalue(given)
-    pictures = example_pictures(plot_data, seen=seen, model="gru_baseline v1")
+    plot_data, predictions = request.getfixturevalue(fixture)
+    pictures = example_pictures(plot_data, predictions=predictions, model="gru_baseline v1")
     assert set(pictures) == titles
     for png in pictures.values():
         assert len(png) < MAX_BYTES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zipfile
 from pathlib import Path
 
@@ -26,10 +25,8 @@ def parsed(sample: Path) -> Parsed:
     return jena.SPEC.parse({SAMPLE_FILE: sample}, "sample")
 
 
-def test_sample_is_the_same_bytes_each_time_and_takes_under_a_few_seconds(sample: Path, tmp_path: Path) -> None:
-    started = time.perf_counter()
+def test_sample_is_the_same_bytes_each_time(sample: Path, tmp_path: Path) -> None:
     (again,) = simulate(tmp_path / "new folder")
-    assert time.perf_counter() - started < 5
     assert again.name == SAMPLE_FILE
     assert again.read_bytes() == sample.read_bytes()
 

@@ -269,7 +269,7 @@ def test_the_examples_encode_to_the_tokens_that_were_predicted(keras: Any) -> No
         np.testing.assert_array_equal(outputs, predicted[:count])
 
 
-def test_the_naive_reference_says_the_label_that_is_more_frequent_in_train(keras: Any) -> None:
+def test_the_naive_baseline_says_the_label_that_is_more_frequent_in_train(keras: Any) -> None:
     splits = tables(REVIEWS)
     learner = learner_of(splits)
     seen = PROBLEM.scored_split(learner)  # 5 of 14 are positive

@@ -11,7 +11,7 @@ from storage.errors import RegistryError
 from storage.io import read_lines
 from storage.references import ModelRef
 from tasks.config import PromotionSettings
-from tasks.promotion.promote import decide_candidate, promote_by_hand, validation_scores
+from tasks.promotion.promote import promote_best, promote_by_hand
 from tasks.promotion.rule import Decision
 
 NAME = "jena-sample"
@@ -39,7 +39,7 @@ class Stage:
         self.registry._client.delete_registered_model_alias(NAME, alias)
 
     def decide(self, *models: ModelRef, **settings: Any) -> Decision:
-        return decide_candidate(
+        return promote_best(
             models, table=self.trained.table, settings=PromotionSettings(**settings), registry=self.registry, store=self.store
         )
 
@@ -81,7 +81,7 @@ def test_the_story_of_a_champion(stage: Stage) -> None:  # noqa: PLR0915  (see b
     # Auto: the best by validation becomes the first champion; nothing was champion before.
     decision = stage.decide(stage.worse, stage.better)
     assert (decision.outcome, decision.candidate, decision.champion) == ("promoted", "v1", None)
-    assert "first model that beats the naive reference" in decision.reason
+    assert "first model that beats the naive baseline" in decision.reason
     assert [check.passed for check in decision.checks] == [True, True]
     assert stage.aliases() == {"candidate": 1, "champion": 1}
 
@@ -112,7 +112,7 @@ def test_the_story_of_a_champion(stage: Stage) -> None:  # noqa: PLR0915  (see b
     decision = stage.decide(stage.worse)
     assert decision.outcome in {"kept", "rejected"}
     assert (decision.candidate, decision.champion) == ("v2", "v1")
-    assert "does not beat the naive reference" in decision.reason or "no significant gain" in decision.reason
+    assert "does not beat the naive baseline" in decision.reason or "no significant gain" in decision.reason
     assert stage.aliases() == {"candidate": 2, "champion": 1}
     assert stage.decisions()[-1]["decision"]["reason"] == decision.reason
 
@@ -160,27 +160,22 @@ def test_by_hand_only_what_is_there_is_promoted(stage: Stage, reference: str) ->
     assert stage.aliases() == {}
 
 
-def test_validation_is_compared_under_the_name_of_the_test_score(stage: Stage) -> None:
-    version = stage.registry.version(NAME, stage.better.version)
-    assert validation_scores(version, dataset="jena") == {"mae_normalised": version.metrics["val_loss"]}
-
-
-def test_a_simple_reference_is_no_candidate_unless_it_is_allowed_to(stage: Stage) -> None:
-    """The better version stands in for a reference; the worse one does not beat the naive reference."""
-    reference = stage.better.model_copy(update={"variant": "ridge"})
-    decision = stage.decide(reference, stage.worse)
+def test_a_linear_baseline_is_no_candidate_unless_it_is_allowed_to(stage: Stage) -> None:
+    """The better version stands in for a linear baseline; the worse one does not beat the naive baseline."""
+    baseline = stage.better.model_copy(update={"variant": "ridge"})
+    decision = stage.decide(baseline, stage.worse)
     assert (decision.outcome, decision.candidate) == ("rejected", f"v{stage.worse.version}")
-    decision = stage.decide(reference, stage.worse, allow_references=True)
+    decision = stage.decide(baseline, stage.worse, allow_baselines=True)
     assert (decision.outcome, decision.candidate) == ("promoted", f"v{stage.better.version}")
     stage.clear()
 
 
-def test_a_run_of_simple_references_alone_keeps_what_is(stage: Stage) -> None:
-    reference = stage.better.model_copy(update={"variant": "ridge"})
-    decision = stage.decide(reference)
+def test_a_run_of_linear_baselines_alone_keeps_what_is(stage: Stage) -> None:
+    baseline = stage.better.model_copy(update={"variant": "ridge"})
+    decision = stage.decide(baseline)
     assert (decision.outcome, decision.candidate, decision.champion) == ("kept", "v1", None)
     assert decision.reason == (
-        "Kept no champion: only a simple reference was there, which a person may promote: retrain promote jena-sample@1"
+        "Kept no champion: only a linear baseline was trained, which a person may promote: retrain promote jena-sample@1"
     )
     assert stage.lines() == []
     assert stage.aliases() == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,52 +43,82 @@ def network_of(keras: Any, name: str, *, seed: int) -> Any:
     return network
 
 
-def output_and_gradients(network: Any, inputs: Any, *, training: bool, compiled: bool = True) -> tuple[Any, list[Any]]:
-    """What one step of training sees: the output, the gradients of weights, and that of the inputs."""
-    import tensorflow as tf
+class Step:
+    """What one step of training sees, in a graph that is traced once: seeds change nothing but the weights."""
 
-    weights = [variable.value for variable in network.trainable_variables]
+    def __init__(self, keras: Any, name: str, *, execution: Execution | None = None, compiled: bool = True) -> None:
+        import tensorflow as tf
 
-    @tf.function(jit_compile=compiled)
-    def run(given: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(given)
-            output = network(given, training=training)
-            # A different factor for every number: a gradient that goes to the wrong place is seen.
-            loss = tf.reduce_sum(output * tf.reshape(tf.range(1.0, tf.cast(tf.size(output), tf.float32) + 1), tf.shape(output)))
-        return output, tape.gradient(loss, [*weights, given])
+        self._keras, self._name = keras, name
+        plain = network_of(keras, name, seed=0)
+        self.network = network = accelerate(plain, execution) if execution else plain
+        # The states that masks of dropout are drawn from, which a step moves on.
+        self._states = [(variable, variable.numpy()) for variable in network.non_trainable_variables]
+        weights = [variable.value for variable in network.trainable_variables]
 
-    output, gradients = run(tf.constant(inputs))
-    return output.numpy(), [gradient.numpy() for gradient in gradients]
+        @tf.function(jit_compile=compiled)
+        def run(given: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(given)
+                output = network(given, training=True)
+                # A different factor for every number: a gradient that goes to the wrong place is seen.
+                factors = tf.reshape(tf.range(1.0, tf.cast(tf.size(output), tf.float32) + 1), tf.shape(output))
+                loss = tf.reduce_sum(output * factors)
+            return output, tape.gradient(loss, [*weights, given])
+
+        self._run = run
+
+    def __call__(self, inputs: Any, *, seed: int) -> tuple[Any, list[Any]]:
+        """Return the output, the gradients of weights, and that of the inputs."""
+        import tensorflow as tf
+
+        self.network.set_weights(network_of(self._keras, self._name, seed=seed).get_weights())
+        for variable, state in self._states:
+            variable.assign(state)
+        output, gradients = self._run(tf.constant(inputs))
+        return output.numpy(), [gradient.numpy() for gradient in gradients]
+
+
+@pytest.fixture(scope="module")
+def keras_step(keras: Any) -> Callable[..., Step]:
+    """Keras's own step of a case, traced once."""
+    return lru_cache(maxsize=None)(lambda name, compiled: Step(keras, name, compiled=compiled))
+
+
+@pytest.fixture(scope="module")
+def xla_step(keras: Any) -> Callable[..., Step]:
+    """Our step of a case, compiled once."""
+    return lru_cache(maxsize=None)(lambda name: Step(keras, name, execution=XLA))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", CASES)
-def test_results_and_gradients_are_those_of_keras(keras: Any, name: str, seed: int) -> None:
+def test_results_and_gradients_are_those_of_keras(
+    xla_step: Callable[..., Step], keras_step: Callable[..., Step], name: str, seed: int
+) -> None:
     inputs = np.random.default_rng(seed + 10).normal(size=(BATCH, STEPS, FEATURES)).astype(np.float32)
     # A loop draws masks as Keras does where nothing is compiled; the other layers are left to Keras's own draw.
-    ours = accelerate(network_of(keras, name, seed=seed), XLA)
-    expected = output_and_gradients(
-        network_of(keras, name, seed=seed), inputs, training=True, compiled=way_of(ours.layers[-1]) != "loop"
-    )
-    found = output_and_gradients(ours, inputs, training=True)
+    ours = xla_step(name)
+    expected = keras_step(name, compiled=way_of(ours.network.layers[-1]) != "loop")(inputs, seed=seed)
+    found = ours(inputs, seed=seed)
     np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
     assert len(found[1]) == len(expected[1])
-    for ours, theirs in zip(found[1], expected[1], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4)
+    for mine, theirs in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-4)
         assert np.abs(theirs).max() > 0.1  # what is compared is not zero
 
 
 @pytest.mark.parametrize("batch", [BATCH, 6])
 @pytest.mark.parametrize("parts", [2, 3])
 @pytest.mark.parametrize("name", ["SimpleRNN", "GRU", "LSTM", "GRU with both", "LSTM with both", "SimpleRNN with both"])
-def test_parts_of_a_batch_give_what_the_whole_does(keras: Any, name: str, parts: int, batch: int) -> None:
+def test_parts_of_a_batch_give_what_the_whole_does(
+    keras: Any, keras_step: Callable[..., Step], name: str, parts: int, batch: int
+) -> None:
     """Five examples do not divide, six do."""
     inputs = np.random.default_rng(4).normal(size=(batch, STEPS, FEATURES)).astype(np.float32)
-    expected = output_and_gradients(network_of(keras, name, seed=0), inputs, training=True, compiled=False)
-    kernel = Execution(use_cudnn=False, jit_compile=False, num_shards=parts)
-    ours = accelerate(network_of(keras, name, seed=0), kernel)
-    found = output_and_gradients(ours, inputs, training=True, compiled=False)
+    expected = keras_step(name, compiled=False)(inputs, seed=0)
+    execution = Execution(use_cudnn=False, jit_compile=False, num_shards=parts)
+    found = Step(keras, name, execution=execution, compiled=False)(inputs, seed=0)
     np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
     for mine, theirs in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-4)

@@ -58,6 +58,7 @@ def loss_and_gradients(keras: Any, call: Callable[[Any], Any], *, variables: lis
 class Case:
     """A network, reviews of at most `SHORT` tokens with labels, and the plain run over all steps."""
 
+    layer: str
     network: Any
     tokens: np.ndarray
     labels: np.ndarray
@@ -70,7 +71,7 @@ def case(keras: Any, request: pytest.FixtureRequest) -> Case:
     network = small_network(keras, request.param)
     tokens, labels = reviews(width=SHORT)
     loss, gradients = loss_and_gradients(keras, network, variables=network.trainable_variables, tokens=tokens, labels=labels)
-    return Case(network, tokens, labels, loss, gradients)
+    return Case(request.param, network, tokens, labels, loss, gradients)
 
 
 def run(keras: Any, case: Case, *, call: Any, width: int) -> Any:
@@ -91,22 +92,18 @@ def test_loss_and_every_gradient_are_those_of_the_plain_run(keras: Any, case: Ca
 
 @pytest.mark.parametrize("width", [SHORT, 25, STEPS])
 @pytest.mark.parametrize("parts", [1, 7])
-@pytest.mark.parametrize("layer", LAYERS)
-def test_the_loops_of_the_project_share_the_prefix_too(keras: Any, layer: str, parts: int, width: int) -> None:
+def test_the_loops_of_the_project_share_the_prefix_too(keras: Any, case: Case, parts: int, width: int) -> None:
     """Whatever the width: they leave out the columns that are padding for all seven reviews."""
-    plain = small_network(keras, layer)
     needed_steps = width != SHORT
     execution = Execution(use_cudnn=False, jit_compile=parts == 1, num_shards=parts, skip_padding_steps=needed_steps)
-    ours = accelerate(small_network(keras, layer), execution)
+    ours = accelerate(small_network(keras, case.layer), execution)
     assert loop_of(ours.layers[1])
     assert skips_padding_steps(ours) is needed_steps
-    tokens, labels = reviews(width=SHORT)
-    expected = loss_and_gradients(keras, plain, variables=plain.trainable_variables, tokens=tokens, labels=labels)
     shared = shared_prefix_model(ours, width)
-    cut = tokens[:, STEPS - width :]
-    loss, gradients = loss_and_gradients(keras, shared, variables=ours.trainable_variables, tokens=cut, labels=labels)
-    assert loss == pytest.approx(expected[0], rel=1e-6)
-    for gradient, theirs in zip(gradients, expected[1], strict=True):
+    cut = case.tokens[:, STEPS - width :]
+    loss, gradients = loss_and_gradients(keras, shared, variables=ours.trainable_variables, tokens=cut, labels=case.labels)
+    assert loss == pytest.approx(case.loss, rel=1e-6)
+    for gradient, theirs in zip(gradients, case.gradients, strict=True):
         np.testing.assert_allclose(gradient, theirs, rtol=1e-4, atol=1e-6)
 
 

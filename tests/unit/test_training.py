@@ -253,12 +253,12 @@ def test_the_scores_are_those_of_the_kept_predictions(trained: Any) -> None:
     version = trained.registry.version("jena-sample", trained.better.version)
     evaluation = scoring.evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)
     seen = scoring.read_predictions(evaluation, table=trained.table, store=trained.store)
-    prediction, truth, naive = (seen[name].to_numpy().astype(float) for name in ("prediction", "truth", "naive"))
+    prediction, truth, naive = (seen[name].astype(float) for name in ("prediction", "truth", "naive"))
     mae = np.abs(prediction - truth).mean()
     assert evaluation.scores["mae_degc"] == pytest.approx(mae, rel=1e-6)
     assert evaluation.scores["bias_degc"] == pytest.approx((prediction - truth).mean(), rel=1e-4, abs=1e-6)
     assert evaluation.scores["skill"] == pytest.approx(1 - mae / np.abs(naive - truth).mean(), rel=1e-5)
-    # 24 h are 144 rows: within an unbroken test split the naive reference is the truth of 144 windows before.
+    # 24 h are 144 rows: within an unbroken test split the naive baseline is the truth of 144 windows before.
     np.testing.assert_array_equal(naive[144:], truth[:-144])
 
 

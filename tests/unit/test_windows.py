@@ -17,8 +17,8 @@ from storage.errors import DataError
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import accelerate_for_training
 from tasks.models.engine.train_step import train_step
+from tasks.models.forecast import WindowTask
 from tasks.models.spec import Variant
-from tasks.models.window_task import WindowTask
 from tasks.models.windows import (
     WindowLearner,
     example_windows,

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from storage.errors import SettingError
 from tasks.models.device import Device
-from tasks.models.engine.execution import Execution, choose_execution, choose_scoring_execution, describe_execution
+from tasks.models.engine.execution import (
+    Execution,
+    ExecutionNote,
+    choose_execution,
+    choose_scoring_execution,
+    describe_execution,
+)
 from tasks.models.engine.recurrent import accelerate
 from tasks.models.engine.rmsprop import accelerate_optimizer
 
@@ -33,8 +39,8 @@ class AcceleratedNetwork:
     optimizer: keras.Optimizer
     execution: Execution
 
-    def describe(self) -> tuple[str, ...]:
-        """Return a line on each recurrent layer: how it runs, why, and what would make it faster."""
+    def describe(self) -> tuple[ExecutionNote, ...]:
+        """Return a note on each recurrent layer: how it runs, why, and what would make it faster."""
         return describe_execution(self.plain, execution=self.execution)
 
 

@@ -1,4 +1,4 @@
-"""The simple reference for reviews: logistic regression on the words and pairs of words that a review holds."""
+"""The linear baseline for reviews: logistic regression on the words and pairs of words that a review holds."""
 
 from __future__ import annotations
 
