@@ -128,7 +128,7 @@ class Validators:
 
 
 class UnreachableError(SourceError):
-    """No connection came about."""
+    """The host could not be reached."""
 
 
 class _BrokenError(Exception):
@@ -189,7 +189,7 @@ def download(
         policy: Waits and tries.
         contact_s: This address's share of the budget for the first answer.
         current: Validators of the stored copy; the file is only fetched when the host has another version.
-        on_progress: Called with the bytes so far and the total, if the host tells it.
+        on_progress: Called with the bytes so far and the total, if the host sends it.
 
     Returns:
         The host's validators, or None when the stored copy is still current.
@@ -365,7 +365,7 @@ class _PartialFile:
         encoded = response.headers.get("content-encoding", "identity") != "identity"
         length = response.headers.get("content-length", "")
         total = start + int(length) if length.isdigit() and not encoded else None
-        # Without a length a cut transfer cannot be told from a whole one, so it is never continued.
+        # Without a length a broken transfer looks like a complete one, so it is never continued.
         if total is not None and validators.for_range:
             _note(self.path).write_text(json.dumps({"url": url, "validator": validators.for_range}), encoding="utf-8")
         self.write(response.iter_bytes(_CHUNK_BYTES) if encoded else response.iter_raw(_CHUNK_BYTES), start=start, total=total)
