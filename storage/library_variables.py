@@ -11,6 +11,8 @@ _VALUES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Two lines with the addresses of run and experiment, at the end of each run against a tracking server.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 # A value that a person has set stays.
 _DEFAULTS = {

@@ -12,8 +12,16 @@ from typing import Any
 from upath import UPath
 
 from storage import download
-from storage.addresses import host_of, is_web_address, local_source
-from storage.download import ExpectedFile, Progress, RetryPolicy, UnreachableError, Validators
+from storage.download import (
+    ExpectedFile,
+    Progress,
+    RetryPolicy,
+    UnreachableError,
+    Validators,
+    host_of,
+    is_web_address,
+    local_source,
+)
 from storage.errors import DigestChangedError, SettingError, SourceError
 from storage.io import copy_file, locked, read_json, sha256_of, write_json
 from storage.layout import Store
@@ -27,7 +35,7 @@ def local_copy(raw: RawFile, *, store: Store) -> Path:
     """Return a local path with the bytes of a fetched file: the stored file itself in a local store, else a cached copy.
 
     Raises:
-        SourceError: The file is no longer there, or has other bytes than its digest says.
+        SourceError: The file is no longer there, or does not match its digest.
     """
     source = UPath(raw.uri)
     if not source.is_file():
@@ -79,12 +87,12 @@ def fetch(
         magic: First bytes that the file must have.
         growing: True while the publisher still appends to the file: a changed digest replaces the lock.
         accepted: Digests that may replace the locked one.
-        on_progress: Called with the bytes so far and the total, if the host tells it.
+        on_progress: Called with the bytes so far and the total, if the host sends it.
         policy: Waits and tries.
 
     Raises:
-        SourceError: No address gave the file, or what came is not what was asked for.
-        DigestChangedError: The file has other bytes than those that were locked; what was there is untouched.
+        SourceError: No address has the file, or a host sent something else.
+        DigestChangedError: The file has another digest than the locked one. The stored file is left as it is.
     """
     if not urls:
         raise SettingError(f"no address is known for {name} of {dataset}: name a mirror in RETRAIN_MIRROR")
@@ -159,7 +167,7 @@ def _obtain(
         except SourceError as error:
             errors.append(error)
             if not isinstance(error, UnreachableError):
-                # A share of the budget is for silence alone: a host that answered has used none of it.
+                # The budget limits silence only, so a host that answered has used none of it.
                 contact_until = time.monotonic() + policy.contact_s
         else:
             return validators, validators is None

@@ -75,7 +75,7 @@ class Registry:
         """Return one complete version.
 
         Raises:
-            RegistryError: The model or the version is not there; the message lists what is.
+            RegistryError: There is no such model or version; the message lists those that exist.
         """
         versions = self.versions(name)
         for version in versions:
@@ -96,7 +96,7 @@ class Registry:
         """Return the version that `model@3`, `model@alias` or `model` (its champion) names.
 
         Raises:
-            RegistryError: It names nothing that is there; the message lists what is.
+            RegistryError: There is no such version; the message lists those that exist.
         """
         name, at, selector = reference.partition("@")
         if not name or (at and not selector):

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from storage.addresses import is_web_address, local_source
-from storage.download import reachable
+from storage.download import is_web_address, local_source, reachable
 from storage.errors import RejectedError, SettingError, unknown
 from storage.folders import publish_folder, replace_folder
 from storage.io import digest_of_json, read_json, write_json

@@ -14,7 +14,7 @@ from tasks.models.spec import ReviewsPlot, SeriesPlot
 from tasks.reporting.figures import example_pictures
 from tasks.reporting.figures.canvas import DOTS_PER_INCH, WIDTH_INCHES
 from tasks.reporting.figures.forecasts import mean_by
-from tasks.reporting.figures.reviews import most_wrong, roc_curve
+from tasks.reporting.figures.reviews import most_wrong
 
 MAX_BYTES = 60_000
 
@@ -23,13 +23,6 @@ def test_means_by_group() -> None:
     means = mean_by(np.array([0, 2, 2, 0, 2]), value=np.array([1.0, 2.0, 4.0, 3.0, 6.0]), groups=4)
     assert means[[0, 2]].tolist() == [2.0, 4.0]
     assert np.isnan(means[[1, 3]]).all()
-
-
-def test_roc_curve_by_hand() -> None:
-    # From the surest: positive, then a positive and a negative with equal scores, then a negative.
-    false_rate, true_rate = roc_curve(np.array([0.4, 0.9, 0.6, 0.6]), truth=np.array([0.0, 1.0, 1.0, 0.0]))
-    assert false_rate.tolist() == [0.0, 0.0, 0.5, 1.0]
-    assert true_rate.tolist() == [0.0, 0.5, 1.0, 1.0]
 
 
 def test_most_wrong_are_wrong_and_the_worst_come_first() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flows.runtime.service import is_healthy
 from storage.errors import RegistryError, SettingError
 from storage.layout import Store
 from storage.records import DatasetRecord, RunRecord
@@ -260,6 +265,49 @@ def test_the_tracking_uri_of_the_environment_is_taken(tmp_path: Path, monkeypatc
     assert Registry.open(Store.at(tmp_path / "home")).names() == ()
     assert (tmp_path / "other.db").is_file()
     assert not (tmp_path / "home" / "mlflow" / "mlflow.db").exists()
+
+
+@pytest.fixture
+def tracking_server(tmp_path: Path) -> Iterator[str]:
+    """An MLflow server on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+    ]
+    command = [sys.executable, "-m", "mlflow", "server", *options, "--artifacts-destination", str(tmp_path / "served")]
+    variables = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=log, stderr=log, process_group=0)
+    try:
+        deadline = time.monotonic() + 120
+        while not is_healthy(f"http://127.0.0.1:{port}/health"):
+            assert server.poll() is None, (tmp_path / "server.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def test_a_run_against_a_server_prints_nothing(
+    tracking_server: str, tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server)
+    registry = Registry.open(Store.at(tmp_path / "home"))
+    capfd.readouterr()
+    version = registry.register("jena", model=model, record=RECORD)
+    assert capfd.readouterr() == ("", "")
+    np.testing.assert_array_equal(registry.load_model(version).predict_on_batch(WINDOWS), model.predict_on_batch(WINDOWS))
 
 
 def test_a_remote_store_needs_a_tracking_uri() -> None:

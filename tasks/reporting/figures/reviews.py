@@ -32,20 +32,13 @@ def review_pictures(plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats
     }
 
 
-def roc_curve(probability: Floats, *, truth: Floats) -> tuple[Floats, Floats]:
-    """Return the false and the true positive rates at every threshold, from (0, 0) to (1, 1). Equal scores are one step."""
-    order = np.argsort(-probability, kind="stable")
-    last_of_equals = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
-    hits = np.cumsum(truth[order])[last_of_equals]
-    false = last_of_equals + 1 - hits
-    return np.append(0.0, false / false[-1]), np.append(0.0, hits / hits[-1])
-
-
 def roc_and_calibration_png(probability: Floats, *, truth: Floats, model: str) -> bytes:
     """Draw the ROC curve, and beside it the share of positive reviews by predicted probability."""
+    from sklearn.metrics import roc_curve
+
     figure, axes = figure_of(2, panel_inches=3.3, columns=2)
     roc, calibration = axes[0]
-    false_rate, true_rate = roc_curve(probability, truth=truth)
+    false_rate, true_rate, _ = roc_curve(truth, probability)
     roc.plot(false_rate, true_rate, color=COLOURS[0], linewidth=1.8, label=model)
     roc.set(xlabel="false positive rate (share of negatives)", ylabel="true positive rate (share of positives)")
     bins = calibration_curve(probability, label=truth)
