@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # Before anything imports TensorFlow, MLflow, Great Expectations or Prefect. A GPU is hidden, so that all machines test the same.
@@ -40,46 +41,49 @@ TINY_ROWS = {"imdb": 96}
 TINY_ROWS_OTHERWISE = 2_000
 
 
-GROUP_OF_FIXTURE = {
-    "every_variant_run": "every_variant",
-    "interrupted": "killed",
-    "new_run": "command",
-    "first_run": "command",
-    "warm": "command",
-    "trained": "trained",
+GROUP_OF_FILE = {
+    **dict.fromkeys(("test_bad_input", "test_command", "test_end_to_end", "test_station_mirror"), "command"),
+    **dict.fromkeys(("test_collect", "test_load_check", "test_promote", "test_training"), "trained"),
 }
-"""Tests that share what takes long to make go to one worker, wherever they stand; all others go there with their file."""
+"""Files whose tests share what takes long to make, and so go to one worker; any other file goes by itself."""
 
-LONGEST_GROUPS_FIRST = ("test_service", "test_ui", "every_variant", "killed", "command", "trained", "test_variants")
-"""A long group that comes last is waited for by all other workers. The groups that are not named follow in their order."""
+LONGEST_GROUPS_FIRST = ("test_service", "test_ui", "every_variant", "command", "test_killed_run", "trained", "test_variants")
+"""All workers would wait for a long group that comes last. Groups that are not named follow in the order of their files."""
 
 MAX_WORKERS = 8
 
 
+def group_of(nodeid: str) -> str:
+    """Name the group of tests that go to one worker together."""
+    file, _, test = nodeid.partition("::")
+    if test.startswith("test_every_variant") or "[every_variant_run" in test:
+        return "every_variant"
+    return GROUP_OF_FILE.get(Path(file).stem, Path(file).stem)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out groups, in the order that the tests are sorted in. `--dist loadgroup` of xdist 3.8 has no effect with pytest 9."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run a worker a core, and one more for each of service and browser, whose tests wait most of their time."""
+    """Run a worker a core, and two more for service and browser, whose tests wait most of their time."""
     waiting = 0 if "not service" in config.option.markexpr else 2
     return min(os.cpu_count() or 1, MAX_WORKERS) + waiting
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests for the workers, the longest group first."""
-
-    def group(item: pytest.Item) -> str:
-        fixtures, chosen = getattr(item, "fixturenames", ()), item.get_closest_marker("xdist_group")
-        return (
-            chosen.args[0]
-            if chosen
-            else next((name for fixture, name in GROUP_OF_FIXTURE.items() if fixture in fixtures), item.path.stem)
-        )
-
     order = {name: position for position, name in enumerate(LONGEST_GROUPS_FIRST)}
-    groups = {item: group(item) for item in items}
-    for item, name in groups.items():
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: order.get(groups[item], len(order)))
+    items.sort(key=lambda item: order.get(group_of(item.nodeid), len(order)))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -131,6 +135,14 @@ def keras(environment: None) -> Any:
     import keras
 
     return keras
+
+
+@pytest.fixture(scope="session")
+def preloaded_processes() -> None:
+    """Let fresh processes come from one that has imported Keras, as they do in a run: each import takes seconds."""
+    from flows.runtime.process_pool import start_importing
+
+    start_importing()
 
 
 @pytest.fixture(scope="session")

@@ -63,10 +63,7 @@ def every_variant_run(tmp_path_factory: pytest.TempPathFactory, warm: WarmComman
     return _made(retrain(*EVERY_VARIANT, home=home), home=home, warm=warm)
 
 
-SLOW = (pytest.mark.slow, pytest.mark.xdist_group("every_variant"))
-
-
-@pytest.fixture(params=["first_run", pytest.param("every_variant_run", marks=SLOW)])
+@pytest.fixture(params=["first_run", pytest.param("every_variant_run", marks=pytest.mark.slow)])
 def new_run(request: pytest.FixtureRequest) -> Run:
     """A run on a new store: with one network of each data set, and with every variant."""
     run: Run = request.getfixturevalue(request.param)

@@ -7,12 +7,13 @@ import io
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -155,6 +156,12 @@ class WarmCommand:
             self._replies.close()
             for file in self._files:
                 file.close()
+
+
+def query(home: Path, statement: str) -> list[tuple[Any, ...]]:
+    """Ask Prefect's own database, which the temporary server of a run leaves in the store."""
+    with closing(sqlite3.connect(f"file:{home / 'prefect' / 'prefect.db'}?mode=ro", uri=True)) as database:
+        return database.execute(statement).fetchall()
 
 
 def sha256(data: bytes) -> str:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import json
-import os
 import re
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
 from collections import Counter
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from flow_helpers import NETWORK, SAMPLE_BUDGET, Done, Run, WarmCommand, contents, environment, python, retrain
+from flow_helpers import NETWORK, SAMPLE_BUDGET, Run, WarmCommand, contents, python, query, retrain
 from PIL import Image
 
 from tasks.models import PROBLEMS
@@ -54,17 +45,10 @@ KEYS = {
     "links",
     "command",
 }
-KILLED = ("run", "jena", "--data", "sample", "--variants", NETWORK, "--epochs", "6", "--steps", "30")
 
 
 def by_model(run: Run) -> dict[str, dict[str, Any]]:
     return {result["model"]: result for result in run.done.json}
-
-
-def query(home: Path, statement: str) -> list[tuple[Any, ...]]:
-    """Ask Prefect's own database, which the temporary server of a run leaves in the store."""
-    with closing(sqlite3.connect(f"file:{home / 'prefect' / 'prefect.db'}?mode=ro", uri=True)) as database:
-        return database.execute(statement).fetchall()
 
 
 def promotions(home: Path, name: str) -> list[dict[str, Any]]:
@@ -81,7 +65,7 @@ def test_a_run_trains_what_it_was_asked_to(first_run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_of_all_variants_trains_every_one(every_variant_run: Run) -> None:
+def test_every_variant_is_trained_when_all_are_asked_for(every_variant_run: Run) -> None:
     assert {name: every_variant_run.variants(name) for name in MODELS} == EVERY_VARIANT
 
 
@@ -200,7 +184,7 @@ def test_every_picture_of_a_report_is_a_file_beside_it_too(second_run: Run, name
 
 
 @pytest.mark.slow
-def test_what_was_trained_is_set_beside_the_tutorial_without_training_it_again(every_variant_run: Run, tmp_path: Path) -> None:
+def test_every_variant_is_set_beside_the_tutorial_without_training_it_again(every_variant_run: Run, tmp_path: Path) -> None:
     document = tmp_path / "results.md"
     document.write_text("# Results\n\nWritten by hand.\n")
     done = retrain(
@@ -395,120 +379,3 @@ def test_champions_predict_from_raw_rows_and_raw_text_in_a_fresh_process(
     assert made["forecast_degc"] == pytest.approx([scored["prediction"][0].as_py()], abs=1e-3)
     happy, unhappy = made["positive"]
     assert 0 <= unhappy < 0.5 < happy <= 1
-
-
-def epochs_in_checkpoints(home: Path) -> int:
-    """Complete epochs that a killed training could go on from; a checkpoint appears whole or not at all."""
-    found = 0
-    for path in home.glob("checkpoints/*/checkpoint.npz"):
-        with contextlib.suppress(FileNotFoundError), np.load(path, allow_pickle=False) as arrays:
-            found = max(found, len(json.loads(arrays["state"].tobytes())["seconds"]))
-    return found
-
-
-def cut_short(home: Path, *, epochs: int, by: signal.Signals) -> Done:
-    """Start the run and end it, as a terminal or a machine does, in all its processes, after so many complete epochs."""
-    started = time.monotonic()
-    printed = [home.parent / name for name in ("stdout", "stderr")]
-    with printed[0].open("wb") as out, printed[1].open("wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli.app", *KILLED],
-            cwd=home,
-            env=environment(home),
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
-        try:
-            while epochs_in_checkpoints(home) < epochs:
-                assert process.poll() is None, printed[1].read_text()
-                assert time.monotonic() < started + 240
-                time.sleep(0.05)
-            os.killpg(process.pid, by)
-            code = process.wait(60)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return Done(code, printed[0].read_text(), printed[1].read_text())
-
-
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
-    """A store whose run was ended with Ctrl-C in the middle of training."""
-    home = tmp_path_factory.mktemp("killed") / "var"
-    home.mkdir()
-    return home, cut_short(home, epochs=1, by=signal.SIGINT)
-
-
-@pytest.fixture(scope="module")
-def killed(interrupted: tuple[Path, Done]) -> Path:
-    """The same store, where the next run was killed, and with it everything that could tell of it."""
-    home = interrupted[0]
-    cut_short(home, epochs=2, by=signal.SIGKILL)
-    with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database, database:
-        # As many killed runs as the machine has devices for, each with its lease.
-        changed = database.execute('UPDATE concurrency_limit_v2 SET active_slots = "limit"').rowcount
-        assert changed == 1
-    return home
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """The same run once more, and what stood there before it."""
-
-    done: Done
-    models_before: list[dict[str, Any]]
-    tables_before: list[list[str]]
-
-
-@pytest.fixture(scope="module")
-def resumed(killed: Path, warm: WarmCommand) -> Resumed:
-    models = warm("models", "--json", home=killed).json
-    tables = [sorted(path.name for path in table.iterdir()) for table in killed.glob("tables/*/[0-9a-f]*")]
-    return Resumed(retrain(*KILLED, "--json", home=killed), models, tables)
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_the_run_at_once_in_one_line(interrupted: tuple[Path, Done]) -> None:
-    home, done = interrupted
-    assert done.code == 130
-    # Python's own tracker of semaphores may add that it cleaned up after the trainings.
-    assert "retrain: stopped; the next run resumes from the last complete epoch\n" in done.err
-    assert "Traceback" not in done.out + done.err
-    assert ("CRASHED",) in query(home, "SELECT state_type FROM flow_run WHERE name LIKE 'retrain-jena %'")
-
-
-@pytest.mark.slow
-def test_a_killed_run_registers_nothing_and_publishes_nothing_half(resumed: Resumed) -> None:
-    # The linear baseline is done in seconds, before the training was killed.
-    assert {model["variant"] for model in resumed.models_before} <= {"ridge"}
-    assert resumed.tables_before == [["manifest.json", "test.parquet", "train.parquet", "val.parquet"]]
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_from_its_last_epoch(killed: Path, resumed: Resumed, warm: WarmCommand) -> None:
-    done = resumed.done
-    assert done.code == 0, done.err
-    (result,) = done.json
-    assert result["table"]["published"] is False
-    trained = result["results"][0]
-    assert (trained["variant"], trained["trained"]) == ("gru_baseline", True)
-    shown = warm("show", f"jena-sample@{trained['version']}", "--json", home=killed).json
-    training = shown["manifest"]["training"]
-    assert 2 <= training["resumed_from"] < 6
-    assert training["epochs_run"] == 6
-    assert {name: len(curve) for name, curve in training["curves"].items()} == {"loss": 6, "val_loss": 6}
-
-
-@pytest.mark.slow
-def test_after_the_kill_only_whole_versions_stand(killed: Path, resumed: Resumed, warm: WarmCommand) -> None:
-    listed = warm("models", "--json", home=killed).json
-    assert sorted(entry["version"] for entry in listed) == [1, 2]
-    assert {entry["variant"] for entry in listed} == {"gru_baseline", "ridge"}
-    with closing(sqlite3.connect(f"file:{killed / 'mlflow' / 'mlflow.db'}?mode=ro", uri=True)) as database:
-        assert database.execute("SELECT version FROM model_versions").fetchall() == [(1,), (2,)]
-        assert set(database.execute("SELECT status FROM runs").fetchall()) <= {("FINISHED",), ("RUNNING",)}
-    tables = list((killed / "tables" / "jena").iterdir())
-    assert [path.name for path in tables if not path.name.startswith(".")] == [resumed.done.json[0]["table"]["version"]]
-    assert not any(name.startswith("checkpoints/") for name in contents(killed))

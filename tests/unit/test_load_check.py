@@ -24,7 +24,7 @@ def npz(*, inputs: np.ndarray = INPUTS, outputs: np.ndarray = OUTPUTS) -> bytes:
 
 
 @pytest.fixture
-def folder(keras: Any, tmp_path: Path) -> Callable[..., Path]:
+def folder(keras: Any, preloaded_processes: None, tmp_path: Path) -> Callable[..., Path]:
     """Write a model that adds its inputs, times a weight, as MLflow lays it out."""
 
     def write(weight: float = 1.0) -> Path:

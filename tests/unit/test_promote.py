@@ -57,7 +57,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(trained: Any) -> Stage:
+def stage(trained: Any, preloaded_processes: None) -> Stage:
     return Stage(trained)
 
 

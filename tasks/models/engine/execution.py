@@ -123,7 +123,8 @@ def choose_execution(network: keras.Model, *, device: Device, batch_size: int, h
     reach the variables of several devices, so it is left out there.
 
     A GPU would wait for Python after every step, which takes Python a few milliseconds; a processor has nothing to wait with
-    (30.0 and 29.9 ms a step of GRU(32) on 240 steps, measured). A learning rate that follows a schedule is set from Python before every step.
+    (30.0 and 29.9 ms a step of GRU(32) on 240 steps, measured). A learning rate that follows a schedule is set from Python
+    before every step.
 
     Args:
         network: Plain Keras, built.
