@@ -161,20 +161,21 @@ def classification_scores(probability: ArrayLike, *, label: ArrayLike, majority_
 
 
 def multiclass_scores(probability: ArrayLike, *, label: ArrayLike, classes: int, majority_share: float) -> dict[str, float]:
-    """Score the probabilities of several classes; the predicted class is the most probable one, the first of equals.
+    """Score the probabilities of several classes against the true class.
 
-    `log_loss` is in nats, of the probability of the true class, clipped as for two classes. `brier` is the mean over rows of
-    the squared differences summed over classes (Brier 1950). `auc` is the mean over the classes of the AUC of one against
-    the rest. `calibration_error` is the expected calibration error of the predicted class's probability (Guo et al. 2017).
+    The predicted class is the most probable one, the first among equals. `log_loss` is in nats, of the probability of the
+    true class, clipped as for two classes. `brier` is the mean over rows of the squared differences, summed over the classes
+    (Brier 1950). `auc` is the mean over the classes of the AUC of this class against the rest. `calibration_error` is the
+    expected calibration error of the probability of the predicted class (Guo et al. 2017).
 
     Args:
         probability: Shape (rows, classes); every row sums to 1.
-        label: Shape (rows,): number of the class, from 0.
+        label: Shape (rows,): number of the true class, from 0.
         classes: Number of classes.
-        majority_share: Share of the scored rows that carry the train rows' most frequent label.
+        majority_share: Share of the scored rows whose class is the most frequent one of the train rows.
 
     Raises:
-        ScoreError: Shapes differ, a value is out of its range, or a class has no row.
+        ScoreError: Shapes differ, a value is outside its range, or a class has no row.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -208,7 +209,7 @@ def wrong_classes(probability: ArrayLike, *, truth: ArrayLike, classes: int) -> 
     """Return 1 for every row whose most probable class is wrong, and 0 for the others.
 
     Raises:
-        ScoreError: As for `multiclass_scores`.
+        ScoreError: Shapes differ, or a value is outside its range.
     """
     p, y = _class_probabilities(probability, label=truth, classes=classes)
     losses: NDArray[Any] = p.argmax(axis=1) != y
@@ -218,10 +219,13 @@ def wrong_classes(probability: ArrayLike, *, truth: ArrayLike, classes: int) -> 
 def _class_probabilities(
     probability: ArrayLike, *, label: ArrayLike, classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return both as checked arrays."""
+    """Return both as arrays after checking their shapes and ranges."""
     p, y = np.asarray(probability, dtype=np.float64), np.asarray(label, dtype=np.float64)
     if p.shape != (len(y), classes) or y.ndim != 1 or not len(y):
-        raise ScoreError(f"probability has shape {p.shape} and label {y.shape}, expected (rows, {classes}) and (rows,)")
+        raise ScoreError(
+            f"probability has shape {p.shape} and label {y.shape}, expected (rows, {classes}) and (rows,): "
+            "score both on the same rows"
+        )
     if not (np.isfinite(p).all() and (p >= 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-3)):
         raise ScoreError("probability has a row that is no distribution, expected a sum of 1: score the softmax, not its logits")
     if not np.isin(y, np.arange(classes)).all():

@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# Settings that a person may set wrongly, and the options that set them.
+# Options by the settings that they set: errors name the option that a person typed.
 _OPTION_OF_SETTING = {
     "accept_digests": "--accept-digest",
     "epochs": "--epochs",
@@ -46,9 +46,7 @@ _OPTION_OF_SETTING = {
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-
-# An option without a value is left out of the settings, whose own defaults hold then.
+# An option that is not given is left out of the settings, so that their own defaults hold.
 DataOption = Annotated[
     DataOrigin | None, typer.Option(help="auto: the mirror if named, else upstream, else the sample. Default: auto.")
 ]
@@ -76,10 +74,10 @@ def run(
     steps: StepsOption = None,
     batch_size: BatchSizeOption = None,
     learning_rate: LearningRateOption = None,
-    target: Annotated[str | None, typer.Option(help="Forecasts: column that is forecast.")] = None,
-    horizon_rows: Annotated[int | None, typer.Option(help="Forecasts: rows from the end of a window to its target.")] = None,
-    lookback_rows: Annotated[int | None, typer.Option(help="Forecasts: rows that a window covers.")] = None,
-    step_rows: Annotated[int | None, typer.Option(help="Forecasts: spacing of a window's readings, in rows.")] = None,
+    target: Annotated[str | None, typer.Option(help="Forecasts only: the column to forecast.")] = None,
+    horizon_rows: Annotated[int | None, typer.Option(help="Forecasts only: rows from a window to its target.")] = None,
+    lookback_rows: Annotated[int | None, typer.Option(help="Forecasts only: rows that a window covers.")] = None,
+    step_rows: Annotated[int | None, typer.Option(help="Forecasts only: rows between two readings of a window.")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after this many epochs without a better validation metric. Default: 10.")
     ] = None,
@@ -269,7 +267,7 @@ def _first_error_text(error: ValidationError) -> str:
 
 @app.command()
 def variants(dataset: Annotated[str | None, typer.Argument(help="Data set; every one if not given.")] = None) -> None:
-    """List the networks and baselines that can be trained, with their budgets; a star marks those of a plain run."""
+    """List the networks and baselines that can be trained, with their budgets. A star marks the default networks."""
     from flows.cli.console import print_variants
     from tasks.models import PROBLEMS, problem_named
 

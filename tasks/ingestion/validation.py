@@ -149,7 +149,7 @@ def import_great_expectations() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Great Expectations' telemetry off and its own deprecation warnings from the reader."""
+    """Turn Great Expectations' telemetry off, and hide the deprecation warnings of its own code."""
     set_library_variables()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -32,8 +32,8 @@ class Champion:
     """The present champion and its paired test against the candidate, on the same rows.
 
     Attributes:
-        test: None where the champion predicts something else, because the task has been changed in the code since. A
-            candidate that beats the naive baseline then takes its place.
+        test: None if the champion was trained for another task, because the code has changed since. A candidate that beats
+            the naive baseline then replaces it.
     """
 
     version: int

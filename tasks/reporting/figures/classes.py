@@ -1,4 +1,4 @@
-"""The picture of a classifier: what it calls the examples of each class."""
+"""Picture of a classifier: the confusion matrix."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks.reporting.figures.canvas import MEASURED, figure_of, small_png
 def class_pictures(
     plot_data: ClassesPlot, *, prediction: npt.NDArray[np.floating[Any]], truth: npt.NDArray[Any], model: str
 ) -> dict[str, bytes]:
-    """Return what a person looks at in a classifier of several classes.
+    """Return the pictures of a classifier of several classes by title.
 
     Args:
         plot_data: Names of the classes.
         prediction: Probability of each class, `(examples, classes)`.
-        truth: Number of the class, `(examples,)`.
+        truth: Number of the true class, `(examples,)`.
         model: Name for the axis.
     """
     predicted = prediction.argmax(axis=1)
@@ -27,12 +27,12 @@ def class_pictures(
 
 
 def confusion_png(predicted: npt.NDArray[Any], *, truth: npt.NDArray[Any], classes: tuple[str, ...], model: str) -> bytes:
-    """Draw how many examples of each class were called what: the class is a row, what the model said a column.
+    """Draw the number of examples by true class, in rows, and by predicted class, in columns.
 
     Args:
-        predicted: Number of the class that the model said, `(examples,)`.
-        truth: Number of the class, `(examples,)`.
-        classes: Their names.
+        predicted: Number of the predicted class, `(examples,)`.
+        truth: Number of the true class, `(examples,)`.
+        classes: Names of the classes.
         model: Name for the axis.
     """
     size = len(classes)
@@ -47,9 +47,9 @@ def confusion_png(predicted: npt.NDArray[Any], *, truth: npt.NDArray[Any], class
             share = shares[true, label]
             text = f"{counts[true, label]:,}\n{100 * share:.1f} %"
             panel.text(label, true, text, ha="center", va="center", color="white" if share > 0.5 else MEASURED)
-    places = range(size)
+    ticks = range(size)
     panel.set(
-        xlabel=f"predicted by {model}", ylabel="label", xticks=places, yticks=places, xticklabels=classes, yticklabels=classes
+        xlabel=f"predicted by {model}", ylabel="label", xticks=ticks, yticks=ticks, xticklabels=classes, yticklabels=classes
     )
     figure.colorbar(image, ax=panel, label="share of the label's examples")
     return small_png(figure)
