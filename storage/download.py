@@ -61,7 +61,7 @@ class ExpectedFile:
     magic: bytes = b""
 
     def check(self, head: bytes, size_bytes: int | None, *, where: str) -> None:
-        """Check the first bytes, then the size where it is known: a page of HTML has the wrong size too.
+        """Check the first bytes, then the size where it is known, so that a page of HTML is called one and not a wrong size.
 
         Raises:
             SourceError: They are not those of the file.

@@ -74,14 +74,20 @@ def write_json(path: UPath | Path, value: Any) -> None:
 
 
 def append_line(path: UPath | Path, value: Any) -> None:
-    """Append one value to a JSON-lines file; lines of concurrent writers never mix."""
+    """Append one value to a JSON-lines file; lines of concurrent writers never mix.
+
+    A last line without its newline was never complete, because its writer was killed: it is cut off first.
+    """
     line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
+        before = path.read_bytes() if path.exists() else b""
+        complete = before.rfind(b"\n") + 1
         if not isinstance(path, Path):
-            path.write_bytes((path.read_bytes() if path.exists() else b"") + line)  # an object store cannot append
+            path.write_bytes(before[:complete] + line)  # an object store cannot append
             return
         with path.open("ab") as stream:
+            stream.truncate(complete)
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
@@ -90,11 +96,14 @@ def append_line(path: UPath | Path, value: Any) -> None:
 def read_lines(path: UPath | Path) -> list[Any]:
     """Read a JSON-lines file, oldest line first; a file that is not there has no lines.
 
+    A last line without its newline is left out: its writer was killed, and what it would have said did not happen.
+
     Raises:
         DataError: A line is not JSON.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        content = path.read_bytes()
+        lines = content[: content.rfind(b"\n") + 1].splitlines()
     except FileNotFoundError:
         return []
     try:

@@ -81,7 +81,7 @@ class Store:
         """Return the path as a local one.
 
         Raises:
-            SettingError: The tree is remote.
+            SettingError: The store is remote.
         """
         if path.protocol == "":
             return Path(str(path))
@@ -154,7 +154,7 @@ class Store:
         """The local folder of MLflow's database and artifacts.
 
         Raises:
-            SettingError: The tree is remote.
+            SettingError: The store is remote.
         """
         return self.local_path(self.root / "mlflow", needed_by="MLflow's own database", remedy="set MLFLOW_TRACKING_URI")
 
@@ -163,7 +163,7 @@ class Store:
         """The local folder of Prefect's database and results.
 
         Raises:
-            SettingError: The tree is remote.
+            SettingError: The store is remote.
         """
         return self.local_path(self.root / "prefect", needed_by="Prefect's own database", remedy="set PREFECT_HOME")
 
@@ -172,7 +172,7 @@ class Store:
         """The local folder of a lasting service's logs and addresses.
 
         Raises:
-            SettingError: The tree is remote.
+            SettingError: The store is remote.
         """
         remedy = "name a local folder; hosts that share a remote store serve it with `make worker`"
         return self.local_path(self.root / "service", needed_by="make up", remedy=remedy)

@@ -103,7 +103,8 @@ def run_suite(
 
     Integers and floats are compared as 64-bit values, because Great Expectations compares all others one by one in Python:
     420,551 rows take 0.1 s a column in place of 0.01 s. A bound on float32 readings must therefore be exact in float32, or
-    leave room for rounding. Type expectations see the types of the frame. No value of the data is quoted anywhere.
+    leave room for rounding. Type expectations check the frame's own types, before the widening. Reports contain no values of
+    the data.
 
     Args:
         frame: The data; it is not changed.

@@ -58,7 +58,7 @@ def _predict_to(model_file: Path, given: Path, made: Path, told: Path) -> None:
     with Path(os.devnull).open("wb") as nowhere:
         for stream in (1, 2):
             os.dup2(nowhere.fileno(), stream)
-    # A GPU may be taken by a training.
+    # Hide the GPUs: a training may be using them.
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     try:
         with np.load(given, allow_pickle=False) as arrays:
@@ -75,7 +75,7 @@ def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[n
 
     Args:
         model_file: A `.keras` file.
-        inputs: Raw readings float32 `(examples, 1440, 14)`, or texts `(examples, 1)`.
+        inputs: Raw readings float32 `(examples, lookback_rows, columns)`, or texts `(examples, 1)`.
     """
     import keras
     import tensorflow as tf

@@ -26,7 +26,9 @@ Ids = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Variant:
-    """One network and the budget that it is trained with.
+    """One network, or a linear baseline, and the budget that it is trained with.
+
+    The name `gru_baseline` is the tutorial's: it is a network, and no baseline in the sense of `is_baseline`.
 
     Attributes:
         summary: The network in a few words.
@@ -135,8 +137,8 @@ class ScoredSplit:
         truth: `(examples,)` in the same unit, or the number of the class, from 0.
         naive: What the naive baseline says of each example, like `truth`.
         scale: Unit in normalised terms: the standard deviation of the target in its unit, or 1.
-        row: `(examples,)`, rising: number of the example in the test split. A model with another lookback has other examples
-            of the same split, and two models are compared on those of both.
+        row: `(examples,)`, rising: row of the test split that the example predicts. A model with another lookback has other
+            examples of the same split, and two models are compared on those of both.
     """
 
     prediction: Floats
@@ -224,7 +226,7 @@ class Problem:
     Attributes:
         dataset: Name of the data set.
         scoring: The scores and the paired test that are its own.
-        naive: Name of the naive baseline.
+        naive: Name of the naive baseline, such as persistence or majority, by which the contract tests know what to expect.
         variants: Every variant by name; one more entry is one more variant.
         learner: Tables by split (and extras), normalisation, variant and its accelerated network to a learner.
         restore: The same tables and an exported model to a learner that predicts with it, whatever it was trained on.

@@ -16,7 +16,7 @@ from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
 from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
-from storage.registry import Registry
+from storage.registry import CHAMPION, Registry
 from tasks.config import PromotionSettings
 from tasks.models import problem_named
 from tasks.models.load_check import check_in_fresh_process
@@ -25,7 +25,9 @@ from tasks.promotion.rule import Champion, Check, Contender, Decision, choose_ca
 from tasks.training.identity import model_name, problem_answered_by
 from tasks.training.scoring import evaluate_version, read_predictions
 
-CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+CANDIDATE, PREVIOUS = "candidate", "previous"
+# Raised by hand whenever the rule, a test or a metric would decide otherwise, so that no decision of before is taken for it.
+DECISION_VERSION = 1
 
 
 def promote_best(
@@ -33,8 +35,9 @@ def promote_best(
 ) -> Decision:
     """Choose the best of some versions by validation, test it against the champion, and move the aliases accordingly.
 
-    The decision is logged before the aliases move, and marked as applied afterwards. If a run dies in between, the next run
-    completes the decision. A version that was champion and has been replaced is not promoted again.
+    The decision is logged before the aliases move, and marked as applied afterwards. If a run dies in between, the next run on
+    the same candidate, champion, table and settings completes the decision; any other run decides anew. A version that was
+    champion and has been replaced is not promoted again.
 
     Raises:
         RegistryError: There are no versions to choose from.
@@ -44,6 +47,9 @@ def promote_best(
         raise RegistryError(f"no version of {name} was trained on table {table.version}: train a variant first")
     versions = {version.version: version for version in registry.versions(name)}
     champion = next((version for version in versions.values() if CHAMPION in version.aliases), None)
+    log = store.promotions(name)
+    if champion:
+        _complete_last_promotion(champion, log=log)
     allowed = [model for model in models if settings.allow_baselines or model.variant not in problem.baselines]
     if not allowed:
         command = f"retrain promote {name}@{models[0].version}"
@@ -54,11 +60,9 @@ def promote_best(
         for model in allowed
     ]
     candidate = versions[choose_candidate(contenders, metric=problem.scoring.validation).version]
-    log = store.promotions(name)
-    entries = [entry for entry in read_lines(log) if entry["candidate"] == candidate.version]
     if champion and champion.version == candidate.version:
-        _complete_last_promotion(entries, log=log, candidate=candidate)
         return _keep(champion, candidate=candidate.version, reason=f"still the best by validation on table {table.version}")
+    entries = _entries_of(candidate, log=log)
     superseded = _superseded(entries, candidate=candidate, champion=champion)
     if superseded:
         return superseded
@@ -105,15 +109,26 @@ def _promotions(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     return [entry for entry in entries if entry.get("decision", {}).get("outcome") == "promoted"]
 
 
-def _complete_last_promotion(entries: Sequence[Mapping[str, Any]], *, log: UPath, candidate: ModelVersion) -> None:
-    """Mark a promotion as applied if its run died right after the alias had moved, so that no run applies it again."""
+def _entries_of(version: ModelVersion, *, log: UPath) -> list[Mapping[str, Any]]:
+    """Return the lines of the log about one version."""
+    return [entry for entry in read_lines(log) if entry["candidate"] == version.version]
+
+
+def _complete_last_promotion(champion: ModelVersion, *, log: UPath) -> None:
+    """Mark the champion's promotion as applied if its run, or the command, died right after the alias had moved.
+
+    Without the mark a later run could promote this version again after another one has replaced it.
+    """
+    entries = _entries_of(champion, log=log)
     promotions = _promotions(entries)
     if promotions and promotions[-1]["key"] not in _applied_keys(entries):
-        append_line(log, _applied_entry(promotions[-1]["key"], candidate=candidate))
+        append_line(log, _applied_entry(promotions[-1]["key"], candidate=champion))
 
 
 def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision:
     """Make a version champion because a person says so; it must pass the load check and no other.
+
+    If the command dies before the alias moves, nothing completes it: give it again.
 
     Args:
         model: Version as `MODEL@VERSION` or `MODEL@ALIAS`.
@@ -127,6 +142,8 @@ def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision
     champion = registry.by_alias(version.name, CHAMPION)
     if champion and champion.version == version.version:
         raise RegistryError(f"{version.name}@{version.version} is the champion already: name another version")
+    if champion:
+        _complete_last_promotion(champion, log=store.promotions(version.name))
     load = load_check(version, registry=registry)
     if not load.passed:
         raise RegistryError(f"{version.name}@{version.version} cannot become champion: {load.detail}")
@@ -156,6 +173,7 @@ def _decision_key(candidate: ModelVersion, *, champion: ModelVersion | None, tab
     """Return the digest of everything that a decision depends on."""
     return digest_of_json(
         {
+            "decision_version": DECISION_VERSION,
             "candidate": candidate.version,
             "champion": champion.version if champion else None,
             "table": table.version,

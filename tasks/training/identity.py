@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shutil
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -114,6 +115,7 @@ def code_version() -> str:
 
 
 def lock_digest() -> str:
-    """Return the SHA-256 of the lock file that the environment is made from, or `unknown`."""
-    lock = Path(__file__).resolve().parents[2] / "requirements.lock"
+    """Return the SHA-256 of the lock file that the environment of this host is made from, or `unknown`."""
+    name = "requirements-gpu.lock" if shutil.which("nvidia-smi") else "requirements.lock"  # as the Makefile chooses
+    lock = Path(__file__).resolve().parents[2] / name
     return sha256_of(lock) if lock.is_file() else "unknown"

@@ -51,6 +51,7 @@ def register_fitted(
     """Register a finished training with all that it came from, and remove its checkpoint folder."""
     folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
     described = read_json(folder / "fitted.json")
+    problem = problem_named(fitted.table.dataset).with_task(described["task"])
     table_folder = store.table_folder(fitted.table.dataset, fitted.table.version)
     manifest = read_json(table_folder / "manifest.json")
     with np.load(
@@ -80,6 +81,7 @@ def register_fitted(
             "table": manifest,
             "training": described,
             "variant": fitted.variant,
+            "summary": problem.variants[fitted.variant].summary,
             "training_key": fitted.training_key,
             "scores": evaluation.scores,
             "flow_run_id": flow_run_id,
@@ -102,7 +104,6 @@ def register_fitted(
         ],
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
     )
-    problem = problem_named(fitted.table.dataset).with_task(described["task"])
     version = registry.register(model_name(fitted.table, problem=problem), model=exported, record=record)
     remove_folder(folder)
     return model_ref(version, trained=True)

@@ -89,7 +89,7 @@ def _evaluate(exported: Any, *, problem: Problem, table: TableRef, training_key:
     buffer = io.BytesIO()
     np.savez(buffer, inputs=inputs, outputs=outputs)
     write_atomically(store.evaluation(table.version, training_key).with_suffix(".npz"), buffer.getvalue())
-    write_json(store.evaluation(table.version, training_key).with_suffix(".json"), scores)  # last, as above
+    write_json(store.evaluation(table.version, training_key).with_suffix(".json"), scores)  # last: it completes the evaluation
     return EvaluationRef(training_key=training_key, uri=str(store.evaluation(table.version, training_key)), scores=scores)
 
 

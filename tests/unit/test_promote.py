@@ -10,9 +10,12 @@ import pytest
 from storage.errors import RegistryError
 from storage.io import read_lines
 from storage.references import ModelRef
-from tasks.config import PromotionSettings
+from tasks.config import PromotionSettings, TrainSettings
 from tasks.promotion.promote import promote_best, promote_by_hand
 from tasks.promotion.rule import Decision
+from tasks.training.fitting import fit_variant
+from tasks.training.registering import register_fitted
+from tasks.training.scoring import evaluate_fitted, evaluate_version, read_predictions
 
 NAME = "jena-sample"
 
@@ -179,3 +182,56 @@ def test_a_run_of_linear_baselines_alone_keeps_what_is(stage: Stage) -> None:
     )
     assert stage.lines() == []
     assert stage.aliases() == {}
+
+
+def test_a_champion_with_another_lookback_is_compared_on_the_examples_of_both(stage: Stage) -> None:
+    """A shorter lookback has 720 more examples in each run of the test split; the paired test is on those of the longer one."""
+    trained, table, store = stage.trained, stage.trained.table, stage.store
+    settings = TrainSettings(epochs=1, steps_per_epoch=1, forecast={"lookback_rows": 720})
+    fitted = fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=lambda progress: None)
+    evaluation = evaluate_fitted(fitted, store=store)
+    short = register_fitted(fitted, evaluation=evaluation, registry=stage.registry, store=store, flow_run_id="run-2")
+    assert (short.name, short.version) == (NAME, 3)
+    own = evaluate_version(stage.registry.version(NAME, 1), table=table, registry=stage.registry, store=store)
+    longer = set(read_predictions(own, table=table, store=store)["row"].tolist())
+    shorter = set(read_predictions(evaluation, table=table, store=store)["row"].tolist())
+    assert longer < shorter
+
+    stage.decide(trained.better)
+    assert stage.aliases()["champion"] == 1
+    decision = stage.decide(short)
+    assert decision.outcome in ("kept", "rejected")
+    if decision.outcome == "kept":
+        assert f"{len(longer)} rows" in decision.checks[-1].detail
+    # The other way round: the short one is champion, and the better model is compared on its own examples.
+    stage.clear()
+    stage.by_hand(short)
+    decision = stage.decide(trained.better)
+    assert (decision.outcome, decision.champion) == ("promoted", "v3")
+    assert f"{len(longer)} rows" in decision.checks[-1].detail
+
+    # A champion of another task, which the code had before, is followed by a model that beats the naive baseline.
+    stage.clear()
+    stage.by_hand(trained.better)
+    version = stage.registry.version(NAME, trained.better.version)
+    task = json.loads(version.tags["task"])
+    stage.registry._client.set_model_version_tag(NAME, str(version.version), "task", json.dumps({**task, "horizon_rows": 72}))
+    try:
+        decision = stage.decide(short, margin=0.5)
+        assert decision.champion == "v1"
+        if decision.outcome == "promoted":
+            assert "was trained for another task" in decision.reason
+        else:
+            assert "does not beat the naive baseline" in decision.reason
+    finally:
+        stage.registry._client.set_model_version_tag(NAME, str(version.version), "task", version.tags["task"])
+
+
+def test_a_promotion_whose_mark_was_lost_is_marked_by_the_next_run_on_any_candidate(stage: Stage) -> None:
+    """Killed after the alias moved: without the mark, the replaced champion could be promoted a second time."""
+    stage.decide(stage.better)
+    lines = stage.log.read_bytes().splitlines(keepends=True)
+    assert b"applied" in lines[-1]
+    stage.log.write_bytes(b"".join(lines[:-1]))
+    stage.decide(stage.worse)
+    assert any(line.get("applied") == json.loads(lines[-1])["applied"] for line in stage.lines())

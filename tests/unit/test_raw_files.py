@@ -485,3 +485,13 @@ def test_the_digest_of_json_knows_no_order_of_keys() -> None:
     assert digest_of_json({"a": [1, None], "b": "é"}, length=12) == expected[:12]
     with pytest.raises(ValueError, match="JSON compliant"):
         digest_of_json(float("nan"))
+
+
+def test_a_line_that_a_kill_cut_off_is_left_out_and_then_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    append_line(path, {"number": 1})
+    with path.open("ab") as stream:
+        stream.write(b'{"number": 2, "te')
+    assert read_lines(path) == [{"number": 1}]
+    append_line(path, {"number": 3})
+    assert read_lines(path) == [{"number": 1}, {"number": 3}]

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import publish_sample
 
 from storage.layout import Store
 from storage.registry import Registry
-from tasks.config import PromotionSettings, TrainSettings
+from tasks.config import DataSettings, PromotionSettings, TrainSettings
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import (
     SPLITS,
@@ -27,6 +26,7 @@ from tasks.datasets.spec import (
     SourceFile,
     SplitTables,
 )
+from tasks.ingestion import pipeline
 from tasks.models import PROBLEMS
 from tasks.models.engine.accelerated import accelerate_for_scoring
 from tasks.models.engine.train_step import predict
@@ -184,7 +184,9 @@ def test_three_classes_from_file_to_report(keras: Any, monkeypatch: pytest.Monke
     monkeypatch.setitem(PROBLEMS, "slopes", PROBLEM)
     store = Store.at(tmp_path)
     registry = Registry.open(store)
-    table = publish_sample("slopes", store=store)
+    raw = pipeline.fetch_raw("slopes", settings=DataSettings(data="sample"), store=store, mirror=None)
+    parsed = pipeline.parse_raw(raw, store=store)
+    table = pipeline.publish_parsed(parsed, validation=pipeline.validate_parsed(parsed, store=store), store=store)
 
     settings = TrainSettings()
     fitted = fit_variant(table, variant="gru", settings=settings, store=store, on_progress=lambda progress: None)

@@ -157,7 +157,7 @@ _MOSTLY = 0.99
 
 
 def expectations(source: str) -> tuple[Expectation, ...]:
-    """Return the suite for the frame of `validation_frame`; `source` does not change it (the full size is checked by parsing)."""
+    """Return the suite for the frame of `validation_frame`; parsing checks the number of rows."""
     del source
     # The wind direction has no partner among the other columns: only its range can be checked.
     return (

@@ -28,7 +28,7 @@ class AcceleratedNetwork:
     """A plain network, and the copy that runs.
 
     Attributes:
-        plain: Plain Keras, which is saved; its weights are those it began with until `export_weights`.
+        plain: Plain Keras, which is saved; its weights are those it began with until `Learner.export` copies those of `fast`.
         fast: The same function, which is trained and predicts.
         optimizer: Built for the weights of `fast`.
         execution: How `fast` runs.

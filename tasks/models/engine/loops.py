@@ -196,7 +196,8 @@ class _Loop:
             d_products, state_gradients = kind.backward(pre_activations, before, list(next_states), list(d_states))
             d_recurrent_kernel, d_output = of_states.gradients(before[0], d_products[-1])
             state_gradients[0] += d_output
-            # Biases are summed over the batch after the loop: within it, XLA adds number by number.
+            # Biases are summed over the batch after the loop: within it, XLA would compile this sum as a slow loop over single
+            # numbers.
             parts = [d_recurrent_kernel, *d_products]
             if not max_repeats:
                 d_kernel, d_input = of_inputs.gradients(inputs[t], d_products[0])

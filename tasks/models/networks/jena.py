@@ -1,4 +1,4 @@
-"""The forecast of the Jena data set: ten days of hourly readings in, the temperature a day ahead out, and its networks.
+"""The weather forecast of the Jena data set: ten days of hourly readings in, the temperature a day ahead out, and its networks.
 
 A network is plain Keras on windows of float32 `(batch, steps, columns)`, by default `(batch, 240, 14)`, with one linear output.
 """

@@ -2,7 +2,8 @@
 
 Every function takes inputs `(batch, steps, features)`, starts from a state of zeros, and returns the output of every step,
 `(batch, steps, units)`; the last step is `[:, -1]`. Weights are those of the Keras layer of the same name, as
-`layer.get_weights()` returns them.
+`layer.get_weights()` returns them. Nothing trains or predicts with these functions: the fast loops are in
+`tasks.models.engine.loops`.
 """
 
 from __future__ import annotations
