@@ -14,7 +14,7 @@ from flows.train import train_variant
 from storage.references import ModelRef, TableRef
 from tasks.config import DatasetName, DataSettings, PromotionSettings, TrainSettings
 from tasks.datasets import DATASETS
-from tasks.models import choose_variants, variant_named, with_references
+from tasks.models import choose_variants, variant_named, with_baselines
 from tasks.reporting import steps as reporting_steps
 from tasks.training import steps as training_steps
 
@@ -48,7 +48,7 @@ def retrain(
     limit_restarts()
     variants = choose_variants(variants, dataset=dataset, forecast=training.forecast)
     table = ingest(dataset, data)
-    models = train_side_by_side(table, variants=with_references(variants, dataset=dataset), settings=training)
+    models = train_side_by_side(table, variants=with_baselines(variants, dataset=dataset), settings=training)
     decision = promote(table, models, promotion)
     result = reporting_steps.report(table, models, decision)
     # Prefect ends the run in a state that a flow returns, and gives the data of the state to the caller.
@@ -63,7 +63,7 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
     """
     models = {variant: training_steps.find_trained(table, variant, settings) for variant in variants}
     missing = [variant for variant, model in models.items() if model is None]
-    baselines = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
+    baselines = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_baseline]
     networks = [variant for variant in missing if variant not in baselines]
     is_local = settings.run_on == "local"
     shared = settings.with_threads_for(min(len(networks), MAX_SIDE_BY_SIDE), cores=CORES) if is_local else settings

@@ -48,7 +48,7 @@ def train_variant(table: TableRef, variant: str, settings: TrainSettings) -> Mod
 
     A linear baseline is always trained in this process, because it does not use a GPU.
     """
-    if settings.run_on == "local" or variant_named(variant, dataset=table.dataset).is_reference:
+    if settings.run_on == "local" or variant_named(variant, dataset=table.dataset).is_baseline:
         return train(table, variant, settings)
     state = _train_on_a_worker(table, variant, settings)
     model = training_steps.find_trained.fn(table, variant, settings)

@@ -84,7 +84,7 @@ class TrainSettings(Settings):
     epochs: int | None = Field(None, ge=1, le=1000, description="Upper bound on the epochs. None: the variant's own.")
     steps_per_epoch: int | None = Field(None, ge=1, le=100_000, description="Steps an epoch. None: the variant's own.")
     patience_epochs: int = Field(
-        10, ge=1, le=1000, description="Stop after this many epochs in a row without a better validation figure."
+        10, ge=1, le=1000, description="Stop after this many epochs in a row without a better validation metric."
     )
     batch_size: int | None = Field(None, ge=1, le=4096, description="Examples a step. None: the variant's own.")
     learning_rate: float | None = Field(

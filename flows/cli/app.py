@@ -81,7 +81,7 @@ def run(
     lookback_rows: Annotated[int | None, typer.Option(help="Forecasts: rows that a window covers.")] = None,
     step_rows: Annotated[int | None, typer.Option(help="Forecasts: spacing of a window's readings, in rows.")] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after this many epochs without a better validation figure. Default: 10.")
+        int | None, typer.Option(help="Stop after this many epochs without a better validation metric. Default: 10.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and the order of batches. Default: 0.")] = None,
     promote: Annotated[PromoteMode | None, typer.Option(help="auto: promote what passes every check. Default: auto.")] = None,
@@ -137,7 +137,7 @@ def reproduce(
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of every variant, with the seeds 0, 1, 2 ...")] = 3,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
-    patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation figure.")] = 1000,
+    patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation metric.")] = 1000,
     output: Annotated[Path, typer.Option(help="Document whose sections are renewed.")] = RESULTS,
 ) -> None:
     """Train every variant at the tutorial's settings with several seeds, and write its scores beside ours."""

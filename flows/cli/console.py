@@ -113,9 +113,9 @@ def print_variants(problems: Sequence[Problem]) -> None:
             "data set": problem.dataset,
             "variant": f"{variant.name} *" if variant.name in problem.default_variants else variant.name,
             "network": variant.summary,
-            "epochs": "-" if variant.is_reference else str(variant.epochs),
-            "steps an epoch": "-" if variant.is_reference else str(variant.steps_per_epoch or "one pass"),
-            "batch size": "-" if variant.is_reference else str(variant.batch_size),
+            "epochs": "-" if variant.is_baseline else str(variant.epochs),
+            "steps an epoch": "-" if variant.is_baseline else str(variant.steps_per_epoch or "one pass"),
+            "batch size": "-" if variant.is_baseline else str(variant.batch_size),
         }
         for problem in problems
         for variant in problem.variants.values()

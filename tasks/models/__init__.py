@@ -59,10 +59,10 @@ def choose_variants(names: tuple[str, ...], *, dataset: str, forecast: ForecastS
     return variants
 
 
-def with_references(variants: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
+def with_baselines(variants: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
     """Return the variants and the linear baselines of a data set, each once, the networks first: they take longest."""
-    references = problem_named(dataset).references
-    return (*(name for name in variants if name not in references), *references)
+    baselines = problem_named(dataset).baselines
+    return (*(name for name in variants if name not in baselines), *baselines)
 
 
 def variant_named(name: str, *, dataset: str) -> Variant:

@@ -40,7 +40,7 @@ class Variant:
         schedule: Share of the budget that is done, 0 to 1, to a factor of the learning rate; None keeps it.
         init_weights: Sets weights of the learner's network before training, from its training split alone.
         crop_tokens: Tokens that training reads of a review, another part of a longer one each time; None reads the end.
-        tutorial_best: Best validation figure that the tutorial prints (`validation_metric` of the problem).
+        tutorial_best: Best validation metric that the tutorial prints (`validation_metric` of the problem).
         fit_closed_form: Fits a linear baseline: leaves a network with its weights in the learner, computed at once from the
             training split, where a variant without it is trained epoch by epoch.
     """
@@ -60,7 +60,7 @@ class Variant:
     fit_closed_form: Callable[[Any], None] | None = None
 
     @property
-    def is_reference(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether this is a linear baseline: shown beside the networks, promoted only when a person allows it."""
         return self.fit_closed_form is not None
 
@@ -90,7 +90,7 @@ class Budget:
     Attributes:
         epochs: Upper bound on the epochs.
         steps_per_epoch: Steps an epoch, or None for one pass over the training split.
-        patience_epochs: Stop when this many epochs in a row brought no better validation figure.
+        patience_epochs: Stop when this many epochs in a row brought no better validation metric.
     """
 
     epochs: int
@@ -119,7 +119,7 @@ class Learner(Protocol):
         """Return the truth beside `predict`."""
 
     def validation(self) -> dict[str, float]:
-        """Return the figures of the validation split that `is_better` compares."""
+        """Return the metrics of the validation split that `is_better` compares."""
 
     def export(self) -> keras.Model:
         """Return the whole model: raw input in, prediction in its own unit out."""
@@ -232,8 +232,8 @@ class Problem:
         examples: Raw inputs of the exported model with the predictions that the learner gives for them.
         sample_budget: Epochs and steps that suffice on the sample.
         plot_data: The same tables and normalisation to what the pictures of a report show beside predictions.
-        is_better: Whether the first validation figures beat the second.
-        validation_metric: The validation figure that people read, comparable with the tutorial's.
+        is_better: Whether the first validation metrics beat the second.
+        validation_metric: The validation metric that people read, comparable with the tutorial's.
         task: JSON-ready values that say what is predicted from what; a change of them trains anew.
         with_task: The problem with some of these values changed, by name. Raises `SettingError` for what cannot be.
         default_variants: The networks that a run trains when a person names none.
@@ -261,9 +261,9 @@ class Problem:
     model_suffix: str = ""
 
     @property
-    def references(self) -> tuple[str, ...]:
+    def baselines(self) -> tuple[str, ...]:
         """The names of the linear baselines, which every run scores beside its networks."""
-        return tuple(variant.name for variant in self.variants.values() if variant.is_reference)
+        return tuple(variant.name for variant in self.variants.values() if variant.is_baseline)
 
 
 def refuse_task(changes: Mapping[str, Any], *, task: Mapping[str, Any], dataset: str) -> None:

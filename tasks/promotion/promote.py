@@ -44,7 +44,7 @@ def promote_best(
         raise RegistryError(f"no version of {name} was trained on table {table.version}: train a variant first")
     versions = {version.version: version for version in registry.versions(name)}
     champion = next((version for version in versions.values() if CHAMPION in version.aliases), None)
-    allowed = [model for model in models if settings.allow_baselines or model.variant not in problem.references]
+    allowed = [model for model in models if settings.allow_baselines or model.variant not in problem.baselines]
     if not allowed:
         command = f"retrain promote {name}@{models[0].version}"
         reason = f"only a linear baseline was trained, which a person may promote: {command}"

@@ -244,7 +244,7 @@ def _result(version: ModelVersion, *, trained: bool, problem: Problem, registry:
         execution=tuple(training["execution"].get("notes", ())),
         # A variant may have been removed since its version was registered.
         tutorial_best=variant.tutorial_best if variant else None,
-        is_baseline=version.variant in problem.references,
+        is_baseline=version.variant in problem.baselines,
     )
 
 

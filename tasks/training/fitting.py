@@ -37,7 +37,7 @@ class FittedRef(Reference):
 
 def threads_for(variant: Variant, *, settings: TrainSettings) -> int:
     """Return the threads of a training: one where its batch is not worth sharding over cores."""
-    if variant.is_reference or not settings.threads or settings.threads == 1:
+    if variant.is_baseline or not settings.threads or settings.threads == 1:
         return 1
     return settings.threads if network_signature(variant).can_shard else 1
 
@@ -58,7 +58,7 @@ def fit_variant(
     problem = problem_for(table, settings=settings)
     chosen = variant_with_settings(table, variant=variant, settings=settings)
     threads = threads_for(chosen, settings=settings)
-    device = prepare_device(threads, require_gpu=settings.require_gpu and not chosen.is_reference)
+    device = prepare_device(threads, require_gpu=settings.require_gpu and not chosen.is_baseline)
     key = training_key(table, variant=variant, settings=settings)
     folder = store.checkpoint_folder(table.version, key)
     reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder))

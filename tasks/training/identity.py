@@ -79,7 +79,7 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
         "task": dict(problem.task),
         "training_version": TRAINING_VERSION,
     }
-    if chosen.is_reference:  # no budget and no seed changes what it is
+    if chosen.is_baseline:  # no budget and no seed changes what it is
         return digest_of_json(content, length=KEY_DIGITS)
     content |= {
         "batch_size": chosen.batch_size,

@@ -70,7 +70,7 @@ def _may_succeed_on_retry(task: Any, run: Any, state: State[Any]) -> bool:
 def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
     """Train a variant on a device of this host, and show its progress in the run and in the terminal."""
     store = Store.from_environment()
-    is_baseline = variant_named(variant, dataset=table.dataset).is_reference
+    is_baseline = variant_named(variant, dataset=table.dataset).is_baseline
     require_gpu = not is_baseline and (settings.require_gpu or site_requires_gpu())
     threads = fitting.threads_for(variant_named(variant, dataset=table.dataset), settings=settings)
     device = prepare_device(threads, require_gpu=require_gpu)
@@ -113,11 +113,11 @@ class _TrainingProgress:
 
     def __call__(self, progress: Progress) -> None:
         left = "" if progress.remaining_s is None else f", {timedelta(seconds=round(progress.remaining_s))} left"
-        self._metrics = progress.figures or self._metrics
+        self._metrics = progress.metrics or self._metrics
         metrics = "".join(f", {name} {value:.4f}" for name, value in self._metrics.items())
         text = f"epoch {progress.epoch} of {progress.epochs}{metrics}{left}"
         write_note(self._file, title=self._title, share=progress.share, text=text, milestone=progress.epoch)
-        if progress.figures:
+        if progress.metrics:
             logger.info("%s: %s", self._title, text)
             self._update(progress.share, description=f"{self._title}: {text}")
 

@@ -96,11 +96,11 @@ def test_the_variants_table_says_what_the_variants_are(dataset: str) -> None:
         ]
 
     written = [cells for cells in table_rows(section("## Variants"), columns=7) if cells[0] == f"`{dataset}`"]
-    rows = [row(variant) for variant in PROBLEMS[dataset].variants.values() if not variant.is_reference]
+    rows = [row(variant) for variant in PROBLEMS[dataset].variants.values() if not variant.is_baseline]
     assert {f"`{name}`" for name in PROBLEMS[dataset].default_variants} <= {cells[1] for cells in written}
     assert [cells for cells in rows if cells in written] == written
     references = [cells for cells in table_rows(section("## Variants"), columns=3) if cells[0] == f"`{dataset}`"]
-    expected = [PROBLEMS[dataset].variants[name] for name in PROBLEMS[dataset].references]
+    expected = [PROBLEMS[dataset].variants[name] for name in PROBLEMS[dataset].baselines]
     assert references == [[f"`{dataset}`", f"`{variant.name}`", variant.summary] for variant in expected]
     assert f"`{PROBLEMS[dataset].naive}`" in section("## Variants")
 

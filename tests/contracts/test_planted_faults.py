@@ -565,7 +565,7 @@ def case_of(
 
     def make(problem: Problem, fit: Callable[[Any], None]) -> ProblemCase:
         if problem.dataset == SOUND_REVIEWS.dataset:
-            baseline = SOUND_REVIEWS.variants[SOUND_REVIEWS.references[0]]
+            baseline = SOUND_REVIEWS.variants[SOUND_REVIEWS.baselines[0]]
             return ProblemCase(problem, reviews, vocabulary, READER, baseline)
         return ProblemCase(problem, series.tables, series.normalisation, TINY, replace(TINY, fit_closed_form=fit))
 

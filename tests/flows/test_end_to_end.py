@@ -21,7 +21,7 @@ from tasks.models import PROBLEMS
 # Half of it on a machine of its own with two cores; a busy one is given time.
 pytestmark = pytest.mark.timeout(1200)
 
-REFERENCES = {f"{name}-sample": set(problem.references) for name, problem in PROBLEMS.items()}
+REFERENCES = {f"{name}-sample": set(problem.baselines) for name, problem in PROBLEMS.items()}
 VARIANTS = {name: {NETWORK} | references for name, references in REFERENCES.items()}
 """What `first_run` trains."""
 EVERY_VARIANT = {f"{name}-sample": set(problem.variants) for name, problem in PROBLEMS.items()}

@@ -180,7 +180,7 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
         return fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=on_progress)
 
     def cut_off(progress: Any) -> None:
-        if progress.figures:
+        if progress.metrics:
             raise CutOffError
 
     with pytest.raises(CutOffError):
