@@ -8,9 +8,10 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+from storage.errors import SettingError
 from storage.io import locked
 from storage.layout import cache_folder
 
@@ -28,13 +29,22 @@ def new_database(home: Path, *, cache: bool) -> Iterator[None]:
     at Prefect's tables, and holds no run and no key. An existing database stays as it is.
 
     Args:
-        home: Prefect's folder in the store.
+        home: Prefect's folder, usually in the store.
         cache: Whether to cache the database that the server makes, where none is cached yet.
+
+    Raises:
+        SettingError: The folder cannot be written.
     """
     if any(name in os.environ for name in DATABASE_VARIABLES):
         yield
         return
-    with locked(home / DATABASE):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(home / DATABASE))
+        except OSError as error:
+            raise SettingError(
+                f"PREFECT_HOME is {str(home)!r}, expected a folder that can be written ({error.strerror or error}): name another"
+            ) from error
         is_first = not (home / DATABASE).exists() and not _copy_cached(home)
         yield
         if is_first and cache:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from flows.runtime.server import restore_database_template
+from flows.runtime.new_database import new_database
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
@@ -47,10 +47,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
     }
-    restore_database_template(home)  # an empty database that a run kept, so that the server need not make one
     log = (home / "server.log").open("w")
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    with new_database(home, cache=False):  # a copy of the empty one that a run cached, if any
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         for _ in range(120):
             try:

@@ -20,7 +20,7 @@ from flow_helpers import ROOT, python
 from flows.runtime import process_pool
 from flows.runtime.new_database import DATABASE, cached_database, new_database
 from flows.runtime.server import prefect_server
-from storage.errors import RetrainError
+from storage.errors import RetrainError, SettingError
 from storage.layout import Store
 
 WRITERS, WRITES = 8, 25
@@ -135,6 +135,12 @@ def test_a_server_that_does_not_start_leaves_no_cache(tmp_path: Path, monkeypatc
     assert not cached_database().exists()
     with new_database(tmp_path / "home", cache=True):  # the lock is free again
         pass
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match=r"PREFECT_HOME is '.*/file/home', expected a folder that can be written"):
+        new_database(tmp_path / "file" / "home", cache=True).__enter__()
 
 
 def test_a_database_elsewhere_is_left_to_prefect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
