@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 POOL ?= cpu
+COVERAGE ?=
 BENCH ?=
 COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --generate-hashes --no-emit-index-url --no-header
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
@@ -27,8 +28,9 @@ run: $(READY) ## Set up once, then retrain both models: make run, make run DATA=
 test: $(READY) ## Set up once, then run the tests that a change waits for: a worker a core, about 4 minutes on two
 	@$(BIN)/python -m pytest -n auto -m "not service and not ui and not slow"
 
-test-all: $(READY) ## Run every test, those of the service and the browser beside the others: what CI runs, about 15 minutes
-	@$(BIN)/python -m pytest -n auto --durations=25
+test-all: $(READY) ## Run every test, those of service and browser beside the others; COVERAGE=1 tells which branches they reach
+	@$(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n auto --durations=25
+	@$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 
 servicetest: $(READY) ## Test the service with real workers, and its pages in a real browser
 	@$(BIN)/python -m pytest -m "service or ui"
@@ -63,7 +65,7 @@ lock: ## Renew requirements.lock from pyproject.toml
 	@rm -rf .lock; echo "requirements.lock is new: run make test"
 
 clean: ## Remove the environment and every cache; the store stays
-	@rm -rf $(VENV) .bench .lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@rm -rf $(VENV) .bench .lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* .import_linter_cache build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Hashes are checked for every file. --no-deps, because the lock is complete, and because pip 23 takes a pin without its

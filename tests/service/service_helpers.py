@@ -26,6 +26,13 @@ PORTS = ("RETRAIN_PREFECT_PORT", "RETRAIN_MLFLOW_PORT", "RETRAIN_DOCS_PORT")
 SAMPLE = {"data": "sample"}
 QUICK = {"epochs": 1, "steps_per_epoch": 20, "run_on": "work_pool"}
 VARIANTS = ("gru_baseline", "gru_dropout")
+OFTEN = {
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
+}
+"""How often server and workers look for what is due: Prefect's own 5 to 60 s would be most of what a test waits for."""
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 CORES = os.cpu_count() or 1
 
@@ -204,6 +211,7 @@ def running_service(home: Path, **more: str) -> Iterator[Live]:
         "CUDA_VISIBLE_DEVICES": "-1",
         "RETRAIN_HOME": str(home),
         "RETRAIN_REQUIRE_GPU": "false",
+        **OFTEN,
         **more,
     }
     service = Live(home, environment)
