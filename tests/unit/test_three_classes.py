@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import publish_sample
+from sample_helpers import publish_sample
 
 from storage.layout import Store
 from storage.registry import Registry
