@@ -64,6 +64,8 @@ class DataSettings(Settings):
 class ForecastSettings(Settings):
     """What a forecast is asked. Fields that are None take the data set's own value; a row is one reading of the table."""
 
+    model_config = ConfigDict(title="Forecast")
+
     target: str | None = Field(
         None,
         pattern=r"^[a-z0-9_]+$",
@@ -135,7 +137,7 @@ class PromotionSettings(Settings):
     )
     allow_baselines: bool = Field(
         default=False,
-        description="Let a linear baseline (ridge, tfidf_logistic) become champion if it is the best by validation.",
+        description="Let a linear baseline become champion if it is the best by validation.",
     )
 
 

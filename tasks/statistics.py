@@ -19,7 +19,7 @@ MAX_STARTS = 1_000_000
 
 
 @dataclass(frozen=True)
-class BootstrapResult:
+class TestResult:
     """Mean gain, its two-sided 95 % interval, and the one-sided p-value of the hypothesis that the gain is not above 0."""
 
     mean_gain: float
@@ -55,7 +55,7 @@ def block_rows_for(rows: int, *, max_block_rows: int) -> int:
     return max(1, min(max_block_rows, rows // MIN_BLOCKS))
 
 
-def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples: int = RESAMPLES, seed: int) -> BootstrapResult:
+def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples: int = RESAMPLES, seed: int) -> TestResult:
     """Test whether the mean of a dependent series is above 0.
 
     Overlapping blocks are drawn with replacement, and the last one is cut to the length of the series (Künsch 1989). The
@@ -102,7 +102,7 @@ def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples:
     centred = (totals - expected) / gain.size * math.sqrt(gain.size / (gain.size - block_rows))
     mean_gain = float(gain.mean())
     low, high = np.quantile(centred, [0.025, 0.975])
-    return BootstrapResult(
+    return TestResult(
         mean_gain=mean_gain,
         ci_low=mean_gain - float(high),
         ci_high=mean_gain - float(low),
@@ -159,11 +159,11 @@ def mcnemar_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike) -> Pai
     mean = float(gain.mean())
     half_width = 1.959964 * math.sqrt(max(0.0, float(np.mean(gain**2)) - mean**2) / gain.size)
     p_value = mcnemar(reference == 0, candidate_correct=candidate == 0)
-    result = BootstrapResult(mean_gain=mean, ci_low=mean - half_width, ci_high=mean + half_width, p_value=p_value)
+    result = TestResult(mean_gain=mean, ci_low=mean - half_width, ci_high=mean + half_width, p_value=p_value)
     return _paired_test("McNemar, mid-p", reference=reference, result=result)
 
 
-def _paired_test(method: str, *, reference: NDArray[np.float64], result: BootstrapResult) -> PairedTest:
+def _paired_test(method: str, *, reference: NDArray[np.float64], result: TestResult) -> PairedTest:
     reference_mean = float(reference.mean())
     return PairedTest(
         method=method,

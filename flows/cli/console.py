@@ -146,13 +146,13 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
 def _scores(version: ModelVersion) -> dict[str, str]:
     """Return the scores of a version as its problem names them; empty if its data set is no longer registered."""
     from tasks.models import PROBLEMS
-    from tasks.training.identity import problem_of
+    from tasks.training.identity import problem_answered_by
 
     # The name of a model begins with that of its data set.
     dataset = version.name.split("-")[0]
     if dataset not in PROBLEMS:
         return {"validation": "", "test": "", "skill": ""}
-    problem = problem_of(version, dataset=dataset)
+    problem = problem_answered_by(version, dataset=dataset)
     primary, validation = problem.scoring.primary, problem.scoring.validation
     metrics = version.metrics
     return {
@@ -171,6 +171,9 @@ def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisio
         ("created", version.created),
         ("table", f"{table['version']} from {table['source']}" + (" (SAMPLE, simulated)" if table["simulated"] else "")),
         ("epochs", f"best {training['best_epoch']} of {training['epochs_run']}, {training['seconds_per_epoch']:.1f} s each"),
+        ("batch size", str(training["batch_size"])),
+        ("learning rate", f"{training['learning_rate']:g}"),
+        ("task", ", ".join(f"{name} {value}" for name, value in training.get("task", {}).items())),
         ("parameters", str(training["parameters"])),
         *(("execution", note) for note in training["execution"].get("notes", ())),
         ("validation", _metrics_text(training["validation"])),

@@ -22,7 +22,7 @@ from tasks.models import problem_named
 from tasks.models.load_check import check_in_fresh_process
 from tasks.models.spec import Problem
 from tasks.promotion.rule import Champion, Check, Contender, Decision, choose_candidate, decide
-from tasks.training.identity import model_name, problem_of
+from tasks.training.identity import model_name, problem_answered_by
 from tasks.training.scoring import evaluate_version, read_predictions
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
@@ -187,7 +187,7 @@ def _evaluate_candidate(
     store: Store,
 ) -> Decision:
     """Score the candidate and the champion on the test split, compare them row by row, and decide."""
-    problem = problem_of(candidate, dataset=table.dataset)
+    problem = problem_answered_by(candidate, dataset=table.dataset)
     scoring = problem.scoring
     evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
     predictions = read_predictions(evaluation, table=table, store=store)
@@ -222,7 +222,7 @@ def _evaluate_candidate(
 def answers_same_question(champion: ModelVersion, *, problem: Problem) -> bool:
     """Tell whether a champion was trained for the task of a problem. The task may have changed in the code since then."""
     try:
-        return problem_of(champion, dataset=problem.dataset).model_suffix == problem.model_suffix
+        return problem_answered_by(champion, dataset=problem.dataset).model_suffix == problem.model_suffix
     except SettingError:
         return False
 

@@ -35,7 +35,7 @@ from tasks.reporting.markdown import (
     validation_markdown,
 )
 from tasks.scoring import Scoring
-from tasks.training.identity import library_versions, problem_of
+from tasks.training.identity import library_versions, problem_answered_by
 from tasks.training.scoring import Predictions, evaluate_version, read_predictions
 
 WRONG_REVIEWS = 5
@@ -86,7 +86,7 @@ def run_report(
     manifest = read_manifest(store.table_folder(table.dataset, table.version))
     versions = {f"v{version.version}": version for version in registry.versions(name)}
     candidate = versions[decision.candidate]
-    problem = problem_of(candidate, dataset=table.dataset)
+    problem = problem_answered_by(candidate, dataset=table.dataset)
     results = tuple(
         _result(versions[f"v{model.version}"], trained=model.trained, problem=problem, registry=registry) for model in models
     )

@@ -21,7 +21,7 @@ from tasks.config import TrainSettings
 from tasks.models import build_learner
 from tasks.models.signature import network_signature
 from tasks.models.spec import Variant
-from tasks.training.identity import budget_for, problem_for, training_key, variant_with_settings
+from tasks.training.identity import budget_for, problem_asked_by, training_key, variant_with_settings
 
 logger = logging.getLogger("retrain")
 
@@ -55,7 +55,7 @@ def fit_variant(
     from tasks.models.device import prepare_device
     from tasks.models.training_loop import fit, fit_at_once
 
-    problem = problem_for(table, settings=settings)
+    problem = problem_asked_by(table, settings=settings)
     chosen = variant_with_settings(table, variant=variant, settings=settings)
     threads = threads_for(chosen, settings=settings)
     device = prepare_device(threads, require_gpu=settings.require_gpu and not chosen.is_baseline)

@@ -31,7 +31,7 @@ def model_name(table: TableRef, *, problem: Problem | None = None) -> str:
     return f"{name}-sample" if table.simulated else name
 
 
-def problem_for(table: TableRef, *, settings: TrainSettings) -> Problem:
+def problem_asked_by(table: TableRef, *, settings: TrainSettings) -> Problem:
     """Return the problem of a table's data set, asked what the settings say.
 
     Raises:
@@ -40,7 +40,7 @@ def problem_for(table: TableRef, *, settings: TrainSettings) -> Problem:
     return problem_named(table.dataset, forecast=settings.forecast)
 
 
-def problem_of(version: ModelVersion, *, dataset: str) -> Problem:
+def problem_answered_by(version: ModelVersion, *, dataset: str) -> Problem:
     """Return the problem as it was when a version was trained: another lookback reads other rows of the same table."""
     problem, task = problem_named(dataset), version.tags.get("task")
     return problem.with_task(json.loads(task)) if task else problem
@@ -60,7 +60,7 @@ def budget_for(problem: Problem, variant: str, *, settings: TrainSettings, simul
 def variant_with_settings(table: TableRef, *, variant: str, settings: TrainSettings) -> Variant:
     """Return a variant for the windows, the batch size and the learning rate that the settings give it."""
     variant_named(variant, dataset=table.dataset)
-    own = problem_for(table, settings=settings).variants[variant]
+    own = problem_asked_by(table, settings=settings).variants[variant]
     return own.with_settings(batch_size=settings.batch_size, learning_rate=settings.learning_rate)
 
 
@@ -70,7 +70,7 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
     It holds the table, the network as built with its optimizer, schedule and initialisation, the task of the problem, and
     every setting that changes weights. Summaries, comments, threads and the device are no part of it.
     """
-    problem = problem_for(table, settings=settings)
+    problem = problem_asked_by(table, settings=settings)
     chosen = variant_with_settings(table, variant=variant, settings=settings)
     content: dict[str, Any] = {
         "table": table.version,

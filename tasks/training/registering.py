@@ -19,7 +19,7 @@ from storage.registry import Registry
 from tasks.config import TrainSettings
 from tasks.models import problem_named
 from tasks.training.fitting import FittedRef
-from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_for, training_key
+from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_asked_by, training_key
 from tasks.training.scoring import EvaluationRef, load_exported
 
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
@@ -28,7 +28,7 @@ REQUIREMENTS = ("keras", "tensorflow", "numpy")
 def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, registry: Registry) -> ModelRef | None:
     """Return the version that an equal training made before, if there is one."""
     key = training_key(table, variant=variant, settings=settings)
-    name = model_name(table, problem=problem_for(table, settings=settings))
+    name = model_name(table, problem=problem_asked_by(table, settings=settings))
     found = registry.find(name, training_key=key)
     return None if found is None else model_ref(found, trained=False)
 

@@ -22,7 +22,7 @@ from tasks.models import problem_named
 from tasks.models.serialization import register_layers
 from tasks.models.spec import Learner, Problem
 from tasks.training.fitting import FittedRef
-from tasks.training.identity import problem_of
+from tasks.training.identity import problem_answered_by
 
 EXAMPLES = 16
 
@@ -65,7 +65,7 @@ def evaluate_version(version: ModelVersion, *, table: TableRef, registry: Regist
 
     prepare_device(1, require_gpu=False)
     register_layers()
-    problem = problem_of(version, dataset=table.dataset)
+    problem = problem_answered_by(version, dataset=table.dataset)
     return _evaluate(registry.load_model(version), problem=problem, table=table, training_key=key, store=store)
 
 

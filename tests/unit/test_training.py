@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from storage.references import TableRef
 from tasks.config import TrainSettings
 from tasks.datasets import DATASETS
 from tasks.models import PROBLEMS, problem_named, variant_named
+from tasks.models.networks.jena import FORECAST, gru_stacked_network
 from tasks.models.optimizers import adamw, cosine
 from tasks.models.spec import Budget
 from tasks.training import fitting, identity, scoring
 from tasks.training.fitting import FittedRef, fit_variant, threads_for
-from tasks.training.identity import budget_for, model_name, training_key
+from tasks.training.identity import budget_for, model_name, problem_asked_by, training_key
 from tasks.training.registering import find_trained
 
 TABLE = TableRef(dataset="jena", version="0123456789ab", uri="nowhere", simulated=False, rows={})
@@ -113,6 +115,25 @@ def test_a_key_sees_no_words_and_finds_a_setting_that_is_the_variants_own(monkey
     assert key() == first
 
 
+@pytest.mark.parametrize(
+    "forecast",
+    [{"target": "pressure_mbar"}, {"horizon_rows": 72}, {"lookback_rows": 720}, {"step_rows": 12}],
+    ids=lambda forecast: next(iter(forecast)),
+)
+def test_what_a_forecast_is_asked_is_part_of_the_key(forecast: dict[str, Any]) -> None:
+    assert key(forecast=forecast) != key()
+    assert key(variant="ridge", forecast=forecast) != key(variant="ridge")
+
+
+def test_only_another_question_has_another_model_name() -> None:
+    def name(**forecast: Any) -> str:
+        return model_name(SIMULATED, problem=problem_asked_by(SIMULATED, settings=TrainSettings(forecast=forecast)))
+
+    assert name() == name(lookback_rows=720) == name(step_rows=12) == name(target="temperature_degc") == "jena-sample"
+    assert name(target="pressure_mbar") == "jena-pressure-mbar-144-rows-sample"
+    assert name(horizon_rows=72) == "jena-temperature-degc-72-rows-sample"
+
+
 def test_an_unknown_variant_is_refused_by_name() -> None:
     with pytest.raises(SettingError, match=r"unknown variant 'gru_dropot' for jena: choose gru_baseline, .*, gru_stacked, ridge"):
         key(variant="gru_dropot")
@@ -200,12 +221,42 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
         "steps_per_execution": 1,
         "num_shards": 1,
         "skip_padding_steps": True,
-        "described": ["recurrent layer 1, GRU(32): fast loop"],
+        "notes": ["recurrent layer 1, GRU(32): fast loop"],
     }
     model = keras.saving.load_model(Path(str(folder)) / "model.keras", compile=False, safe_mode=True)
     weights = trained.registry.load_model(version).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))
     remove_folder(folder)
+
+
+def test_a_network_that_changed_since_a_stop_is_trained_from_the_start(
+    keras: Any, samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, table, settings = samples.store, samples.tables["jena"], TrainSettings(epochs=2, steps_per_epoch=3, seed=9)
+
+    def fit(on_progress: Any) -> FittedRef:
+        return fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=on_progress)
+
+    def cut_off(progress: Any) -> None:
+        if progress.metrics:
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        fit(cut_off)
+    problem = PROBLEMS["jena"]
+    wider = replace(problem.variants["gru_baseline"], network=partial(gru_stacked_network, FORECAST.task))
+    with monkeypatch.context() as patch:
+        patch.setitem(PROBLEMS, "jena", replace(problem, variants={**problem.variants, "gru_baseline": wider}))
+        changed = fit(quiet)
+    described = read_json(Path(changed.folder) / "fitted.json")
+    assert (described["resumed_from"], described["epochs_run"]) == (0, 2)
+    assert described["execution"]["notes"][0].endswith("; faster: return the last step alone (return_sequences=False)")
+    # The first one goes on where it was stopped.
+    resumed = fit(quiet)
+    assert resumed.folder != changed.folder
+    assert read_json(Path(resumed.folder) / "fitted.json")["resumed_from"] == 1
+    for fitted in (changed, resumed):
+        remove_folder(store.checkpoint_folder(table.version, fitted.training_key))
 
 
 def test_a_registered_version_carries_all_that_it_came_from(trained: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from storage.errors import DataError, SettingError, unknown
 from tasks.datasets.jena.parse import Readings, Seconds, read_file
@@ -51,6 +51,8 @@ HALF_YEAR = r"^\d{4}[ab]$"
 
 class StationOptions(SourceOptions):
     """Which of the station's half-year files are read; a is January to June, b is July to December."""
+
+    model_config = ConfigDict(title="Options of station")
 
     first_half_year: str | None = Field(
         None, pattern=HALF_YEAR, description="First half-year, such as 2009a.", json_schema_extra={"flag": "--from"}

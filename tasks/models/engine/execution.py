@@ -65,7 +65,7 @@ def recurrent_layers(network: keras.Model) -> Iterator[Any]:
         yield from (each for each in wrapped if isinstance(each, keras.layers.RNN))
 
 
-def is_plain(layer: Any) -> bool:
+def fits_loop(layer: Any) -> bool:
     """Tell whether `engine.loops` can run a layer: forward, to its last output, otherwise as Keras makes it by default."""
     import keras
 
@@ -111,7 +111,7 @@ def can_shard(network: keras.Model) -> bool:
     layers = list(recurrent_layers(network))
     return (
         bool(layers)
-        and all(is_plain(layer) for layer in layers)
+        and all(fits_loop(layer) for layer in layers)
         and all(layer in layers or isinstance(layer, light) for layer in network.layers)
     )
 
@@ -173,7 +173,7 @@ def _describe_layer(layer: Any, *, execution: Execution) -> tuple[str, str]:
         return "cuDNN", ""
     if not execution.uses_loops:
         return "plain Keras, compiled by XLA" if execution.jit_compile else "plain Keras", ""
-    if is_plain(layer):
+    if fits_loop(layer):
         shards = f", {execution.num_shards} shards of the batch beside each other" if execution.num_shards > 1 else ""
         return f"fast loop{shards}", ""
     obstacle, remedy = _obstacle(layer)
