@@ -107,7 +107,7 @@ def _table(rows: Sequence[Mapping[str, str]], *, title: str = "") -> Table:
 
 
 def print_variants(problems: Sequence[Problem]) -> None:
-    """Print one row a variant."""
+    """Print a table with a row for each variant."""
     rows = [
         {
             "data set": problem.dataset,
@@ -144,7 +144,7 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
 
 
 def _scores(version: ModelVersion) -> dict[str, str]:
-    """Return the scores of a version in the words of its problem; none where its data set is no longer registered."""
+    """Return the scores of a version as its problem names them; empty if its data set is no longer registered."""
     from tasks.models import PROBLEMS
     from tasks.training.identity import problem_answered_by
 

@@ -42,9 +42,9 @@ def promote_best(
     Raises:
         RegistryError: There are no versions to choose from.
     """
-    name, problem = models[0].name if models else model_name(table), problem_named(table.dataset)
     if not models:
-        raise RegistryError(f"no version of {name} was trained on table {table.version}: train a variant first")
+        raise RegistryError(f"no version of {model_name(table)} was trained on table {table.version}: train a variant first")
+    name, problem = models[0].name, problem_named(table.dataset)
     versions = {version.version: version for version in registry.versions(name)}
     champion = next((version for version in versions.values() if CHAMPION in version.aliases), None)
     log = store.promotions(name)
@@ -217,10 +217,12 @@ def _evaluate_candidate(
         rival = Champion(champion.version, test=None)
     elif champion:
         champion_evaluation = evaluate_version(champion, table=table, registry=registry, store=store)
-        others = read_predictions(champion_evaluation, table=table, store=store)
-        champion_loss = scoring.row_losses(others["prediction"], truth=others["truth"])
-        # A champion with another lookback has other examples of the same test split.
-        _, rows, champion_rows = np.intersect1d(predictions["row"], others["row"], assume_unique=True, return_indices=True)
+        champion_predictions = read_predictions(champion_evaluation, table=table, store=store)
+        champion_loss = scoring.row_losses(champion_predictions["prediction"], truth=champion_predictions["truth"])
+        # A champion with another lookback has other examples of the same test split: the test takes those that both have.
+        _, rows, champion_rows = np.intersect1d(
+            predictions["row"], champion_predictions["row"], assume_unique=True, return_indices=True
+        )
         test = scoring.paired_test(reference_loss=champion_loss[champion_rows], candidate_loss=loss[rows], seed=0)
         rival = Champion(champion.version, test=test)
     return decide(
@@ -236,7 +238,7 @@ def _evaluate_candidate(
 
 
 def answers_same_question(champion: ModelVersion, *, problem: Problem) -> bool:
-    """Tell whether a champion predicts what a problem asks; not so where the task has changed in the code since."""
+    """Tell whether a champion was trained for the task of a problem. The task may have changed in the code since then."""
     try:
         return problem_answered_by(champion, dataset=problem.dataset).model_suffix == problem.model_suffix
     except SettingError:

@@ -12,7 +12,6 @@ from storage.registry import Registry
 from tasks.config import PromotionSettings
 from tasks.promotion import promote
 from tasks.promotion.rule import Decision
-from tasks.training import identity
 from tasks.training.steps import logger
 
 
@@ -21,5 +20,5 @@ def decide(models: Sequence[ModelRef], table: TableRef, settings: PromotionSetti
     """Test the best version against the champion, and move the aliases if it passes."""
     store = Store.from_environment()
     decision = promote.promote_best(models, table=table, settings=settings, registry=Registry.open(store), store=store)
-    logger.info("%s: %s", models[0].name if models else identity.model_name(table), decision.reason)
+    logger.info("%s: %s", models[0].name, decision.reason)
     return decision

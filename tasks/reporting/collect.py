@@ -35,7 +35,7 @@ from tasks.reporting.markdown import (
     validation_markdown,
 )
 from tasks.scoring import Scoring
-from tasks.training.identity import library_versions, model_name, problem_answered_by
+from tasks.training.identity import library_versions, problem_answered_by
 from tasks.training.scoring import Predictions, evaluate_version, read_predictions
 
 WRONG_REVIEWS = 5
@@ -82,7 +82,7 @@ def run_report(
     table: TableRef, *, models: Sequence[ModelRef], decision: Decision, registry: Registry, store: Store
 ) -> RenderedReport:
     """Collect what a run did with one table and its models, and render it."""
-    name = models[0].name if models else model_name(table)
+    name = models[0].name
     manifest = read_manifest(store.table_folder(table.dataset, table.version))
     versions = {f"v{version.version}": version for version in registry.versions(name)}
     candidate = versions[decision.candidate]

@@ -13,7 +13,6 @@ from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks.promotion.rule import Decision
 from tasks.reporting import collect
-from tasks.training import identity
 
 
 @task(task_run_name="report")
@@ -21,7 +20,7 @@ def report(table: TableRef, models: Sequence[ModelRef], decision: Decision) -> d
     """Publish report, scores and expectations as artifacts of the run; return the same as plain values."""
     store = Store.from_environment()
     rendered = collect.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
-    key = models[0].name if models else identity.model_name(table)
+    key = models[0].name
     create_markdown_artifact(rendered.markdown, key=f"report-{key}", description=decision.reason)
     create_table_artifact(rendered.metrics, key=f"metrics-{key}", description="Scores on the test split")
     create_markdown_artifact(
