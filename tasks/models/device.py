@@ -100,18 +100,18 @@ def _native_stderr_silenced() -> Iterator[None]:
     Python's own exceptions are not printed through the descriptor and come out as ever.
     """
     try:
-        kept = os.dup(2)
+        saved = os.dup(2)
     except OSError:  # a service without standard error
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _tensorflow_gpus() -> list[Any]:

@@ -41,8 +41,8 @@ def padded_tokens(tokens: pa.ChunkedArray, *, width: int = REVIEW_TOKENS) -> npt
     padded = np.full((len(lengths), width), PADDING, dtype=np.uint16)
     # Position of every token counted from the end of its review: 1 is the last one.
     from_end = np.repeat(offsets[1:], lengths) - np.arange(len(flat))
-    kept = from_end <= width
-    padded[np.repeat(np.arange(len(lengths)), lengths)[kept], width - from_end[kept]] = flat[kept]
+    is_read = from_end <= width
+    padded[np.repeat(np.arange(len(lengths)), lengths)[is_read], width - from_end[is_read]] = flat[is_read]
     return padded
 
 
@@ -54,18 +54,18 @@ def width_batches(
     Reviews keep their place in `order` within a width; what does not fill a batch goes up to the next width, so that at
     most one batch is short. The batches come in the order in which their first review stands in `order`.
     """
-    place = np.empty(len(lengths), dtype=np.int64)
-    place[order] = np.arange(len(order))
+    position = np.empty(len(lengths), dtype=np.int64)
+    position[order] = np.arange(len(order))
     batches: list[tuple[int, Ids]] = []
-    left: Ids = np.empty(0, dtype=np.int32)
+    remaining: Ids = np.empty(0, dtype=np.int32)
     fits = np.searchsorted(np.asarray(widths), np.minimum(lengths[order], widths[-1]))
     for i, width in enumerate(widths):
-        here = np.concatenate([left, order[fits == i]])
-        here = here[np.argsort(place[here], kind="stable")]
-        whole = len(here) - len(here) % batch_size if i < len(widths) - 1 else len(here)
-        batches += [(width, here[k : k + batch_size]) for k in range(0, whole, batch_size)]
-        left = here[whole:]
-    return sorted(batches, key=lambda batch: int(place[batch[1]].min()))
+        ids = np.concatenate([remaining, order[fits == i]])
+        ids = ids[np.argsort(position[ids], kind="stable")]
+        whole = len(ids) - len(ids) % batch_size if i < len(widths) - 1 else len(ids)
+        batches += [(width, ids[k : k + batch_size]) for k in range(0, whole, batch_size)]
+        remaining = ids[whole:]
+    return sorted(batches, key=lambda batch: int(position[batch[1]].min()))
 
 
 class ImdbLearner:
@@ -158,8 +158,8 @@ class ImdbLearner:
         order = rng.permutation(len(lengths)).astype(np.int32)
         batches = width_batches(lengths, order=order, batch_size=self.variant.batch_size, widths=widths)[:steps]
         # Where a review is longer than what training reads of it, another part of it is read each time.
-        spare = np.maximum(lengths - widths[-1], 0)
-        ends = REVIEW_TOKENS - (rng.integers(spare + 1) if self.variant.crop_tokens else np.zeros_like(spare))
+        excess = np.maximum(lengths - widths[-1], 0)
+        ends = REVIEW_TOKENS - (rng.integers(excess + 1) if self.variant.crop_tokens else np.zeros_like(excess))
         return len(batches), (self._batch(width, ids, ends=ends[ids]) for width, ids in batches)
 
     def _batch(self, width: int, ids: Ids, *, ends: npt.NDArray[np.integer[Any]]) -> Batch:
@@ -204,8 +204,8 @@ class ImdbLearner:
 
 def _words(splits: Mapping[str, pa.Table]) -> tuple[str, ...]:
     """Return the vocabulary by rank; a rank without a word gets one with a space in it, which no text can hold."""
-    known = dict(zip(splits["words"]["rank"].to_pylist(), splits["words"]["word"].to_pylist(), strict=True))
-    return tuple(known.get(rank, f"rank {rank}") for rank in range(1, max(known) + 1))
+    word_of_rank = dict(zip(splits["words"]["rank"].to_pylist(), splits["words"]["word"].to_pylist(), strict=True))
+    return tuple(word_of_rank.get(rank, f"rank {rank}") for rank in range(1, max(word_of_rank) + 1))
 
 
 def _learner(

@@ -64,8 +64,8 @@ def network_signature(variant: Variant) -> NetworkSignature:
 
 
 def _functions(variant: Variant) -> list[Callable[..., Any]]:
-    given = (variant.network, variant.optimizer, variant.schedule, variant.init_weights, variant.fit_closed_form)
-    return [function for function in given if function is not None]
+    functions = (variant.network, variant.optimizer, variant.schedule, variant.init_weights, variant.fit_closed_form)
+    return [function for function in functions if function is not None]
 
 
 def _unbound(function: Callable[..., Any]) -> Callable[..., Any]:

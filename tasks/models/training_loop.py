@@ -190,8 +190,10 @@ def _reporter(
 
     def report(share_of_epoch: float, metrics: Mapping[str, float]) -> None:
         done = state.epoch + share_of_epoch
-        here = done - epoch_before
-        pace = float(np.median(state.seconds)) if state.seconds else (time.perf_counter() - started) / here if here else None
+        done_now = done - epoch_before
+        pace = float(np.median(state.seconds)) if state.seconds else None
+        if pace is None and done_now:
+            pace = (time.perf_counter() - started) / done_now
         remaining = None if pace is None else (budget.epochs - done) * pace
         on_progress(
             Progress(

@@ -175,8 +175,8 @@ class WindowLearner:
 
     def in_target_unit(self, normalised: npt.NDArray[np.floating[Any]]) -> Floats:
         """Return values of the target in its own unit."""
-        place = self.task.target_index
-        return np.asarray(normalised * self.std[place] + self.mean[place], dtype=np.float32)
+        target = self.task.target_index
+        return np.asarray(normalised * self.std[target] + self.mean[target], dtype=np.float32)
 
     def export(self) -> keras.Model:
         """Return the whole model: raw readings in, forecasts in the target's unit out.
@@ -245,8 +245,8 @@ def restore_learner(
 def example_windows(learner: WindowLearner, count: int) -> tuple[Floats, Floats]:
     """Return raw test windows, evenly spread, with the learner's forecasts in the target's unit."""
     ids = learner.rows["test"]
-    chosen = ids[np.linspace(0, len(ids) - 1, num=min(count, len(ids)), dtype=int)]
-    return learner.raw_windows(chosen), learner.in_target_unit(learner.predict_rows(chosen))
+    rows = ids[np.linspace(0, len(ids) - 1, num=min(count, len(ids)), dtype=int)]
+    return learner.raw_windows(rows), learner.in_target_unit(learner.predict_rows(rows))
 
 
 def score_test_split(learner: WindowLearner) -> ScoredSplit:

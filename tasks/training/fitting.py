@@ -56,9 +56,9 @@ def fit_variant(
     from tasks.models.training_loop import fit, fit_at_once
 
     problem = problem_asked_by(table, settings=settings)
-    chosen = variant_with_settings(table, variant=variant, settings=settings)
-    threads = threads_for(chosen, settings=settings)
-    device = prepare_device(threads, require_gpu=settings.require_gpu and not chosen.is_baseline)
+    configured = variant_with_settings(table, variant=variant, settings=settings)
+    threads = threads_for(configured, settings=settings)
+    device = prepare_device(threads, require_gpu=settings.require_gpu and not configured.is_baseline)
     key = training_key(table, variant=variant, settings=settings)
     folder = store.checkpoint_folder(table.version, key)
     reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder))
@@ -69,7 +69,7 @@ def fit_variant(
         splits,
         normalisation=manifest["normalisation"],
         problem=problem,
-        variant=chosen,
+        variant=configured,
         device=device,
         seed=settings.seed,
     )
@@ -78,8 +78,8 @@ def fit_variant(
         logger.log(logging.WARNING if note.remedy else logging.INFO, "%s %s: %s", table.dataset, variant, note)
     checkpoint = folder / "checkpoint.npz"
     budget = budget_for(problem, variant, settings=settings, simulated=table.simulated)
-    if chosen.fit_closed_form:
-        fitted = fit_at_once(learner, fit_closed_form=chosen.fit_closed_form)
+    if configured.fit_closed_form:
+        fitted = fit_at_once(learner, fit_closed_form=configured.fit_closed_form)
     else:
         fitted = fit(
             learner,
@@ -94,17 +94,17 @@ def fit_variant(
         path = Path(local, "model.keras")
         learner.export().save(path)
         write_atomically(folder / "model.keras", path.read_bytes())
-    described = asdict(fitted) | {
+    record = asdict(fitted) | {
         "parameters": sum(int(np.prod(weight.shape)) for weight in learner.network.trainable_weights),
         "budget": asdict(budget),
         "settings": settings.model_dump(mode="json"),
         "task": dict(problem.task),
         "device": asdict(device),
-        "batch_size": chosen.batch_size,
-        "learning_rate": chosen.learning_rate,
+        "batch_size": configured.batch_size,
+        "learning_rate": configured.learning_rate,
         "execution": asdict(learner.execution) | {"notes": [str(note) for note in notes]},
     }
-    write_json(folder / "fitted.json", described)  # last: a folder without it is an unfinished training
+    write_json(folder / "fitted.json", record)  # last: a folder without it is an unfinished training
     checkpoint.unlink(missing_ok=True)
     return reference
 

@@ -72,19 +72,19 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
     every setting that changes weights. Summaries, comments, threads and the device are no part of it.
     """
     problem = problem_asked_by(table, settings=settings)
-    chosen = variant_with_settings(table, variant=variant, settings=settings)
+    configured = variant_with_settings(table, variant=variant, settings=settings)
     content: dict[str, Any] = {
         "table": table.version,
         "variant": variant,
-        "network": network_signature(chosen).digest,
+        "network": network_signature(configured).digest,
         "task": dict(problem.task),
         "training_version": TRAINING_VERSION,
     }
-    if chosen.is_baseline:  # no budget and no seed changes what it is
+    if configured.is_baseline:  # no budget and no seed changes what it is
         return digest_of_json(content, length=KEY_DIGITS)
     content |= {
-        "batch_size": chosen.batch_size,
-        "learning_rate": chosen.learning_rate,
+        "batch_size": configured.batch_size,
+        "learning_rate": configured.learning_rate,
         "budget": asdict(budget_for(problem, variant, settings=settings, simulated=table.simulated)),
         "seed": settings.seed,
     }
@@ -101,7 +101,7 @@ def code_version() -> str:
     """Return the commit of the code, `-dirty` when files differ from it, or `unknown` outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     try:
-        described = subprocess.run(
+        description = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],  # noqa: S607  (git of the PATH is meant)
             cwd=root,
             capture_output=True,
@@ -111,7 +111,7 @@ def code_version() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return described.stdout.strip()
+    return description.stdout.strip()
 
 
 def lock_digest() -> str:

@@ -29,8 +29,8 @@ def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, regi
     """Return the version that an equal training made before, if there is one."""
     key = training_key(table, variant=variant, settings=settings)
     name = model_name(table, problem=problem_asked_by(table, settings=settings))
-    found = registry.find(name, training_key=key)
-    return None if found is None else model_ref(found, trained=False)
+    version = registry.find(name, training_key=key)
+    return None if version is None else model_ref(version, trained=False)
 
 
 def model_ref(version: ModelVersion, *, trained: bool) -> ModelRef:
@@ -50,8 +50,8 @@ def register_fitted(
 ) -> ModelRef:
     """Register a finished training with all that it came from, and remove its checkpoint folder."""
     folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
-    described = read_json(folder / "fitted.json")
-    problem = problem_named(fitted.table.dataset).with_task(described["task"])
+    training = read_json(folder / "fitted.json")
+    problem = problem_named(fitted.table.dataset).with_task(training["task"])
     table_folder = store.table_folder(fitted.table.dataset, fitted.table.version)
     manifest = read_json(table_folder / "manifest.json")
     with np.load(
@@ -64,22 +64,22 @@ def register_fitted(
         run_name=f"{fitted.variant} {fitted.table.version}",
         variant=fitted.variant,
         training_key=fitted.training_key,
-        params=_flat(described["settings"])
-        | {name: described[name] for name in ("batch_size", "learning_rate")}
-        | {f"budget.{name}": value for name, value in described["budget"].items()},
-        metrics=evaluation.scores | described["validation"],
-        curves=described["curves"],
+        params=_flat(training["settings"])
+        | {name: training[name] for name in ("batch_size", "learning_rate")}
+        | {f"budget.{name}": value for name, value in training["budget"].items()},
+        metrics=evaluation.scores | training["validation"],
+        curves=training["curves"],
         tags={
             "table_version": fitted.table.version,
             "simulated": str(fitted.table.simulated).lower(),
             "source": manifest["source"],
             "flow_run_id": flow_run_id,
             "code": code,
-            "task": json.dumps(described["task"], sort_keys=True),
+            "task": json.dumps(training["task"], sort_keys=True),
         },
         manifest={
             "table": manifest,
-            "training": described,
+            "training": training,
             "variant": fitted.variant,
             "summary": problem.variants[fitted.variant].summary,
             "training_key": fitted.training_key,

@@ -58,9 +58,9 @@ def load_exported(folder: Any) -> Any:
 def evaluate_version(version: ModelVersion, *, table: TableRef, registry: Registry, store: Store) -> EvaluationRef:
     """Score a registered version on the test split of a table, once for each table."""
     key = version.tags["training_key"]
-    standing = _standing_evaluation(table, training_key=key, store=store)
-    if standing:
-        return standing
+    existing = _existing_evaluation(table, training_key=key, store=store)
+    if existing:
+        return existing
     from tasks.models.device import prepare_device
 
     prepare_device(1, require_gpu=False)
@@ -69,7 +69,7 @@ def evaluate_version(version: ModelVersion, *, table: TableRef, registry: Regist
     return _evaluate(registry.load_model(version), problem=problem, table=table, training_key=key, store=store)
 
 
-def _standing_evaluation(table: TableRef, *, training_key: str, store: Store) -> EvaluationRef | None:
+def _existing_evaluation(table: TableRef, *, training_key: str, store: Store) -> EvaluationRef | None:
     scores = store.evaluation(table.version, training_key).with_suffix(".json")
     if not scores.is_file():
         return None
@@ -94,10 +94,10 @@ def _evaluate(exported: Any, *, problem: Problem, table: TableRef, training_key:
 
 
 def _scores(problem: Problem, *, learner: Learner, path: Any) -> dict[str, float]:
-    seen = problem.scored_split(learner)
-    columns: Predictions = {"prediction": seen.prediction, "truth": seen.truth, "naive": seen.naive, "row": seen.row}
+    scored = problem.scored_split(learner)
+    columns: Predictions = {"prediction": scored.prediction, "truth": scored.truth, "naive": scored.naive, "row": scored.row}
     write_table(pa.table({name: _column(values) for name, values in columns.items()}), path)
-    return problem.scoring.scores(seen.prediction, truth=seen.truth, naive=seen.naive, scale=seen.scale)
+    return problem.scoring.scores(scored.prediction, truth=scored.truth, naive=scored.naive, scale=scored.scale)
 
 
 def _column(values: npt.NDArray[Any]) -> pa.Array:

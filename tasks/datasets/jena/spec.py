@@ -174,11 +174,11 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
 
 
 def _check_full(seconds: Seconds) -> None:
-    found = (len(seconds), iso(seconds[0]), iso(seconds[-1]))
+    span = (len(seconds), iso(seconds[0]), iso(seconds[-1]))
     expected = (REFERENCE_ROWS, *_FULL_SPAN)
-    if found != expected:
+    if span != expected:
         raise DataError(
-            f"{SAMPLE_FILE} has {found[0]} rows from {found[1]} to {found[2]}, expected {expected[0]} from {expected[1]} to "
+            f"{SAMPLE_FILE} has {span[0]} rows from {span[1]} to {span[2]}, expected {expected[0]} from {expected[1]} to "
             f"{expected[2]}: delete it from the store or mirror and fetch it again"
         )
 
