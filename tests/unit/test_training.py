@@ -190,6 +190,12 @@ def test_threads_change_a_training_by_rounding_alone(keras: Any, samples: Any, d
         assert found[2]["curves"][figure] == pytest.approx(found[1]["curves"][figure], rel=1e-5)
 
 
+def cut_off(progress: Any) -> None:
+    """End a training after its first epoch."""
+    if progress.metrics:
+        raise CutOffError
+
+
 def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, trained: Any) -> None:
     """The registered one went through without a stop; this one is cut off after its first epoch, in another folder."""
     settings, table, store = trained.better_settings, trained.table, trained.store
@@ -199,10 +205,6 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
 
     def fit(on_progress: Any) -> FittedRef:
         return fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=on_progress)
-
-    def cut_off(progress: Any) -> None:
-        if progress.metrics:
-            raise CutOffError
 
     with pytest.raises(CutOffError):
         fit(cut_off)
@@ -236,10 +238,6 @@ def test_a_network_that_changed_since_a_stop_is_trained_from_the_start(
 
     def fit(on_progress: Any) -> FittedRef:
         return fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=on_progress)
-
-    def cut_off(progress: Any) -> None:
-        if progress.metrics:
-            raise CutOffError
 
     with pytest.raises(CutOffError):
         fit(cut_off)
