@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import re
 import shlex
 import sys
@@ -21,6 +20,7 @@ from benchmarks.machine import circumstances
 from benchmarks.measuring import Part, document, plain_part
 from benchmarks.settings import QUICK, Sizes
 from benchmarks.workers import ROOT
+from storage.environment import Environment
 
 PARTS = ("steps", "whole", "ingest", "fixed", "growth", "gpu")
 WRITTEN = (ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks.md")
@@ -50,7 +50,7 @@ def main() -> None:
     sizes = QUICK if asked.quick else Sizes()
     if asked.rounds:
         sizes = Sizes(**{**vars(sizes), "rounds": asked.rounds})
-    named = os.environ.get("RETRAIN_MIRROR")
+    named = Environment.read().mirror
     mirrors = asked.mirror or ([named] if named else [])
     mirrors = [str(Path(mirror).resolve()) for mirror in mirrors]
     command = shlex.join(["python", "-m", "benchmarks", *_without_mirrors(sys.argv[1:])])

@@ -40,9 +40,9 @@ def published(dataset: str, *, store: Store, mirrors: Sequence[str], sample: boo
             settings, mirror = found, candidate
             break
     raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror)
-    standing = pipeline.standing_table(raw, store=store)
-    if standing:
-        return standing
+    published = pipeline.find_published_table(raw, store=store)
+    if published:
+        return published
     parsed = pipeline.parse_raw(raw, store=store)
     validation = pipeline.validate_parsed(parsed, store=store)
     return pipeline.publish_parsed(parsed, validation=validation, store=store)
@@ -92,21 +92,22 @@ def write_arrays(table: TableRef, *, store: Store, folder: Path) -> None:
 
 
 def _jena_arrays(splits: dict[str, pa.Table]) -> dict[str, np.ndarray[Any, Any]]:
-    from tasks.models.networks.jena import WINDOWS
+    from tasks.models.networks.jena import FORECAST
     from tasks.models.windows import window_rows
 
-    table = np.concatenate([np.column_stack([splits[name][column].to_numpy() for column in WINDOWS.columns]) for name in SPLITS])
+    task = FORECAST.task
+    table = np.concatenate([np.column_stack([splits[name][column].to_numpy() for column in task.columns]) for name in SPLITS])
     rows, first = {}, 0
     for name in SPLITS:
-        rows[name] = window_rows(splits[name]["segment"].to_numpy(), task=WINDOWS) + first
+        rows[name] = window_rows(splits[name]["segment"].to_numpy(), task=task) + first
         first += splits[name].num_rows
     probe = rows["train"][np.linspace(0, len(rows["train"]) - 1, _PROBE_EXAMPLES, dtype=int)]
     return {
         "table": table,
         "train_rows": rows["train"],
         "val_rows": rows["val"],
-        "probe_inputs": table[probe[:, None] + np.arange(-WINDOWS.lookback_rows, 0, WINDOWS.step_rows)],
-        "probe_targets": table[probe + WINDOWS.horizon_rows, WINDOWS.target_index],
+        "probe_inputs": table[probe[:, None] + np.arange(-task.lookback_rows, 0, task.step_rows)],
+        "probe_targets": table[probe + task.horizon_rows, task.target_index],
     }
 
 

@@ -141,7 +141,7 @@ def _whole(bench: Bench) -> tuple[list[Table], list[Goal], dict[str, Any]]:
         f"both data sets of the sample with their default variants: at most {epochs} epochs of at most {steps} steps, "
         "every epoch is run",
         "bare: a process a variant, the two of a data set side by side, with imports, compiling, the validation split after each "
-        "epoch and a checkpoint file; no Prefect, no data validation, no test scores, no registry, no simple references",
+        "epoch and a checkpoint file; no Prefect, no data validation, no test scores, no registry, no linear baselines",
         f"retrain run takes {run_s - bare_s:.1f} s more, {run_s / bare_s:.2f} times as long",
     )
     tables = [

@@ -51,7 +51,7 @@ def _backend(bench: Bench, *, backend: str, python: str, found: dict[str, Any]) 
         notes.append("no GPU here: a quick run on the processor, to see that the case works")
     for dataset, problem in PROBLEMS.items():
         for variant in problem.variants.values():
-            if getattr(variant, "is_reference", False):
+            if getattr(variant, "is_baseline", False):
                 continue
             bench.say(f"gpu: {backend}, {dataset} {variant.name}")
             worker = Worker(

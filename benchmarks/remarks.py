@@ -30,7 +30,7 @@ REMARKS: tuple[tuple[str, str], ...] = (
         "whole run",
         "This is the sample, where training is short. What is added, by the table of tasks: some 10 s until the first task, in "
         "which both cores start Prefect's server and import Prefect, Great Expectations, MLflow and Keras (the bare loop imports "
-        "Keras alone, but twice); a simple reference, scoring and registering for each data set, which share the two cores with "
+        "Keras alone, but twice); a linear baseline, scoring and registering for each data set, which share the two cores with "
         "the trainings; a load check and a report. Needed: imports of Great Expectations and Prefect that take less.",
     ),
 )

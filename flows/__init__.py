@@ -1,22 +1,20 @@
-"""Order, schedule and placement of the work; no computation."""
+"""The flows: order, schedule and placement of the work. They compute nothing."""
 
 from __future__ import annotations
 
 import os
 
-# Every part is silent towards its makers unless a person says otherwise, and results are JSON, never pickles.
-# Prefect reads its variables once, when it is first imported, so they stand here.
-_DEFAULTS = {
-    "DO_NOT_TRACK": "true",
-    "GX_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
+from storage.library_variables import set_library_variables
+
+# Prefect reads its variables once, when it is first imported, so they are set here. Results are JSON, never pickles.
+_PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # In memory, as by default, a server that is killed forgets the leases and keeps their devices taken for ever.
+    # By default leases are in memory: a server that is killed forgets them, and their devices stay taken forever.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "retrain",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-for _name, _value in _DEFAULTS.items():
+for _name, _value in _PREFECT_DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+set_library_variables()

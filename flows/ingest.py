@@ -1,4 +1,4 @@
-"""The flow that turns a source into a published table."""
+"""The flow `ingest`: it turns a source into a published table."""
 
 from prefect import flow
 
@@ -11,16 +11,16 @@ from tasks.ingestion import steps as ingestion_steps
 @flow(name="ingest", flow_run_name="ingest {dataset}")
 @fail_with_message
 def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRef:  # noqa: B008  (frozen)
-    """Fetch, repair, validate and publish one data set; unchanged input publishes nothing.
+    """Fetch, repair, validate and publish one data set. Unchanged input publishes nothing.
 
     Args:
         dataset: Data set to ingest.
         data: Source of the data, and where it is fetched.
     """
     raw = ingestion_steps.fetch(dataset, data)
-    standing = ingestion_steps.find_table(raw)
-    if standing:
-        return standing
+    published = ingestion_steps.find_table(raw)
+    if published:
+        return published
     parsed = ingestion_steps.parse(raw)
     validation = ingestion_steps.validate(parsed)
     return ingestion_steps.publish(parsed, validation)

@@ -1,4 +1,4 @@
-"""The flow that puts the best of some versions to the promotion test."""
+"""The flow `promote`: it tests the best of some versions against the champion."""
 
 from prefect import flow
 
@@ -16,11 +16,11 @@ def promote(
     models: tuple[ModelRef, ...],
     settings: PromotionSettings = PromotionSettings(),  # noqa: B008  (frozen)
 ) -> Decision:
-    """Choose by validation, test against the champion, and move the alias only when every check passes.
+    """Choose a candidate by validation, and move the `champion` alias to it only if it passes every check.
 
     Args:
-        table: Table whose test split decides.
-        models: Versions among which the best by validation is the candidate.
-        settings: Rule by which a new champion is made.
+        table: Table on whose test split the versions are compared.
+        models: Versions to choose from; the best by validation is the candidate.
+        settings: When the champion changes.
     """
     return promotion_steps.decide(models, table, settings)

@@ -1,4 +1,4 @@
-"""The main flow: data in, a better model out, every step on record."""
+"""The flow `retrain`: from the source of a data set to the promotion of a better model."""
 
 import os
 import sys
@@ -9,23 +9,24 @@ from prefect import flow
 from flows.ingest import ingest
 from flows.promote import promote
 from flows.runtime.process_pool import TrainingPool
-from flows.states import fail_with_message, limit_restarts, outcome, run_name
+from flows.states import fail_with_message, final_state, limit_restarts, run_name
 from flows.train import train_variant
 from storage.references import ModelRef, TableRef
 from tasks.config import DatasetName, DataSettings, PromotionSettings, TrainSettings
 from tasks.datasets import DATASETS
-from tasks.models import choose_variants, variant_named, with_references
+from tasks.models import choose_variants, variant_named, with_baselines
 from tasks.reporting import steps as reporting_steps
 from tasks.training import steps as training_steps
 
-# Prefect types the parameter for its thread futures; its own process pool returns a sibling.
+# Prefect types `task_runner` for runners of threads, and its own process pool has another type of future.
 _POOL: Any = TrainingPool
 CORES = os.cpu_count() or 1
-# Two trainings with a thread each are done sooner than one after the other with two: a training makes less of a second core.
-SIDE_BY_SIDE = min(4, CORES)
+# Two trainings side by side with one thread each end sooner than one after the other with two threads: a training gains
+# less from a second core.
+MAX_SIDE_BY_SIDE = min(4, CORES)
 
 
-@flow(name="retrain", flow_run_name=run_name, task_runner=_POOL(max_workers=SIDE_BY_SIDE + 1))
+@flow(name="retrain", flow_run_name=run_name, task_runner=_POOL(max_workers=MAX_SIDE_BY_SIDE + 1))
 @fail_with_message
 def retrain(
     dataset: DatasetName,
@@ -34,54 +35,55 @@ def retrain(
     training: TrainSettings = TrainSettings(),  # noqa: B008
     promotion: PromotionSettings = PromotionSettings(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Ingest a data set, train its variants beside the simple references, and promote the best when it is really better.
+    """Ingest a data set, train its variants and the linear baselines, and promote the best network if it is really better.
 
     Args:
         dataset: Data set to retrain on.
-        variants: Networks to train, such as gru_baseline. None: the default variants of the data set. The simple references
-            come by themselves.
+        variants: Networks to train, such as gru_baseline. None: the default variants of the data set. The linear baselines
+            are always trained.
         data: Source of the data, and where it is fetched.
         training: How and where the variants are trained.
-        promotion: Rule by which a new champion is made.
+        promotion: When the champion changes.
     """
     limit_restarts()
-    variants = choose_variants(variants, dataset=dataset)
+    variants = choose_variants(variants, dataset=dataset, forecast=training.forecast)
     table = ingest(dataset, data)
-    models = train_side_by_side(table, variants=with_references(variants, dataset=dataset), settings=training)
+    models = train_side_by_side(table, variants=with_baselines(variants, dataset=dataset), settings=training)
     decision = promote(table, models, promotion)
     result = reporting_steps.report(table, models, decision)
-    # Prefect takes a returned state for the end of the run, and hands its data to the caller.
-    return cast("dict[str, Any]", outcome(decision, table=table, models=models, result=result))
+    # Prefect ends the run in a state that a flow returns, and gives the data of the state to the caller.
+    return cast("dict[str, Any]", final_state(decision, table=table, models=models, result=result))
 
 
 def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: TrainSettings) -> tuple[ModelRef, ...]:
-    """Train what no equal training has made before, each in a process or on a worker of its own.
+    """Train the variants that were not trained before, each in its own process or on a worker.
 
-    Where networks have every core, the simple references wait for the first to be done: its core would be idle until the last is.
+    If the networks occupy every core, the linear baselines wait for the first network to end. Its core would otherwise be
+    idle until the last network ends.
     """
     models = {variant: training_steps.find_trained(table, variant, settings) for variant in variants}
     missing = [variant for variant, model in models.items() if model is None]
-    references = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_reference]
-    networks = [variant for variant in missing if variant not in references]
-    here = settings.place == "here"
-    shared = settings.among(min(len(networks), SIDE_BY_SIDE), cores=CORES) if here else settings
+    baselines = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_baseline]
+    networks = [variant for variant in missing if variant not in baselines]
+    is_local = settings.run_on == "local"
+    shared = settings.with_threads_for(min(len(networks), MAX_SIDE_BY_SIDE), cores=CORES) if is_local else settings
     running = {variant: train_variant.submit(table, variant, shared) for variant in networks}
-    first = list(running.values())[:1] if here and len(networks) >= CORES else []
-    waiting = {"wait_for": first, "return_state": False}
-    running |= {variant: train_variant.submit(table, variant, shared, **waiting) for variant in references}
+    first = list(running.values())[:1] if is_local and len(networks) >= CORES else []
+    after_first = {"wait_for": first, "return_state": False}
+    running |= {variant: train_variant.submit(table, variant, shared, **after_first) for variant in baselines}
     models |= {variant: future.result() for variant, future in running.items()}
     return tuple(model for model in models.values() if model is not None)
 
 
 def main() -> None:
-    """Retrain both data sets with the defaults; a fault of input or environment is one line, and exit code 2."""
+    """Retrain every data set with the defaults. An error of input or environment is one line, and the exit code is 2."""
     from flows.runtime.server import prefect_server
     from storage.errors import RetrainError, SettingError
     from storage.layout import Store
 
     try:
         if sys.argv[1:]:
-            raise SettingError("python -m flows.retrain takes no arguments: see `retrain run --help` for what can be set")
+            raise SettingError("python -m flows.retrain takes no arguments: use `retrain run`, see `retrain run --help`")
         with prefect_server(Store.from_environment()):
             for dataset in DATASETS:
                 retrain(dataset)

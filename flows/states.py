@@ -1,4 +1,4 @@
-"""How a run is called and how it ends, in words that are read in a list of runs."""
+"""Names and final states of runs, as people read them in the list of runs."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -15,12 +15,12 @@ from tasks.promotion.rule import Decision
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MOST_STARTS = 4
+MAX_STARTS = 4
 CADENCES = ("hourly", "daily", "weekly", "monthly")
 
 
 def run_name() -> str:
-    """Return a name such as `retrain-jena 2026-11-23 weekly`, or `... by hand` for a run that a person started."""
+    """Return a name such as `retrain-<data set> 2026-11-23 weekly`, which ends in `by hand` if a person started the run."""
     name = deployment.name or f"retrain-{flow_run.parameters.get('dataset', 'all')}"
     tags = set(flow_run.tags)
     cadence = next((word for word in CADENCES if word in tags), "scheduled") if "auto-scheduled" in tags else "by hand"
@@ -28,9 +28,9 @@ def run_name() -> str:
 
 
 def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
-    """End a flow in a failed state with the fault's own words, where its input or environment is at fault.
+    """Decorate a flow so that a `RetrainError` ends it in a failed state with the message of the error.
 
-    The caller of the flow sees the same exception as ever; the run page shows one sentence instead of a traceback.
+    The page of the run then shows one sentence and no traceback. The caller of the flow still gets the exception.
     """
 
     @wraps(function)
@@ -46,18 +46,21 @@ def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def limit_restarts() -> None:
-    """End a run that has crashed again and again, which the server would otherwise schedule for ever.
+    """Fail a run that was started too often: the server schedules a crashed run again without limit.
 
     Raises:
-        RetrainError: This is one start too many.
+        RetrainError: The run was started more than `MAX_STARTS` times.
     """
     starts = int(flow_run.run_count or 0)
-    if starts > MOST_STARTS:
-        raise RetrainError(f"this run was started {starts} times, {MOST_STARTS} are allowed: see why it crashed, run it anew")
+    if starts > MAX_STARTS:
+        raise RetrainError(
+            f"this run was started {starts} times, at most {MAX_STARTS} are allowed: "
+            "find out why it crashed, then start a new run"
+        )
 
 
-def outcome(decision: Decision, *, table: TableRef, models: Sequence[ModelRef], result: dict[str, Any]) -> State[Any]:
-    """Return the final state of a retrain: what it decided, or that there was nothing to do."""
+def final_state(decision: Decision, *, table: TableRef, models: Sequence[ModelRef], result: dict[str, Any]) -> State[Any]:
+    """Return the final state of a retrain: its decision, or `Skipped` if nothing changed."""
     if not table.published and not any(model.trained for model in models) and decision.outcome == "kept":
         return Completed(name="Skipped", message=f"Skipped: nothing changed since table {table.version}", data=result)
     return Completed(message=decision.reason, data=result)

@@ -1,7 +1,7 @@
-"""The flow that trains one variant on one table, on whatever worker it is sent to.
+"""The flow `train`, and the task that runs it in a process of this host or on a worker.
 
-Annotations are evaluated here (no `from __future__ import annotations`): a process pool sends these functions by value,
-without the names that only a text annotation mentions.
+There is no `from __future__ import annotations` here: a process pool pickles these functions by value, without the names
+that occur only in annotations, so the annotations must be evaluated.
 """
 
 import time
@@ -21,8 +21,9 @@ from tasks.models import variant_named
 from tasks.training import steps as training_steps
 
 DEPLOYMENT = "train/train"
-ATTEMPTS = 3
-MOST_RUNS = 20
+MAX_ATTEMPTS = 3
+# Of one training by one parent run, over all starts of the parent.
+MAX_RUNS = 20
 POLL_S = 2
 
 
@@ -43,11 +44,11 @@ def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings
 
 @task(name="train", task_run_name="train {variant}")
 def train_variant(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef:
-    """Train in the process that a task runner gave to this task, or on a worker of the gpu pool.
+    """Train in the process of this task, or on a worker of the work pool `gpu`.
 
-    A simple reference is computed in place: it has no use for a GPU.
+    A linear baseline is always trained in this process, because it does not use a GPU.
     """
-    if settings.place == "here" or variant_named(variant, dataset=table.dataset).is_reference:
+    if settings.run_on == "local" or variant_named(variant, dataset=table.dataset).is_baseline:
         return train(table, variant, settings)
     state = _train_on_a_worker(table, variant, settings)
     model = training_steps.find_trained.fn(table, variant, settings)
@@ -57,27 +58,28 @@ def train_variant(table: TableRef, variant: str, settings: TrainSettings) -> Mod
 
 
 def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings) -> State[Any]:
-    """Run the deployment on a worker of the gpu pool, anew after a crash, and return the state that it ended in.
+    """Run the deployment `train` on a worker, again after a crash, and return its final state.
 
-    The runs of a parent are numbered: a parent that is started again takes up the training that still runs for it, in place
-    of sending a second one to the same checkpoint.
+    The idempotency key numbers the runs of a parent. A parent that is started again therefore finds the training that still
+    runs for it, and starts no second one on the same checkpoint.
     """
     parameters = {"table": table.model_dump(), "variant": variant, "settings": settings.model_dump()}
     name = f"{flow_run.root_flow_run_id} {variant}"
     attempts = 0
-    for number in range(1, MOST_RUNS + 1):
+    for number in range(1, MAX_RUNS + 1):
         run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, idempotency_key=f"{name} {number}", timeout=0))
         if run.state and run.state.is_final():
-            continue  # an earlier start of this parent saw its end
+            continue  # an earlier start of this parent has waited for it
         state = _wait_for_end(run)
         attempts += 1
-        # A crash says nothing about the training: another worker takes it up from its last epoch.
-        if not state.is_crashed() or attempts == ATTEMPTS:
+        # After a crash another worker may succeed: it resumes from the last epoch.
+        if not state.is_crashed() or attempts == MAX_ATTEMPTS:
             return state
-    raise RetrainError(f"training of {variant} was sent {MOST_RUNS} times: see how its runs ended, then start a new retrain")
+    raise RetrainError(f"training of {variant} was started {MAX_RUNS} times: see how its runs ended, then start a new retrain")
 
 
 def _wait_for_end(run: FlowRun) -> State[Any]:
+    """Return the final state of a run once it has one."""
     with get_client(sync_client=True) as client:
         while True:
             state = client.read_flow_run(run.id).state

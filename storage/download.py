@@ -1,4 +1,4 @@
-"""One file from one address into a partial file: bounded, resumed, checked for what it is."""
+"""Download or copy one file: within bounds, resumed after a break, and checked for what it should be."""
 
 from __future__ import annotations
 
@@ -6,32 +6,52 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import tenacity
 
-from storage.addresses import host_of, local_source
 from storage.errors import SourceError
 
 Progress = Callable[[int, int | None], None]
 
 _CHUNK_BYTES = 1 << 18
-_SNIFFED_BYTES = 512
+_HEAD_BYTES = 512
 _HTML = (b"<!doctype html", b"<html", b"<head", b'<?xml version="1.0" encoding="utf-8"?><!doctype html')
 _USER_AGENT = "retrain (+scheduled data fetch)"
 
 
+def is_web_address(address: str) -> bool:
+    """Tell whether an address is fetched over HTTP."""
+    return address.lower().startswith(("http://", "https://"))
+
+
+def local_source(address: str) -> Path:
+    """Return the path that a `file://` URL or a plain path names."""
+    if address.lower().startswith("file://"):
+        return Path(unquote(urlsplit(address).path))
+    return Path(address).expanduser()
+
+
+def host_of(address: str) -> str:
+    """Return the name of an address in a message: its host, or the path; never its credentials or query."""
+    if not is_web_address(address):
+        return str(local_source(address))
+    parts = urlsplit(address)
+    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
 @dataclass(frozen=True)
 class ExpectedFile:
-    """What a file must be before its digest is looked at.
+    """What is known of a file before its digest is computed.
 
     Attributes:
+        max_bytes: A larger file is refused, and its transfer stopped.
         size_bytes: Exact size where it is known.
-        max_bytes: Above this the transfer stops.
         magic: First bytes.
     """
 
@@ -39,6 +59,31 @@ class ExpectedFile:
     max_bytes: int
     size_bytes: int | None = None
     magic: bytes = b""
+
+    def check(self, head: bytes, size_bytes: int | None, *, where: str) -> None:
+        """Check the first bytes, then the size where it is known, so that a page of HTML is called one and not a wrong size.
+
+        Raises:
+            SourceError: They are not those of the file.
+        """
+        source = f"{self.name} from {where}"
+        if not head:
+            raise SourceError(f"{source} is empty: fetch a whole copy")
+        if not (self.magic and head.startswith(self.magic)):
+            if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML):
+                raise SourceError(
+                    f"{source} is an HTML page, expected the file: "
+                    "open the address in a browser to see which page (a login, an error?)"
+                )
+            if self.magic:
+                first_bytes = head[: len(self.magic)]
+                raise SourceError(f"{source} begins with {first_bytes!r}, expected {self.magic!r}: fetch a whole copy")
+        if size_bytes is None:
+            return
+        if size_bytes > self.max_bytes:
+            raise SourceError(f"{source} has {size_bytes} bytes, {self.max_bytes} are allowed: check the source")
+        if self.size_bytes is not None and size_bytes != self.size_bytes:
+            raise SourceError(f"{source} has {size_bytes} bytes, expected {self.size_bytes}: fetch a whole copy")
 
 
 @dataclass(frozen=True)
@@ -74,13 +119,20 @@ class Validators:
             return self.etag
         return self.last_modified
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header of a request that is answered with 304 while the file is this version."""
+        if self.etag:
+            return {"If-None-Match": self.etag}
+        return {"If-Modified-Since": self.last_modified} if self.last_modified else {}
+
 
 class UnreachableError(SourceError):
-    """No connection came about."""
+    """The host could not be reached."""
 
 
 class _BrokenError(Exception):
-    """A transfer that may succeed when it is tried again."""
+    """A transfer that may succeed when it is tried again, after `wait_s` seconds at least."""
 
     def __init__(self, message: str, *, wait_s: float = 0.0) -> None:
         super().__init__(message)
@@ -91,267 +143,83 @@ def reachable(url: str, *, timeout_s: float = 5.0) -> bool:
     """Tell whether the host of a URL answers at all, through the proxy if one is set; any HTTP status counts."""
     with _client(RetryPolicy(read_s=timeout_s)) as client:
         try:
-            response = _answer(client, "HEAD", url, headers={}, within_s=timeout_s)
+            response = _send(client, client.build_request("HEAD", url), within_s=timeout_s)
         except (httpx.HTTPError, httpx.InvalidURL):
             return False
         response.close()
         return True
 
 
-def copy_local(address: str, into: Path, *, wanted: ExpectedFile, on_progress: Progress | None = None) -> None:
+def copy_local(address: str, into: Path, *, expected: ExpectedFile, on_progress: Progress | None = None) -> None:
     """Copy a local file through the checks that a download passes.
 
     Raises:
-        SourceError: The file is not there, or is not what was wanted.
+        SourceError: The file is not there, or is not what was expected.
     """
     source = local_source(address)
     if not source.is_file():
-        raise SourceError(f"{wanted.name} is not at {source}: put it there, or name another mirror in RETRAIN_MIRROR")
+        raise SourceError(f"{expected.name} is not at {source}: put it there, or name another mirror in RETRAIN_MIRROR")
     into.parent.mkdir(parents=True, exist_ok=True)
+    partial = _PartialFile(into, expected=expected, where=str(source), on_progress=on_progress)
     try:
         with source.open("rb") as stream:
-            chunks = iter(lambda: stream.read(_CHUNK_BYTES), b"")
-            _receive(
-                chunks, into, start=0, total=source.stat().st_size, wanted=wanted, where=str(source), on_progress=on_progress
-            )
-    except _BrokenError as fault:
-        raise SourceError(f"{wanted.name} changed while it was read at {source} ({fault}): run again") from fault
-    except OSError as fault:
-        raise SourceError(f"{wanted.name} cannot be copied from {source}: {fault.strerror or fault}") from fault
+            partial.write(iter(lambda: stream.read(_CHUNK_BYTES), b""), start=0, total=source.stat().st_size)
+    except _BrokenError as error:
+        raise SourceError(f"{expected.name} changed while it was read at {source} ({error}): run again") from error
+    except OSError as error:
+        raise SourceError(f"{expected.name} cannot be copied from {source}: {error.strerror or error}") from error
 
 
 def download(
     url: str,
     into: Path,
     *,
-    wanted: ExpectedFile,
-    patience: RetryPolicy,
+    expected: ExpectedFile,
+    policy: RetryPolicy,
     contact_s: float,
-    known: Validators | None = None,
+    current: Validators | None = None,
     on_progress: Progress | None = None,
 ) -> Validators | None:
     """Download one URL into a partial file, continuing what an earlier attempt left there.
 
     Args:
         url: The http or https address.
-        into: The partial file; what it holds after an interruption is described by a note beside it.
-        wanted: What the file must be.
-        patience: Waits and tries.
+        into: The partial file; a note beside it says from where and in which version its bytes are.
+        expected: What the file must be.
+        policy: Waits and tries.
         contact_s: This address's share of the budget for the first answer.
-        known: Validators of the copy that stands already; the file is fetched only when they hold no more.
-        on_progress: Called with the bytes so far and the total, if the host tells it.
+        current: Validators of the stored copy; the file is only fetched when the host has another version.
+        on_progress: Called with the bytes so far and the total, if the host sends it.
 
     Returns:
-        The host's validators, or None when the copy that stands is still the current one.
+        The host's validators, or None when the stored copy is still current.
 
     Raises:
         UnreachableError: The host gave no answer.
-        SourceError: The host answered with something that was not wanted, or the transfer kept breaking.
+        SourceError: The host answered with something else than the file, or the transfer kept breaking.
     """
     into.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + contact_s
-    contacted = False
-
-    def attempt() -> Validators | None:
-        nonlocal contacted
-        within_s = patience.read_s if contacted else max(deadline - time.monotonic(), 0.1)
-        with _response(client, url, into, known=known, within_s=within_s) as response:
-            contacted = True
-            return _take(response, into, url=url, wanted=wanted, on_progress=on_progress)
-
-    def is_worth_another_try(fault: BaseException) -> bool:
-        if isinstance(fault, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-            return contacted or time.monotonic() + patience.backoff_s < deadline
-        return isinstance(fault, _BrokenError | httpx.TransportError) and not isinstance(fault, httpx.UnsupportedProtocol)
-
-    backoff = tenacity.wait_exponential(multiplier=patience.backoff_s) + tenacity.wait_random(0, patience.backoff_s)
-
-    def wait_s(state: tenacity.RetryCallState) -> float:
-        fault = state.outcome.exception() if state.outcome else None
-        asked = fault.wait_s if isinstance(fault, _BrokenError) else 0.0
-        pause = min(max(backoff(state), asked), patience.max_wait_s)
-        return pause if contacted else min(pause, max(deadline - time.monotonic(), 0.0))
-
+    partial = _PartialFile(into, expected=expected, where=host_of(url), on_progress=on_progress)
+    attempts = _Attempts(url, partial, current=current, policy=policy, deadline=time.monotonic() + contact_s)
     retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(patience.tries),
-        wait=wait_s,
-        retry=tenacity.retry_if_exception(is_worth_another_try),
+        stop=tenacity.stop_after_attempt(policy.tries),
+        wait=attempts.wait_s,
+        retry=tenacity.retry_if_exception(attempts.is_worth_another),
         reraise=True,
     )
-    with _client(patience) as client:
+    with _client(policy) as client:
         try:
-            return retrying(attempt)
+            return retrying(attempts.make, client)
         except SourceError:
-            discard(into)  # nothing of a file that was not wanted is continued
+            discard(into)  # a file that was refused is never continued
             raise
-        except (httpx.HTTPError, httpx.InvalidURL, _BrokenError) as fault:
-            if not contacted:
-                raise UnreachableError(f"{host_of(url)} cannot be reached ({_reason(fault)})") from fault
+        except (httpx.HTTPError, httpx.InvalidURL, _BrokenError) as error:
+            reason = str(error) or type(error).__name__
+            if not attempts.contacted:
+                raise UnreachableError(f"{host_of(url)} cannot be reached ({reason})") from error
             raise SourceError(
-                f"{wanted.name} from {host_of(url)} failed {patience.tries} times ({_reason(fault)}): "
-                "run again to continue from there"
-            ) from fault
-
-
-def _reason(fault: Exception) -> str:
-    return str(fault) or type(fault).__name__
-
-
-def _client(patience: RetryPolicy) -> httpx.Client:
-    return httpx.Client(
-        follow_redirects=True,
-        max_redirects=5,
-        timeout=httpx.Timeout(patience.read_s, connect=patience.contact_s),
-        # Compressed transfers have no length to check and no offset to resume from.
-        headers={"Accept-Encoding": "identity", "User-Agent": _USER_AGENT},
-    )
-
-
-def _answer(client: httpx.Client, method: str, url: str, *, headers: Mapping[str, str], within_s: float) -> httpx.Response:
-    """Return the opened response, or raise when there is none in time.
-
-    The request runs in a thread of its own, because the resolver's time-outs (often 5 to 30 s) are none of httpx's.
-    """
-    answers: queue.SimpleQueue[httpx.Response | Exception] = queue.SimpleQueue()
-    given_up = threading.Event()
-
-    def ask() -> None:
-        try:
-            response = client.send(client.build_request(method, url, headers=headers), stream=True)
-        except Exception as fault:
-            answers.put(fault)
-            return
-        answers.put(response)
-        if given_up.is_set():
-            response.close()
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=within_s)
-    except queue.Empty:
-        given_up.set()
-        raise httpx.ConnectTimeout(f"no answer within {within_s:.0f} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-@contextmanager
-def _response(
-    client: httpx.Client, url: str, into: Path, *, known: Validators | None, within_s: float
-) -> Iterator[httpx.Response]:
-    headers: dict[str, str] = {}
-    validator = _resumable(into, url)
-    if validator:
-        headers = {"Range": f"bytes={into.stat().st_size}-", "If-Range": validator}
-    elif known and known.etag:
-        headers = {"If-None-Match": known.etag}
-    elif known and known.last_modified:
-        headers = {"If-Modified-Since": known.last_modified}
-    response = _answer(client, "GET", url, headers=headers, within_s=within_s)
-    try:
-        yield response
-    finally:
-        response.close()
-
-
-def _take(
-    response: httpx.Response, into: Path, *, url: str, wanted: ExpectedFile, on_progress: Progress | None
-) -> Validators | None:
-    status = response.status_code
-    held = into.stat().st_size if into.exists() else 0
-    validators = Validators(response.headers.get("etag"), response.headers.get("last-modified"))
-    if status == 304:
-        return None
-    if status == 416:
-        if response.headers.get("content-range") == f"bytes */{held}" and held:
-            _receive((), into, start=held, total=held, wanted=wanted, where=host_of(url), on_progress=on_progress)
-            return validators
-        discard(into)
-        raise _BrokenError("the host could not continue the transfer")
-    if status == 429 or status >= 500:
-        raise _BrokenError(f"HTTP {status}", wait_s=_retry_after_s(response))
-    if status not in {200, 206}:
-        raise SourceError(
-            f"{wanted.name} from {host_of(url)}: HTTP {status} {response.reason_phrase}, expected the file: check the address"
-        )
-    start = 0
-    if status == 206:
-        start = _range_start(response)
-        if start != held:
-            discard(into)
-            raise _BrokenError(f"the host continued at byte {start}, not at {held}")
-    encoded = response.headers.get("content-encoding", "identity") != "identity"
-    length = response.headers.get("content-length")
-    total = start + int(length) if length and length.isdigit() and not encoded else None
-    if start == 0:
-        discard(into)
-    # Without a length a cut transfer cannot be told from a whole one, so none is continued.
-    if total is not None and validators.for_range:
-        _note(into).write_text(json.dumps({"url": url, "validator": validators.for_range}), encoding="utf-8")
-    chunks = response.iter_bytes(_CHUNK_BYTES) if encoded else response.iter_raw(_CHUNK_BYTES)
-    _receive(chunks, into, start=start, total=total, wanted=wanted, where=host_of(url), on_progress=on_progress)
-    return validators
-
-
-def _receive(
-    chunks: Iterable[bytes],
-    into: Path,
-    *,
-    start: int,
-    total: int | None,
-    wanted: ExpectedFile,
-    where: str,
-    on_progress: Progress | None,
-) -> None:
-    """Write chunks behind `start`, checking the first bytes before the sizes: a page of HTML has the wrong size too."""
-    done = start
-    head = b""
-    if start:
-        with into.open("rb") as stream:
-            head = stream.read(_SNIFFED_BYTES)
-    is_checked = False
-    with into.open("r+b" if start else "wb") as stream:
-        stream.seek(start)
-        for chunk in chunks:
-            done += len(chunk)
-            if not is_checked:
-                head = (head + chunk)[:_SNIFFED_BYTES]
-                if is_checked := len(head) == _SNIFFED_BYTES:
-                    _check(head, total, wanted=wanted, where=where)
-            if done > wanted.max_bytes:
-                raise SourceError(
-                    f"{wanted.name} from {where} is larger than the {wanted.max_bytes} bytes allowed: check the source"
-                )
-            stream.write(chunk)
-            if on_progress:
-                on_progress(done, total)
-    if not is_checked:
-        _check(head, total if total is not None else done, wanted=wanted, where=where)
-    if total is not None and done != total:
-        raise _BrokenError(f"{done} of {total} bytes came")
-    if wanted.size_bytes is not None and done != wanted.size_bytes:
-        raise SourceError(f"{wanted.name} from {where} has {done} bytes, expected {wanted.size_bytes}: fetch a whole copy")
-
-
-def _check(head: bytes, total: int | None, *, wanted: ExpectedFile, where: str) -> None:
-    if not head:
-        raise SourceError(f"{wanted.name} from {where} is empty: fetch a whole copy")
-    if not (wanted.magic and head.startswith(wanted.magic)):
-        if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML):
-            raise SourceError(
-                f"{wanted.name} from {where} is an HTML page, expected the file: "
-                "open the address in a browser to see which page (a login, an error?)"
-            )
-        if wanted.magic:
-            found = head[: len(wanted.magic)]
-            raise SourceError(f"{wanted.name} from {where} begins with {found!r}, expected {wanted.magic!r}: fetch a whole copy")
-    if total is None:
-        return
-    if total > wanted.max_bytes:
-        raise SourceError(f"{wanted.name} from {where} has {total} bytes, {wanted.max_bytes} are allowed: check the source")
-    if wanted.size_bytes is not None and total != wanted.size_bytes:
-        raise SourceError(f"{wanted.name} from {where} has {total} bytes, expected {wanted.size_bytes}: fetch a whole copy")
+                f"{expected.name} from {host_of(url)} failed {policy.tries} times ({reason}): run again to continue from there"
+            ) from error
 
 
 def discard(partial: Path) -> None:
@@ -364,23 +232,169 @@ def _note(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.note")
 
 
-def _resumable(partial: Path, url: str) -> str | None:
-    """Return the validator under which a partial file can be continued from this URL, if it can."""
-    if not partial.exists() or not partial.stat().st_size:
-        return None
+def _client(policy: RetryPolicy) -> httpx.Client:
+    return httpx.Client(
+        follow_redirects=True,
+        max_redirects=5,
+        timeout=httpx.Timeout(policy.read_s, connect=policy.contact_s),
+        # Compressed transfers have no length to check and no offset to resume from.
+        headers={"Accept-Encoding": "identity", "User-Agent": _USER_AGENT},
+    )
+
+
+def _send(client: httpx.Client, request: httpx.Request, *, within_s: float) -> httpx.Response:
+    """Return the opened response, or raise when there is none in time.
+
+    The request runs in a thread of its own, because httpx does not limit the time of name resolution, which is often 5 to 30 s.
+    """
+    answers: queue.SimpleQueue[httpx.Response | Exception] = queue.SimpleQueue()
+    given_up = threading.Event()
+
+    def send() -> None:
+        try:
+            response = client.send(request, stream=True)
+        except Exception as error:
+            answers.put(error)
+            return
+        answers.put(response)
+        if given_up.is_set():
+            response.close()
+
+    threading.Thread(target=send, daemon=True).start()
     try:
-        note = json.loads(_note(partial).read_text(encoding="utf-8"))
-        validator = note["validator"] if note["url"] == url else None
-    except (OSError, ValueError, KeyError, TypeError):
-        validator = None
-    return validator if isinstance(validator, str) else None
+        answer = answers.get(timeout=within_s)
+    except queue.Empty:
+        given_up.set()
+        raise httpx.ConnectTimeout(f"no answer within {within_s:.0f} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
-def _range_start(response: httpx.Response) -> int:
-    given = response.headers.get("content-range", "").removeprefix("bytes ").split("-")[0]
-    return int(given) if given.isdigit() else -1
+@dataclass
+class _Attempts:
+    """Attempts to download one URL.
+
+    Attributes:
+        deadline: Until when a first answer must have come, by the monotonic clock.
+        contacted: Whether the host has answered; then it gets the time-outs of a transfer.
+    """
+
+    url: str
+    partial: _PartialFile
+    current: Validators | None
+    policy: RetryPolicy
+    deadline: float
+    contacted: bool = field(default=False, init=False)
+
+    def make(self, client: httpx.Client) -> Validators | None:
+        """Make one attempt; see `download`."""
+        headers = self.partial.range_headers(self.url) or (self.current.headers if self.current else {})
+        within_s = self.policy.read_s if self.contacted else max(self.deadline - time.monotonic(), 0.1)
+        response = _send(client, client.build_request("GET", self.url, headers=headers), within_s=within_s)
+        self.contacted = True
+        with closing(response):
+            return self.partial.receive(response, url=self.url)
+
+    def is_worth_another(self, error: BaseException) -> bool:
+        """Tell whether an attempt that ended with this error is made again."""
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            return self.contacted or time.monotonic() + self.policy.backoff_s < self.deadline
+        return isinstance(error, _BrokenError | httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
+
+    def wait_s(self, state: tenacity.RetryCallState) -> float:
+        """Return how long to wait before the next attempt."""
+        first_s = self.policy.backoff_s
+        backoff = tenacity.wait_exponential(multiplier=first_s) + tenacity.wait_random(0, first_s)
+        error = state.outcome.exception() if state.outcome else None
+        asked_s = error.wait_s if isinstance(error, _BrokenError) else 0.0
+        pause_s = min(max(backoff(state), asked_s), self.policy.max_wait_s)
+        return pause_s if self.contacted else min(pause_s, max(self.deadline - time.monotonic(), 0.0))
 
 
-def _retry_after_s(response: httpx.Response) -> float:
-    given = response.headers.get("retry-after", "")
-    return float(given) if given.isdigit() else 0.0
+@dataclass(frozen=True)
+class _PartialFile:
+    """The file into which bytes are written, checked against what is expected."""
+
+    path: Path
+    expected: ExpectedFile
+    where: str
+    on_progress: Progress | None
+
+    def range_headers(self, url: str) -> dict[str, str]:
+        """Return the headers that ask for the rest of the file, if its bytes can be continued from this URL."""
+        if not self._size():
+            return {}
+        try:
+            note = json.loads(_note(self.path).read_text(encoding="utf-8"))
+            if note["url"] != url or not isinstance(note["validator"], str):
+                return {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return {"Range": f"bytes={self._size()}-", "If-Range": note["validator"]}
+
+    def receive(self, response: httpx.Response, *, url: str) -> Validators | None:
+        """Write the body of a response; return the host's validators, or None when it has no newer version."""
+        status, size_bytes = response.status_code, self._size()
+        validators = Validators(response.headers.get("etag"), response.headers.get("last-modified"))
+        if status == 304:
+            return None
+        if status == 416:
+            if size_bytes and response.headers.get("content-range") == f"bytes */{size_bytes}":
+                self.write((), start=size_bytes, total=size_bytes)
+                return validators
+            discard(self.path)
+            raise _BrokenError("the host could not continue the transfer")
+        if status == 429 or status >= 500:
+            retry_after = response.headers.get("retry-after", "")
+            raise _BrokenError(f"HTTP {status}", wait_s=float(retry_after) if retry_after.isdigit() else 0.0)
+        if status not in {200, 206}:
+            raise SourceError(
+                f"{self.expected.name} from {self.where}: HTTP {status} {response.reason_phrase}, expected the file: "
+                "check the address"
+            )
+        start = 0
+        if status == 206:
+            first_byte = response.headers.get("content-range", "").removeprefix("bytes ").split("-")[0]
+            if first_byte != str(size_bytes):
+                discard(self.path)
+                raise _BrokenError(f"the host continued at byte {first_byte or 'unknown'}, not at {size_bytes}")
+            start = size_bytes
+        if not start:
+            discard(self.path)
+        encoded = response.headers.get("content-encoding", "identity") != "identity"
+        length = response.headers.get("content-length", "")
+        total = start + int(length) if length.isdigit() and not encoded else None
+        # Without a length a broken transfer looks like a complete one, so it is never continued.
+        if total is not None and validators.for_range:
+            _note(self.path).write_text(json.dumps({"url": url, "validator": validators.for_range}), encoding="utf-8")
+        self.write(response.iter_bytes(_CHUNK_BYTES) if encoded else response.iter_raw(_CHUNK_BYTES), start=start, total=total)
+        return validators
+
+    def write(self, chunks: Iterable[bytes], *, start: int, total: int | None) -> None:
+        """Write chunks from byte `start` on; what is known to be wrong ends the transfer at once."""
+        done = start
+        with self.path.open("r+b" if start else "w+b") as stream:
+            head, is_checked = stream.read(_HEAD_BYTES), False
+            stream.seek(start)
+            for chunk in chunks:
+                done += len(chunk)
+                if not is_checked:
+                    head = (head + chunk)[:_HEAD_BYTES]
+                    if is_checked := len(head) == _HEAD_BYTES:
+                        self.expected.check(head, total, where=self.where)
+                if done > (limit := self.expected.max_bytes):
+                    raise SourceError(
+                        f"{self.expected.name} from {self.where} is larger than the {limit} bytes allowed: check the source"
+                    )
+                stream.write(chunk)
+                if self.on_progress:
+                    self.on_progress(done, total)
+        if not is_checked:
+            self.expected.check(head, total, where=self.where)
+        if total is not None and done != total:
+            raise _BrokenError(f"{done} of {total} bytes came")
+        self.expected.check(head, done, where=self.where)
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0

@@ -1,4 +1,4 @@
-"""The faults that a person can mend, told without a traceback."""
+"""Errors that a person can fix; they are shown as one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Iterable
 
 
 class RetrainError(Exception):
-    """A fault of input or environment: what, where, what was expected, what to do."""
+    """An error of input or environment; its message says what, where, what was expected, and what to do."""
 
 
 class SettingError(RetrainError):
-    """A value that a person gave is not one of those that can be."""
+    """A setting has a value that is not allowed."""
 
 
 class SourceError(RetrainError):
-    """A source could not be reached, or what it sent is not what was asked for."""
+    """A source could not be reached, or sent something else than the file."""
 
 
 class DigestChangedError(SourceError):
-    """A locked file has other bytes than those that were locked on first use."""
+    """A file has another digest than the one that was locked on first use."""
 
 
 class DataError(RetrainError):
-    """Raw data does not have the form or the content that its layout promises."""
+    """Stored or fetched data does not have the form or content that its layout requires."""
 
 
 class RejectedError(RetrainError):
-    """Critical expectations failed: nothing was published."""
+    """Critical expectations failed, so nothing was published."""
 
 
 class RegistryError(RetrainError):
-    """A model, version or alias that was asked for is not in the registry."""
+    """A model, version or alias is not in the registry, or the registry cannot be used."""
 
 
 class DeviceError(RetrainError):
-    """The device that a run requires is not there."""
+    """This host lacks the device that a run requires."""
 
 
 def unknown(kind: str, value: object, *, where: str, choices: Iterable[object]) -> SettingError:
-    """Return the error for a name that is not in a closed list of names."""
+    """Return the error for a name that is not among the allowed ones."""
     listed = ", ".join(sorted(str(choice) for choice in choices))
     return SettingError(f"unknown {kind} {str(value)!r} for {where}: choose {listed}")

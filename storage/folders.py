@@ -1,4 +1,4 @@
-"""Whole folders: published, replaced and removed, on a local disk or behind an fsspec URL."""
+"""Publish, replace and remove whole folders, on a local disk or behind an fsspec URL."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from storage.layout import MANIFEST
 
 
 def publish_folder(staging: Path, *, into: UPath | Path) -> bool:
-    """Move a finished folder to its place as a whole, unless that version stands there already.
+    """Move a finished folder to its final path as a whole, unless that version has been published before.
 
-    The staging folder is gone afterwards in both cases. A remote folder is copied with its manifest last, because what has no
-    manifest does not exist.
+    The staging folder is removed in both cases. A remote folder is copied with its manifest last, because a folder without
+    manifest counts as not published.
 
     Returns:
-        False when the version stood there already; it was not touched.
+        False when the version had been published before; it is left as it is.
 
     Raises:
         DataError: The staging folder has no manifest.
@@ -40,7 +40,7 @@ def publish_folder(staging: Path, *, into: UPath | Path) -> bool:
 
 def _move_folder(staging: Path, into: Path) -> None:
     if into.exists():
-        shutil.rmtree(into)  # without a manifest: a leftover that no reader may count on
+        shutil.rmtree(into)  # it has no manifest, so no reader uses it
     if staging.stat().st_dev == into.parent.stat().st_dev:
         staging.rename(into)
         return
@@ -59,7 +59,7 @@ def _copy_out(staging: Path, into: UPath | Path) -> None:
 
 
 def replace_folder(folder: Path, *, into: UPath) -> None:
-    """Move a local folder's files to the place of an older folder."""
+    """Replace a folder by the files of a local folder, which is removed."""
     remove_folder(into)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -70,6 +70,6 @@ def replace_folder(folder: Path, *, into: UPath) -> None:
 
 
 def remove_folder(folder: UPath) -> None:
-    """Remove a folder and all that is in it, if it is there."""
+    """Remove a folder with its content, if it exists."""
     if folder.exists():
         folder.fs.rm(folder.path, recursive=True)

@@ -41,7 +41,7 @@ def write_atomically(path: UPath | Path, data: bytes) -> None:
     """Write a file so that a reader sees the old bytes or the new ones, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(path, Path):
-        path.write_bytes(data)  # object stores show an object only when it is whole
+        path.write_bytes(data)  # an object store shows an object only once it is complete
         return
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -62,10 +62,10 @@ def read_json(path: UPath | Path) -> Any:
     """
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError as fault:
-        raise DataError(f"{path} is not there: run the step that writes it") from fault
-    except ValueError as fault:
-        raise DataError(f"{path} is not JSON ({fault}): remove it and run again") from fault
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there: run the step that writes it") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}): remove it and run again") from error
 
 
 def write_json(path: UPath | Path, value: Any) -> None:
@@ -74,14 +74,20 @@ def write_json(path: UPath | Path, value: Any) -> None:
 
 
 def append_line(path: UPath | Path, value: Any) -> None:
-    """Append one value to a JSON-lines file; lines of concurrent writers never mix."""
+    """Append one value to a JSON-lines file; lines of concurrent writers never mix.
+
+    A last line without its newline was never complete, because its writer was killed: it is cut off first.
+    """
     line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
+        before = path.read_bytes() if path.exists() else b""
+        complete = before.rfind(b"\n") + 1
         if not isinstance(path, Path):
-            path.write_bytes((path.read_bytes() if path.exists() else b"") + line)  # objects cannot be appended to
+            path.write_bytes(before[:complete] + line)  # an object store cannot append
             return
         with path.open("ab") as stream:
+            stream.truncate(complete)
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
@@ -90,28 +96,33 @@ def append_line(path: UPath | Path, value: Any) -> None:
 def read_lines(path: UPath | Path) -> list[Any]:
     """Read a JSON-lines file, oldest line first; a file that is not there has no lines.
 
+    A last line without its newline is left out: its writer was killed, and what it would have said did not happen.
+
     Raises:
         DataError: A line is not JSON.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        content = path.read_bytes()
+        lines = content[: content.rfind(b"\n") + 1].splitlines()
     except FileNotFoundError:
         return []
     try:
         return [json.loads(line) for line in lines if line.strip()]
-    except ValueError as fault:
-        raise DataError(f"{path} has a line that is not JSON ({fault}): mend it by hand, the log is append-only") from fault
+    except ValueError as error:
+        raise DataError(
+            f"{path} has a line that is not JSON ({error}): correct that line by hand, the log is append-only"
+        ) from error
 
 
 def copy_file(source: UPath | Path, target: UPath | Path) -> None:
-    """Copy the bytes of a file, from and to any kind of store."""
+    """Copy a file between local and remote paths."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, target.open("wb") as writer:
         shutil.copyfileobj(reader, writer, 1 << 20)
 
 
 def locked(path: UPath | Path) -> FileLock:
-    """Return the lock that guards a path against other processes of this host."""
+    """Return the lock of a path, which other processes of this host respect."""
     lock = lock_file(path)
     lock.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(lock)

@@ -1,4 +1,4 @@
-"""The only place where a path is built: the tree under `RETRAIN_HOME`."""
+"""Every path under `RETRAIN_HOME`; no other module builds one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from upath import UPath
 
+from storage.environment import Environment, variable
 from storage.errors import SettingError
 
-HOME_VARIABLE = "RETRAIN_HOME"
-DEFAULT_HOME = "./var"
+HOME_VARIABLE = variable("home")
 MANIFEST = "manifest.json"
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -23,7 +22,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Store:
-    """The tree of everything that is kept, on a local disk or behind an fsspec URL.
+    """The folder tree of everything that the project stores, on a local disk or behind an fsspec URL.
 
     Attributes:
         root: Absolute; for a local tree a path without a protocol.
@@ -33,7 +32,7 @@ class Store:
 
     @classmethod
     def at(cls, home: str | os.PathLike[str]) -> Store:
-        """Open the tree at a folder or an fsspec URL, making the folder.
+        """Open the tree at a folder or an fsspec URL; a folder that does not exist is made.
 
         Raises:
             SettingError: The address cannot be a store, or cannot be written.
@@ -44,11 +43,11 @@ class Store:
         try:
             root = UPath(address)
             _ = root.fs
-        except (ValueError, ImportError, OSError) as fault:
+        except (ValueError, ImportError, OSError) as error:
             raise SettingError(
-                f"{HOME_VARIABLE}={address!r} cannot be opened ({fault}): name a folder or an fsspec URL "
+                f"{HOME_VARIABLE}={address!r} cannot be opened ({error}): name a folder or an fsspec URL "
                 "such as s3://bucket/prefix, and install the file system's package"
-            ) from fault
+            ) from error
         if root.protocol in {"file", "local"}:
             return cls(root=_writable_folder(Path(root.path)))
         if root.protocol in {"http", "https"} or not root.path.strip("/"):
@@ -58,23 +57,22 @@ class Store:
         return cls(root=root)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Store:
+    def from_environment(cls) -> Store:
         """Open the tree that `RETRAIN_HOME` names, or `./var`.
 
         Raises:
-            SettingError: The address cannot be a store, or cannot be written.
+            SettingError: The address cannot be a store, or cannot be written; or a variable has a wrong value.
         """
-        variables = os.environ if environment is None else environment
-        return cls.at(variables.get(HOME_VARIABLE) or DEFAULT_HOME)
+        return cls.at(Environment.read().home)
 
     @property
     def is_local(self) -> bool:
-        """Tell whether the tree lies on a file system of this machine."""
+        """Tell whether the tree is on a file system of this machine."""
         return self.root.protocol == ""
 
     @property
     def scratch(self) -> Path:
-        """The local folder of unfinished work; beside the tree when that is local, else in the user's cache folder."""
+        """The local folder of unfinished work: in the tree where that is local, else in the user's cache folder."""
         if self.is_local:
             return Path(str(self.root), ".scratch")
         return cache_folder() / hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
@@ -83,7 +81,7 @@ class Store:
         """Return the path as a local one.
 
         Raises:
-            SettingError: The tree is remote.
+            SettingError: The store is remote.
         """
         if path.protocol == "":
             return Path(str(path))
@@ -94,7 +92,7 @@ class Store:
         return self.root / "raw" / _segment(dataset, kind="data set")
 
     def raw_file(self, dataset: str, sha256: str, name: str) -> UPath:
-        """Return the place of a fetched file, under its own digest."""
+        """Return the path of a fetched file, under its own digest."""
         return self.raw_folder(dataset) / _segment(sha256, kind="digest") / _segment(name, kind="file name")
 
     def locks(self, dataset: str) -> UPath:
@@ -102,15 +100,15 @@ class Store:
         return self.raw_folder(dataset) / "locks.json"
 
     def partial(self, dataset: str, origin: str, name: str) -> Path:
-        """Return the local place of an unfinished download.
+        """Return the local path of an unfinished download.
 
-        Each origin has its own, so that a mirror's bytes are never continued from upstream.
+        Each origin has its own, so that a download from a mirror is never continued from upstream.
         """
         mark = hashlib.sha256(origin.encode()).hexdigest()[:12]
         return self.scratch / "partial" / _segment(dataset, kind="data set") / mark / _segment(name, kind="file name")
 
     def local_copy(self, sha256: str, name: str) -> Path:
-        """Return the local place of a copy of a remote raw file."""
+        """Return the local path of a copy of a remote raw file."""
         return self.scratch / "copies" / _segment(sha256, kind="digest") / _segment(name, kind="file name")
 
     def table_folder(self, dataset: str, version: str) -> UPath:
@@ -124,7 +122,7 @@ class Store:
     def staging(self, dataset: str, key: str) -> Path:
         """Return a local folder in which a version is built before it is published.
 
-        Two processes that build the same version have two folders, so neither sees the other's half-written files.
+        Each process has its own, so that two that build the same version do not see each other's half-written files.
         """
         name = f"{_segment(key, kind='staging key')}-{os.getpid()}"
         return self.scratch / "staging" / _segment(dataset, kind="data set") / name
@@ -144,7 +142,7 @@ class Store:
         return self.root / "evaluations" / version / f"{_segment(training_key, kind='training key')}.parquet"
 
     def progress(self, training_key: str) -> Path:
-        """Return the local file in which a running training says how far it is."""
+        """Return the local file to which a running training writes its progress."""
         return self.scratch / "progress" / f"{_segment(training_key, kind='training key')}.json"
 
     def promotions(self, model_name: str) -> UPath:
@@ -156,7 +154,7 @@ class Store:
         """The local folder of MLflow's database and artifacts.
 
         Raises:
-            SettingError: The tree is remote.
+            SettingError: The store is remote.
         """
         return self.local_path(self.root / "mlflow", needed_by="MLflow's own database", remedy="set MLFLOW_TRACKING_URI")
 
@@ -165,7 +163,7 @@ class Store:
         """The local folder of Prefect's database and results.
 
         Raises:
-            SettingError: The tree is remote.
+            SettingError: The store is remote.
         """
         return self.local_path(self.root / "prefect", needed_by="Prefect's own database", remedy="set PREFECT_HOME")
 
@@ -174,7 +172,7 @@ class Store:
         """The local folder of a lasting service's logs and addresses.
 
         Raises:
-            SettingError: The tree is remote.
+            SettingError: The store is remote.
         """
         remedy = "name a local folder; hosts that share a remote store serve it with `make worker`"
         return self.local_path(self.root / "service", needed_by="make up", remedy=remedy)
@@ -187,24 +185,25 @@ def cache_folder() -> Path:
         return Path(base) / "retrain"
     try:
         return Path.home() / ".cache" / "retrain"
-    except RuntimeError:  # no home folder, as for a bare user id in a container
+    except RuntimeError:  # no home folder, such as a user id without account in a container
         return Path(tempfile.gettempdir()) / f"retrain-{os.getuid()}"
 
 
 def programs_folder(mark: str) -> Path:
-    """Return where compiled programs are kept for a kind of host; they are code, so nobody else may write there."""
+    """Return the cache of compiled programs for a kind of host; they are code, so only this user may write there."""
     return cache_folder() / "programs" / _segment(mark, kind="kind of host")
 
 
 def signatures_folder() -> Path:
-    """Return where the signatures of networks are cached: to compute one takes the import of Keras."""
+    """Return the cache of network signatures: computing one takes the import of Keras."""
     return cache_folder() / "signatures"
 
 
 def lock_file(path: UPath | Path) -> Path:
-    """Return the local lock that guards a file or folder.
+    """Return the local lock file of a file or folder.
 
-    Beside a local path; in the user's cache folder for a remote one, so that it holds between processes of one machine only.
+    It lies beside a local path. For a remote path it lies in the user's cache folder, so it only holds between processes of
+    one machine.
     """
     if isinstance(path, Path):
         return Path(path.parent, f".{path.name}.lock")
@@ -222,12 +221,12 @@ def _segment(value: str, *, kind: str) -> str:
 def _writable_folder(folder: Path) -> UPath:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # os.access misleads for root and on read-only mounts: only a write tells.
+        # os.access is wrong for root and on read-only mounts, so try a write.
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as fault:
+    except OSError as error:
         raise SettingError(
-            f"{HOME_VARIABLE} cannot be {str(folder)!r} ({fault.strerror or fault}): "
+            f"{HOME_VARIABLE} cannot be {str(folder)!r} ({error.strerror or error}): "
             "name a folder that can be written, or an fsspec URL such as s3://bucket/prefix"
-        ) from fault
+        ) from error
     return UPath(folder)

@@ -1,9 +1,8 @@
-"""What MLflow needs so that it stays quiet, sends nothing, pickles nothing, and fails in one line."""
+"""Keep MLflow quiet and its telemetry off, write models without pickles, and report its errors in one line."""
 
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,12 +13,13 @@ from filelock import FileLock
 
 from storage.errors import RegistryError
 from storage.layout import lock_file
+from storage.library_variables import set_library_variables
 
 _PICKLES = (".pkl", ".pickle", ".cloudpickle", ".joblib")
 
 
 def database_lock(address: str) -> AbstractContextManager[Any]:
-    """Guard the first use of a sqlite file: its tables are made then, and two processes that make them at once break."""
+    """Lock a sqlite file for its first use: MLflow makes the tables then, and two processes that do so at once fail."""
     if not address.startswith("sqlite:///"):
         return nullcontext()
     lock = lock_file(Path(address.removeprefix("sqlite:///")).absolute())
@@ -28,63 +28,55 @@ def database_lock(address: str) -> AbstractContextManager[Any]:
 
 
 def import_mlflow() -> None:
-    """Import what the registry uses of MLflow, which takes seconds, with its telemetry and its notes off from the first line."""
+    """Import the part of MLflow that the registry uses, which takes seconds, with telemetry and notes turned off before."""
     with quiet():
         import mlflow.tracking  # noqa: F401
 
 
-def save_model(model: Any, folder: Path, described: Any, *, signature: Any, requirements: Sequence[str]) -> None:
-    """Write the model in MLflow's layout, without the pickle that MLflow makes of registered Keras layers.
+def save_model(model: Any, folder: Path, description: Any, *, signature: Any, requirements: Sequence[str]) -> None:
+    """Write a model in MLflow's layout, without the pickle that MLflow adds for registered Keras layers.
 
-    The `.keras` file names those layers itself, and whoever loads it must import them: then nothing needs to run out of a pickle.
+    The `.keras` file names those layers itself. A process that loads it imports them, so it needs no pickle.
     """
     import mlflow.tensorflow
 
     pinned = list(requirements) or [f"mlflow=={mlflow.__version__}"]  # never empty: MLflow would then infer them for 11 s
-    mlflow.tensorflow.save_model(model, str(folder), mlflow_model=described, signature=signature, pip_requirements=pinned)
+    mlflow.tensorflow.save_model(model, str(folder), mlflow_model=description, signature=signature, pip_requirements=pinned)
     for path in pickles(folder):
         path.unlink()
 
 
 def pickles(folder: Path) -> list[Path]:
-    """Return the files of a folder that are pickles by their name."""
+    """Return the files of a folder whose name ends as that of a pickle does."""
     return [path for path in folder.rglob("*") if path.suffix in _PICKLES]
 
 
 @contextmanager
-def mlflow_faults(what: str) -> Iterator[None]:
-    """Turn what MLflow, its database or its server raise into one line."""
-    _set_environment()
+def translate_mlflow_errors(what: str) -> Iterator[None]:
+    """Raise errors of MLflow, its database or its server as a RegistryError of one line."""
+    set_library_variables()
     from mlflow.exceptions import MlflowException
 
     try:
         yield
-    except MlflowException as fault:
-        raise RegistryError(f"{what}: {_first_line(fault)}") from fault
-    except OSError as fault:
-        raise RegistryError(f"{what}: {fault}: look whether the registry's folder is there and can be written") from fault
+    except MlflowException as error:
+        raise RegistryError(f"{what}: {_first_line(error)}") from error
+    except OSError as error:
+        raise RegistryError(f"{what}: {error}: look whether the registry's folder is there and can be written") from error
 
 
-def _first_line(fault: Exception) -> str:
-    return next(iter(str(fault).splitlines()), type(fault).__name__)
-
-
-def _set_environment() -> None:
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep MLflow's notes and the warnings of its own code off the terminal."""
-    _set_environment()
+    """Silence MLflow's log messages and the warnings of its own code."""
+    set_library_variables()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mlflow(\..*)?")
-        # TensorFlow's tensors and numpy 2.4, seen while Keras saves and loads weights.
+        # TensorFlow's variables do not take the `copy` argument of numpy 2; Keras meets this as it saves and loads weights.
         warnings.filterwarnings(
             "ignore", message="__array__ implementation doesn't accept a copy keyword", category=DeprecationWarning
         )

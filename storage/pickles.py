@@ -1,8 +1,8 @@
-"""Arrays out of an `.npz` file whose pickled members come from strangers.
+"""Read arrays from an `.npz` file that may come from anybody.
 
-numpy can only store an array of lists as a pickle, and a pickle is a program. This reader runs that program with nothing
-to call: the three names that such an array needs stand for inert recorders, every other name is refused, and no object of
-numpy itself is ever handed a state that came out of the file.
+numpy stores an array of lists as a pickle, and a pickle is a program that can call anything it names. This reader runs that
+program with nothing to call: the three names that such an array needs are inert recorders, every other name is refused, and
+no object of numpy is given a state from the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from storage.errors import DataError
 
 MAX_MEMBERS = 16
 MAX_UNPACKED_BYTES = 256 * 2**20
-"""Bound on all members together; Keras's `imdb.npz` unpacks to about 29 MB."""
+"""Bound on all members together; the archive of reviews that Keras publishes unpacks to about 29 MB."""
 
 _MEMBER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\.npy")
 _READ_AHEAD_BYTES = 1 << 20
@@ -72,7 +72,7 @@ class _Dtype(_Recorder):
     __slots__ = ()
 
     def __setstate__(self, state: object) -> None:
-        """Ignore the state: byte order and flags of object pointers."""
+        """Ignore the state: it holds only byte order and flags of object pointers."""
 
 
 class _Ndarray(_Recorder):
@@ -82,16 +82,16 @@ class _Ndarray(_Recorder):
 
 
 class _Reconstruct(_Recorder):
-    __slots__ = ("made",)
+    __slots__ = ("arrays",)
 
     def __init__(self) -> None:
-        self.made: list[_Array] = []
+        self.arrays: list[_Array] = []
 
     def __call__(self, *arguments: object) -> _Array:
         match arguments:
-            case (_Ndarray(), (0,), b"b" | "b") if not self.made:
-                self.made.append(_Array())
-                return self.made[0]
+            case (_Ndarray(), (0,), b"b" | "b") if not self.arrays:
+                self.arrays.append(_Array())
+                return self.arrays[0]
         raise _RefusedError("an array within the array")
 
 
@@ -106,7 +106,7 @@ class _MakeDtype(_Recorder):
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler to which numpy's array constructors are known, as recorders, and nothing else."""
+    """An unpickler that resolves numpy's array constructors to recorders, and refuses every other name."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         super().__init__(stream)
@@ -130,12 +130,12 @@ class _ArrayUnpickler(pickle.Unpickler):
 def load_npz_arrays(path: Path, *, names: Collection[str]) -> dict[str, np.ndarray]:
     """Return the named arrays of an `.npz` file; arrays of objects have one dimension and plain Python values.
 
-    Against a member that is small and claims much, the unpacked size is bounded. An opcode that makes the unpickler's own memo
-    grow is not: that a file comes from its publisher at all is what its digest is for.
+    The unpacked size is bounded, so a small file cannot unpack to a huge one. The memory of the unpickler's own memo is not
+    bounded: the digest of the file, checked before, has to ensure that it comes from its publisher.
 
     Raises:
         DataError: The file is no such archive, is cut off, lacks a name, goes past a bound, or a pickle in it names anything
-            but numpy's array constructors (nothing of it has been run then).
+            but numpy's array constructors, which is found before anything of it runs.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -171,8 +171,8 @@ def _members(archive: zipfile.ZipFile, *, path: Path, names: Collection[str]) ->
         raise DataError(f"{path.name} has two members of the same name: expected each array once")
     missing = sorted(set(names) - set(by_name))
     if missing:
-        found = ", ".join(sorted(by_name)) or "none"
-        raise DataError(f"{path.name} has no array {', '.join(missing)}: expected {', '.join(sorted(names))}, found {found}")
+        present = ", ".join(sorted(by_name)) or "none"
+        raise DataError(f"{path.name} has no array {', '.join(missing)}: expected {', '.join(sorted(names))}, found {present}")
     return {name: by_name[name] for name in names}
 
 

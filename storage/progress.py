@@ -1,4 +1,4 @@
-"""Small files in which long work says how far it is, for whoever watches from another process."""
+"""Progress files: long work writes how far it is, and another process shows it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from storage.io import write_json
 
 @dataclass(frozen=True)
 class ProgressNote:
-    """How far one piece of work is.
+    """The progress of one piece of work.
 
     Attributes:
         share: Part that is done, 0 to 1.
         text: The same in words.
-        milestone: Rises with each step worth a line where no bar can be drawn.
+        milestone: Rises by one for each step that gets a line of its own where no bar can be drawn.
         at: Seconds since the epoch.
     """
 
@@ -34,7 +34,7 @@ def write_note(path: Path, *, title: str, share: float, text: str, milestone: in
 
 
 def read_notes(folder: Path, *, since: float) -> dict[str, ProgressNote]:
-    """Return the notes in a folder by file stem, without those that an earlier run left behind."""
+    """Return the notes in a folder by file stem, without those written before `since` (seconds since the epoch)."""
     notes = {}
     for path in sorted(folder.glob("*.json")):
         try:

@@ -1,4 +1,4 @@
-"""Raw files: fetched with checks, locked by digest, kept under their digest."""
+"""Raw files: fetched with checks, locked by digest, stored under their digest."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from typing import Any
 from upath import UPath
 
 from storage import download
-from storage.addresses import host_of, is_web_address, local_source
-from storage.download import ExpectedFile, Progress, RetryPolicy, UnreachableError, Validators
-from storage.errors import DigestChangedError, SettingError, SourceError
-from storage.io import (
-    copy_file,
-    locked,
-    read_json,
-    sha256_of,
-    write_json,
+from storage.download import (
+    ExpectedFile,
+    Progress,
+    RetryPolicy,
+    UnreachableError,
+    Validators,
+    host_of,
+    is_web_address,
+    local_source,
 )
+from storage.errors import DigestChangedError, SettingError, SourceError
+from storage.io import copy_file, locked, read_json, sha256_of, write_json
 from storage.layout import Store
 from storage.references import RawFile
 
 _SUMS = "SHA256SUMS"
-
-
 _MAX_SUMS_BYTES = 1 << 20
 
 
 def local_copy(raw: RawFile, *, store: Store) -> Path:
-    """Return a local path with the bytes of a fetched file: itself when the store is local, else a copy that is kept.
+    """Return a local path with the bytes of a fetched file: the stored file itself in a local store, else a cached copy.
 
     Raises:
-        SourceError: The file is no longer there, or has other bytes than its digest says.
+        SourceError: The file is no longer there, or does not match its digest.
     """
-    place = UPath(raw.uri)
-    if not place.is_file():
+    source = UPath(raw.uri)
+    if not source.is_file():
         raise SourceError(f"{raw.name} is not at {raw.uri}: fetch it again")
-    if place.protocol == "":
-        return Path(str(place))
+    if source.protocol == "":
+        return Path(str(source))
     copy = store.local_copy(raw.sha256, raw.name)
     with locked(copy):
         if not copy.is_file():
             beside = copy.with_name(f".{copy.name}.partial")
-            copy_file(place, beside)
-            found = sha256_of(beside)
-            if found != raw.sha256:
+            copy_file(source, beside)
+            digest = sha256_of(beside)
+            if digest != raw.sha256:
                 beside.unlink()
-                raise SourceError(f"{raw.uri} has digest {found}, expected {raw.sha256}: remove it and fetch it again")
+                raise SourceError(f"{raw.uri} has digest {digest}, expected {raw.sha256}: remove it and fetch it again")
             beside.replace(copy)
     return copy
 
@@ -69,12 +69,11 @@ def fetch(
     growing: bool = False,
     accepted: Collection[str] = (),
     on_progress: Progress | None = None,
-    patience: RetryPolicy | None = None,
+    policy: RetryPolicy | None = None,
 ) -> RawFile:
     """Fetch one file into `raw/<dataset>/<sha256>/<name>`, or find it there.
 
-    A file whose digest is pinned or locked, and that stands already, costs no network; one that is still growing costs a
-    conditional request.
+    A stored file whose digest is pinned or locked costs no network; one that is still growing costs a conditional request.
 
     Args:
         name: File name.
@@ -88,54 +87,54 @@ def fetch(
         magic: First bytes that the file must have.
         growing: True while the publisher still appends to the file: a changed digest replaces the lock.
         accepted: Digests that may replace the locked one.
-        on_progress: Called with the bytes so far and the total, if it is known.
-        patience: Waits and tries.
+        on_progress: Called with the bytes so far and the total, if the host sends it.
+        policy: Waits and tries.
 
     Raises:
-        SourceError: No address gave the file, or what came is not what was asked for.
-        DigestChangedError: The file has other bytes than those that were locked; what was there is untouched.
+        SourceError: No address has the file, or a host sent something else.
+        DigestChangedError: The file has another digest than the locked one. The stored file is left as it is.
     """
     if not urls:
         raise SettingError(f"no address is known for {name} of {dataset}: name a mirror in RETRAIN_MIRROR")
-    patience = patience or RetryPolicy()
+    policy = policy or RetryPolicy()
     partial = store.partial(dataset, origin, name)
     pinned = sha256.lower() if sha256 else None
-    with locked(partial):  # a second process waits here, then finds the file
+    with locked(partial):  # a second process waits here, then reads the stored file
         lock = _locks(store, dataset).get(f"{origin}:{name}")
         if pinned and lock and not growing:
-            _refuse_change(name, found=pinned, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
-        expected = pinned or (lock["sha256"] if lock else None)
-        standing = _standing(store, dataset, name, expected, size_bytes=_size(lock, expected) or size_bytes)
-        if standing and (pinned or not growing):
-            if not lock or lock["sha256"] != standing.sha256:
-                _set_lock(store, dataset, origin=origin, raw=standing, validators=None)
-            return standing
-        known = Validators(lock["etag"], lock["last_modified"]) if standing and lock else None
-        wanted = ExpectedFile(name=name, max_bytes=max_bytes, size_bytes=size_bytes, magic=magic)
+            _refuse_change(name, digest=pinned, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
+        expected_digest = pinned or (lock["sha256"] if lock else None)
+        stored = _find_stored(store, dataset, name, expected_digest, size_bytes=_size(lock, expected_digest) or size_bytes)
+        if stored and (pinned or not growing):
+            if not lock or lock["sha256"] != stored.sha256:
+                _set_lock(store, dataset, origin=origin, raw=stored, validators=None)
+            return stored
+        current = Validators(lock["etag"], lock["last_modified"]) if stored and lock else None
+        expected = ExpectedFile(name=name, max_bytes=max_bytes, size_bytes=size_bytes, magic=magic)
         try:
             validators, is_current = _obtain(
-                urls, partial, wanted=wanted, patience=patience, known=known, on_progress=on_progress
+                urls, partial, expected=expected, policy=policy, current=current, on_progress=on_progress
             )
-            if is_current and standing:
-                return standing
-            found = sha256_of(partial)
-            if pinned and found != pinned:
+            if is_current and stored:
+                return stored
+            digest = sha256_of(partial)
+            if pinned and digest != pinned:
                 download.discard(partial)
                 raise SourceError(
-                    f"{name} from {_hosts(urls)} has SHA-256 {found}, expected {pinned}: "
+                    f"{name} from {_hosts(urls)} has SHA-256 {digest}, expected {pinned}: "
                     "fetch a whole copy, or correct the pinned digest"
                 )
             if lock and not growing:
                 try:
-                    _refuse_change(name, found=found, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
+                    _refuse_change(name, digest=digest, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
                 except DigestChangedError:
                     download.discard(partial)
                     raise
-            raw = _place(partial, store=store, dataset=dataset, sha256=found)
-        except OSError as fault:
+            raw = _store_file(partial, store=store, dataset=dataset, sha256=digest)
+        except OSError as error:
             raise SourceError(
-                f"{name} cannot be kept under {store.root} ({fault.strerror or fault}): free or mend the disk"
-            ) from fault
+                f"{name} cannot be kept under {store.root} ({error.strerror or error}): free or mend the disk"
+            ) from error
         _set_lock(store, dataset, origin=origin, raw=raw, validators=validators)
         return raw
 
@@ -144,43 +143,47 @@ def _obtain(
     urls: Sequence[str],
     partial: Path,
     *,
-    wanted: ExpectedFile,
-    patience: RetryPolicy,
-    known: Validators | None,
+    expected: ExpectedFile,
+    policy: RetryPolicy,
+    current: Validators | None,
     on_progress: Progress | None,
 ) -> tuple[Validators | None, bool]:
-    """Fill the partial file from the first address that gives it; the flag tells that the copy that stands is current."""
-    faults: list[SourceError] = []
-    contact_until = time.monotonic() + patience.contact_s
+    """Fill the partial file from the first address that has it.
+
+    Returns:
+        The host's validators, and whether the copy in the store is still the current one, so that nothing was fetched.
+    """
+    errors: list[SourceError] = []
+    contact_until = time.monotonic() + policy.contact_s
     for position, url in enumerate(urls):
         try:
             if not is_web_address(url):
-                download.copy_local(url, partial, wanted=wanted, on_progress=on_progress)
+                download.copy_local(url, partial, expected=expected, on_progress=on_progress)
                 return None, False
             share_s = max(contact_until - time.monotonic(), 0.1) / (len(urls) - position)
             validators = download.download(
-                url, partial, wanted=wanted, patience=patience, contact_s=share_s, known=known, on_progress=on_progress
+                url, partial, expected=expected, policy=policy, contact_s=share_s, current=current, on_progress=on_progress
             )
-        except SourceError as fault:
-            faults.append(fault)
-            if not isinstance(fault, UnreachableError):
-                # A share of the budget is for silence alone: a host that answered has used none of it.
-                contact_until = time.monotonic() + patience.contact_s
+        except SourceError as error:
+            errors.append(error)
+            if not isinstance(error, UnreachableError):
+                # The budget limits silence only, so a host that answered has used none of it.
+                contact_until = time.monotonic() + policy.contact_s
         else:
             return validators, validators is None
-    reasons = "; ".join(dict.fromkeys(str(fault) for fault in faults))
-    if any(isinstance(fault, UnreachableError) for fault in faults):
+    reasons = "; ".join(dict.fromkeys(str(error) for error in errors))
+    if any(isinstance(error, UnreachableError) for error in errors):
         raise SourceError(
-            f"cannot fetch {wanted.name}: {reasons}: set RETRAIN_MIRROR to a folder or URL that holds it, or use --data sample"
-        ) from faults[-1]
-    raise SourceError(reasons) from faults[-1]
+            f"cannot fetch {expected.name}: {reasons}: set RETRAIN_MIRROR to a folder or URL that holds it, or use --data sample"
+        ) from errors[-1]
+    raise SourceError(reasons) from errors[-1]
 
 
 def _hosts(urls: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(host_of(url) for url in urls))
 
 
-def _place(partial: Path, *, store: Store, dataset: str, sha256: str) -> RawFile:
+def _store_file(partial: Path, *, store: Store, dataset: str, sha256: str) -> RawFile:
     target = store.raw_file(dataset, sha256, partial.name)
     size_bytes = partial.stat().st_size
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -194,16 +197,16 @@ def _place(partial: Path, *, store: Store, dataset: str, sha256: str) -> RawFile
     return RawFile(name=partial.name, uri=str(target), sha256=sha256, size_bytes=size_bytes)
 
 
-def _standing(store: Store, dataset: str, name: str, sha256: str | None, *, size_bytes: int | None) -> RawFile | None:
+def _find_stored(store: Store, dataset: str, name: str, sha256: str | None, *, size_bytes: int | None) -> RawFile | None:
     if sha256 is None:
         return None
     target = store.raw_file(dataset, sha256, name)
     if not target.is_file():
         return None
-    found = target.stat().st_size
-    if size_bytes is not None and found != size_bytes:
+    stored_bytes = target.stat().st_size
+    if size_bytes is not None and stored_bytes != size_bytes:
         return None
-    return RawFile(name=name, uri=str(target), sha256=sha256, size_bytes=found)
+    return RawFile(name=name, uri=str(target), sha256=sha256, size_bytes=stored_bytes)
 
 
 def _size(lock: dict[str, Any] | None, sha256: str | None) -> int | None:
@@ -229,12 +232,12 @@ def _set_lock(store: Store, dataset: str, *, origin: str, raw: RawFile, validato
         write_json(path, dict(sorted(locks.items())))
 
 
-def _refuse_change(name: str, *, found: str, lock: dict[str, Any], dataset: str, origin: str, accepted: Collection[str]) -> None:
-    if found == lock["sha256"] or found in {digest.lower() for digest in accepted}:
+def _refuse_change(name: str, *, digest: str, lock: dict[str, Any], dataset: str, origin: str, accepted: Collection[str]) -> None:
+    if digest == lock["sha256"] or digest in {each.lower() for each in accepted}:
         return
     raise DigestChangedError(
-        f"{name} of {dataset} from {origin} has SHA-256 {found} now, locked was {lock['sha256']}: "
-        f"if the change is meant, accept it with --accept-digest {found}"
+        f"{name} of {dataset} from {origin} has SHA-256 {digest} now, locked was {lock['sha256']}: "
+        f"if the change is meant, accept it with --accept-digest {digest}"
     )
 
 
@@ -266,17 +269,17 @@ def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
 def _read_remote(url: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         into = Path(folder, _SUMS)
-        patience = RetryPolicy()
+        policy = RetryPolicy()
         try:
             download.download(
                 url,
                 into,
-                wanted=ExpectedFile(name=_SUMS, max_bytes=_MAX_SUMS_BYTES),
-                patience=patience,
-                contact_s=patience.contact_s,
+                expected=ExpectedFile(name=_SUMS, max_bytes=_MAX_SUMS_BYTES),
+                policy=policy,
+                contact_s=policy.contact_s,
             )
-        except SourceError as fault:
-            raise SourceError(f"mirror gave no {_SUMS}: {fault}: correct RETRAIN_MIRROR") from fault
+        except SourceError as error:
+            raise SourceError(f"mirror gave no {_SUMS}: {error}: correct RETRAIN_MIRROR") from error
         return into.read_bytes()
 
 

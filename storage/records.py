@@ -1,4 +1,4 @@
-"""What the registry is given of a training, and what it tells of a version."""
+"""What is recorded of a training, and what the registry returns about a version."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ class DatasetRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that is recorded of one training.
+    """Everything that the registry records of one training.
 
     Attributes:
-        training_key: Digest of all that the training follows from; equal trainings are found by it.
+        training_key: Digest of everything that determines the training; an equal training has an equal key.
         curves: One value an epoch, from epoch 1.
         tags: Further tags of the run and of the version.
         manifest: JSON-ready; kept as `manifest.json`.
         files: Further artifacts by path.
-        input_example: A small batch as an array: the signature follows from it. None leaves the model without a signature.
-        output_example: What the model makes of it.
+        input_example: A small batch as an array, from which the signature is inferred. None: no signature.
+        output_example: The model's output for it.
         pip_requirements: What a process that loads the model must have installed.
     """
 

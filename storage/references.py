@@ -1,4 +1,4 @@
-"""What travels between tasks: an address, a digest and counts, never a frame or a model."""
+"""Values that tasks pass to each other: addresses, digests and counts, never a frame or a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Reference(BaseModel):
 
 
 class RawFile(Reference):
-    """One fetched file, placed under its own digest."""
+    """One fetched file, stored under its own digest."""
 
     name: str
     uri: str
@@ -24,7 +24,7 @@ class RawRef(Reference):
     """The raw files of one data set from one source.
 
     Attributes:
-        origin: Where they were fetched: `upstream`, `mirror` or `sample`.
+        origin: Where they were fetched from: `upstream`, `mirror` or `sample`.
     """
 
     dataset: str
@@ -40,7 +40,7 @@ class TableRef(Reference):
     Attributes:
         version: First 12 hexadecimal digits of the SHA-256 over raw digests, transform version and settings.
         rows: Number of rows by split.
-        published: False when the version stood there already.
+        published: False when this version had been published before.
     """
 
     dataset: str
@@ -55,8 +55,8 @@ class ModelRef(Reference):
     """A registered model version.
 
     Attributes:
-        name: Registered model, such as `jena` or `jena-sample`.
-        trained: False when an equal training stood in the registry already.
+        name: Registered model, which ends in `-sample` for a simulation.
+        trained: False when an equal training was in the registry before.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""MLflow behind a small interface: runs, model versions, aliases."""
+"""A small interface to MLflow: runs, model versions, aliases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from storage.errors import RegistryError
 from storage.layout import Store
-from storage.mlflow_compat import database_lock, mlflow_faults, pickles, quiet, save_model
+from storage.mlflow_compat import database_lock, pickles, quiet, save_model, translate_mlflow_errors
 from storage.records import ModelVersion, RunRecord
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -28,12 +28,12 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")  # safe inside the quotes of a search fil
 class Registry:
     """The registered models of one MLflow database or server.
 
-    Open it with `Registry.open`. A version exists for every method here only when its tag `complete` is set, which registering
-    does last: what a crash left behind is ignored.
+    Open it with `Registry.open`. `register` sets the tag `complete` last, and every method ignores versions without it: they
+    are what a crash left behind.
     """
 
     def __init__(self, client: Any, *, artifact_root: str | None) -> None:
-        """Wrap an MLflow client; a server (artifact root None) chooses the place of artifacts itself."""
+        """Wrap an MLflow client; a server (artifact root None) chooses where artifacts are stored."""
         self._client = client
         self._artifact_root = artifact_root
 
@@ -52,7 +52,7 @@ class Registry:
             address = f"sqlite:///{folder / 'mlflow.db'}"
         is_server = address.startswith(("http://", "https://"))
         artifact_root = None if is_server else _artifact_root(store)
-        with quiet(), mlflow_faults(f"cannot open the registry at {_without_password(address)}"):
+        with quiet(), translate_mlflow_errors(f"cannot open the registry at {_without_password(address)}"):
             from mlflow.tracking import MlflowClient
 
             with database_lock(address):
@@ -64,7 +64,7 @@ class Registry:
 
     def names(self) -> tuple[str, ...]:
         """Return the registered models, in alphabetical order."""
-        with mlflow_faults("cannot list the registered models"):
+        with translate_mlflow_errors("cannot list the registered models"):
             return tuple(sorted(model.name for model in _pages(self._client.search_registered_models)))
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
@@ -75,7 +75,7 @@ class Registry:
         """Return one complete version.
 
         Raises:
-            RegistryError: The model or the version is not there; the message lists what is.
+            RegistryError: There is no such model or version; the message lists those that exist.
         """
         versions = self.versions(name)
         for version in versions:
@@ -96,17 +96,17 @@ class Registry:
         """Return the version that `model@3`, `model@alias` or `model` (its champion) names.
 
         Raises:
-            RegistryError: It names nothing that is there; the message lists what is.
+            RegistryError: There is no such version; the message lists those that exist.
         """
-        name, at, wanted = reference.partition("@")
-        if not name or (at and not wanted):
+        name, at, selector = reference.partition("@")
+        if not name or (at and not selector):
             raise RegistryError(
-                f"{reference!r} names no model version: write MODEL, MODEL@VERSION or MODEL@ALIAS, such as jena@champion"
+                f"{reference!r} names no model version: write MODEL, MODEL@VERSION or MODEL@ALIAS, such as MODEL@champion"
             )
-        if wanted.isdecimal():
-            return self.version(name, int(wanted))
+        if selector.isdecimal():
+            return self.version(name, int(selector))
         versions = self.versions(name)
-        alias = wanted or CHAMPION
+        alias = selector or CHAMPION
         for version in versions:
             if alias in version.aliases:
                 return version
@@ -119,7 +119,7 @@ class Registry:
             RegistryError: MLflow refused something; the run is marked as failed and no version exists.
         """
         _quotable(name)
-        with mlflow_faults(f"cannot register {record.variant} as {name}"):
+        with translate_mlflow_errors(f"cannot register {record.variant} as {name}"):
             experiment_id = self._experiment_id(name)
             tags = {**record.tags, "variant": record.variant, "training_key": record.training_key}
             run = self._client.create_run(experiment_id, run_name=record.run_name, tags=tags)
@@ -132,46 +132,29 @@ class Registry:
                 raise
             self._client.set_terminated(run_id, status="FINISHED")
             self._make_model(name)
-            # Without a server MLflow looks a models:/ source up in the process's default registry, which need not be this one.
+            # Without a server MLflow resolves a models:/ source in the process's default registry, which may be another one.
             source = location if self._artifact_root else f"models:/{model_id}"
-            made = self._client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)
-            self._client.set_model_version_tag(name, str(made.version), _COMPLETE, "true")
-        return self.version(name, int(made.version))
+            created = self._client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)
+            self._client.set_model_version_tag(name, str(created.version), _COMPLETE, "true")
+        return self.version(name, int(created.version))
 
     def set_aliases(self, name: str, aliases: Mapping[str, int]) -> None:
-        """Point aliases to versions, in the given order, after all versions were found to be there.
+        """Point aliases to versions, in the order of the mapping, after checking that every version exists.
 
         Raises:
-            RegistryError: A version is not there, or MLflow keeps the alias for itself.
+            RegistryError: A version is not there, or MLflow reserves the alias.
         """
         versions = self.versions(name)
-        standing = {version.version for version in versions}
+        numbers = {version.version for version in versions}
         for number in aliases.values():
-            if number not in standing:
+            if number not in numbers:
                 raise self._absent(name, f"version {number}", versions)
         for alias, number in aliases.items():
-            with mlflow_faults(f"cannot set alias {alias!r} of {name}"):
+            with translate_mlflow_errors(f"cannot set alias {alias!r} of {name}"):
                 self._client.set_registered_model_alias(name, alias, str(number))
 
-    def delete_alias(self, name: str, alias: str) -> None:
-        """Remove an alias, whether or not it is there."""
-        if self.by_alias(name, alias):
-            with mlflow_faults(f"cannot delete alias {alias!r} of {name}"):
-                self._client.delete_registered_model_alias(name, alias)
-
-    def set_tags(self, name: str, number: int, tags: Mapping[str, str]) -> None:
-        """Set tags of a version.
-
-        Raises:
-            RegistryError: The version is not there.
-        """
-        with mlflow_faults(f"cannot tag {name}@{number}"):
-            for key, value in tags.items():
-                self._client.set_model_version_tag(name, str(number), key, value)
-
-    def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        """Add artifacts to a run, by path; a path that stands already is written anew."""
-        with tempfile.TemporaryDirectory() as folder, mlflow_faults(f"cannot write files of run {run_id}"):
+    def _log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory() as folder, translate_mlflow_errors(f"cannot write files of run {run_id}"):
             for name, data in files.items():
                 if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                     raise RegistryError(f"artifact path {name!r} leaves the run: use a relative path without '..'")
@@ -186,21 +169,21 @@ class Registry:
         Raises:
             RegistryError: The run or the artifact is not there.
         """
-        with tempfile.TemporaryDirectory() as folder, mlflow_faults(f"cannot read {path} of run {run_id}"):
+        with tempfile.TemporaryDirectory() as folder, translate_mlflow_errors(f"cannot read {path} of run {run_id}"):
             return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
 
     def run_page(self, version: ModelVersion) -> str:
         """Return the path of a version's run in MLflow's UI."""
-        with mlflow_faults(f"cannot find the run of {version.name}@{version.version}"):
+        with translate_mlflow_errors(f"cannot find the run of {version.name}@{version.version}"):
             return f"/experiments/{self._client.get_run(version.run_id).info.experiment_id}/runs/{version.run_id}"
 
     def model_folder(self, version: ModelVersion) -> Path:
-        """Return a local folder with the version's files: the stored one itself when it is local, else a download.
+        """Return a local folder with the version's files: the stored folder itself where it is local, else a download.
 
         Raises:
             RegistryError: The files are not there.
         """
-        with quiet(), mlflow_faults(f"cannot read the files of {version.name}@{version.version}"):
+        with quiet(), translate_mlflow_errors(f"cannot read the files of {version.name}@{version.version}"):
             from mlflow.artifacts import download_artifacts
 
             source = self._client.get_model_version_download_uri(version.name, str(version.version))
@@ -211,27 +194,29 @@ class Registry:
     def load_model(self, version: ModelVersion) -> Any:
         """Load the Keras model of a version in Keras's safe mode, without its training state.
 
-        Layers of the project's own must have been imported before.
+        The caller imports the project's own layers before.
 
         Raises:
-            RegistryError: The files are not there, or a pickle is among them: it would run what it names.
+            RegistryError: The files are not there, or one of them is a pickle, which could run any code.
         """
         folder = self.model_folder(version)
         _refuse_pickles(folder, version)
-        with quiet(), mlflow_faults(f"cannot load {version.name}@{version.version}"):
+        with quiet(), translate_mlflow_errors(f"cannot load {version.name}@{version.version}"):
             import mlflow.tensorflow
 
             return mlflow.tensorflow.load_model(str(folder), keras_model_kwargs={"safe_mode": True, "compile": False})
 
     def _versions(self, name: str, query: str) -> tuple[ModelVersion, ...]:
-        with mlflow_faults(f"cannot list the versions of {name}"):
-            found = [entry for entry in _pages(self._client.search_model_versions, query) if entry.tags.get(_COMPLETE) == "true"]
-            if not found:
+        with translate_mlflow_errors(f"cannot list the versions of {name}"):
+            complete = [
+                entry for entry in _pages(self._client.search_model_versions, query) if entry.tags.get(_COMPLETE) == "true"
+            ]
+            if not complete:
                 return ()
             aliases: dict[int, list[str]] = {}
             for alias, number in self._client.get_registered_model(name).aliases.items():
                 aliases.setdefault(int(number), []).append(alias)
-            metrics = self._metrics(name, [entry.run_id for entry in found])
+            metrics = self._metrics(name, [entry.run_id for entry in complete])
         versions = (
             ModelVersion(
                 name=name,
@@ -244,7 +229,7 @@ class Registry:
                 metrics=metrics.get(entry.run_id, {}),
                 created=datetime.fromtimestamp(entry.creation_timestamp / 1000, tz=UTC).isoformat(timespec="seconds"),
             )
-            for entry in found
+            for entry in complete
         )
         return tuple(sorted(versions, key=lambda version: -version.version))
 
@@ -260,12 +245,12 @@ class Registry:
                 metrics[run.info.run_id] = scores
         return metrics
 
-    def _absent(self, name: str, wanted: str, versions: Sequence[ModelVersion]) -> RegistryError:
+    def _absent(self, name: str, missing: str, versions: Sequence[ModelVersion]) -> RegistryError:
         if not versions:
             names = ", ".join(self.names()) or "none yet: run `retrain run` first"
-            return RegistryError(f"model {name!r} has no versions, so no {wanted}: registered models are {names}")
+            return RegistryError(f"model {name!r} has no versions, so no {missing}: registered models are {names}")
         listed = ", ".join(f"{name}@{'|'.join([str(entry.version), *entry.aliases])}" for entry in versions)
-        return RegistryError(f"model {name!r} has no {wanted}: choose {listed}")
+        return RegistryError(f"model {name!r} has no {missing}: choose {listed}")
 
     def _experiment_id(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -286,8 +271,8 @@ class Registry:
 
         try:
             self._client.create_registered_model(name)
-        except MlflowException as fault:
-            if fault.error_code != "RESOURCE_ALREADY_EXISTS":
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
     def _log(self, run_id: str, record: RunRecord) -> None:
@@ -321,7 +306,7 @@ class Registry:
         if inputs:
             self._client.log_inputs(run_id, inputs)
         manifest = json.dumps(record.manifest, indent=2, ensure_ascii=False) + "\n"
-        self.log_files(run_id, {**record.files, "manifest.json": manifest.encode()})
+        self._log_files(run_id, {**record.files, "manifest.json": manifest.encode()})
 
     def _log_model(self, experiment_id: str, run_id: str, *, model: Any, record: RunRecord) -> tuple[str, str]:
         with quiet():
@@ -333,8 +318,8 @@ class Registry:
             if record.input_example is not None:
                 signature = infer_signature(record.input_example, record.output_example)
             with tempfile.TemporaryDirectory() as folder:
-                described = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
-                save_model(model, Path(folder, "model"), described, signature=signature, requirements=record.pip_requirements)
+                description = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
+                save_model(model, Path(folder, "model"), description, signature=signature, requirements=record.pip_requirements)
                 self._client.log_model_artifacts(logged.model_id, str(Path(folder, "model")))
             self._client.finalize_logged_model(logged.model_id, "READY")
             self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -344,7 +329,7 @@ class Registry:
 def _refuse_pickles(folder: Path, version: ModelVersion) -> None:
     for path in pickles(folder):
         raise RegistryError(
-            f"{version.name}@{version.version} holds a pickle ({path.name}), which could run anything: register the model again"
+            f"{version.name}@{version.version} holds a pickle ({path.name}), which could run any code: register the model again"
         )
 
 

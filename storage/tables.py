@@ -1,4 +1,4 @@
-"""Parquet in and out, and the manifest that makes a folder of tables a version."""
+"""Read and write Parquet files, and the manifest that makes a folder of them a table version."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from storage.references import TableRef
 def write_table(table: pa.Table, path: UPath | Path) -> None:
     """Write a table as zstd Parquet in one row group, atomically.
 
-    The bytes follow from columns, types and values alone: float64 is narrowed to float32, chunks are joined and metadata of
-    other libraries is dropped, so that equal content has an equal digest.
+    Equal content gives equal bytes, hence an equal digest: float64 becomes float32, chunks are joined, and metadata of other
+    libraries is dropped.
     """
     fields = [field.with_type(pa.float32()) if pa.types.is_float64(field.type) else field for field in table.schema]
     plain = table.cast(pa.schema([field.remove_metadata() for field in fields])).combine_chunks()
@@ -48,10 +48,10 @@ def read_table(path: UPath | Path, *, columns: Sequence[str] | None = None) -> p
                 )
             table = file.read(columns=list(columns) if columns is not None else None)
             schema = _written_schema(file)
-    except FileNotFoundError as fault:
-        raise DataError(f"{path} is not there: run ingestion again") from fault
-    except pa.ArrowInvalid as fault:
-        raise DataError(f"{path} is not a readable Parquet file ({fault}): remove its folder and run ingestion again") from fault
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there: run ingestion again") from error
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} is not a readable Parquet file ({error}): remove its folder and run ingestion again") from error
     names = list(columns) if columns is not None else table.column_names
     table = table.select(names)
     return table.cast(pa.schema([schema.field(name) for name in names])) if schema else table
@@ -63,7 +63,7 @@ def write_manifest(folder: UPath | Path, content: Mapping[str, Any]) -> dict[str
     Returns:
         The manifest as written.
     """
-    files = {path.name: _described(path) for path in sorted(UPath(folder).glob("*.parquet"), key=lambda path: path.name)}
+    files = {path.name: _describe_file(path) for path in sorted(UPath(folder).glob("*.parquet"), key=lambda path: path.name)}
     manifest = {**content, "files": files}
     write_json(folder / MANIFEST, manifest)
     return manifest
@@ -81,40 +81,18 @@ def read_manifest(folder: UPath | Path) -> dict[str, Any]:
     return manifest
 
 
-def verify_table(folder: UPath | Path) -> dict[str, Any]:
-    """Compare every file with the digest in the manifest.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        DataError: A file is missing or was changed.
-    """
-    manifest = read_manifest(folder)
-    for name, described in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise DataError(f"{path} is missing, the manifest lists it: remove its folder and run ingestion again")
-        found = sha256_of(path)
-        if found != described["sha256"]:
-            raise DataError(
-                f"{path} has SHA-256 {found}, expected {described['sha256']}: remove its folder and run ingestion again"
-            )
-    return manifest
-
-
 def exists(store: Store, dataset: str, version: str) -> bool:
     """Tell whether a table version was published."""
     return store.manifest(dataset, version).is_file()
 
 
 def _written_schema(file: pq.ParquetFile) -> pa.Schema | None:
-    """Return the Arrow schema that was written: Parquet itself has no time stamps in seconds and gives milliseconds back."""
+    """Return the Arrow schema as written: Parquet has no time stamps in seconds and would return milliseconds."""
     packed = (file.metadata.metadata or {}).get(b"ARROW:schema")
     return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(packed))) if packed else None
 
 
-def _described(path: UPath | Path) -> dict[str, Any]:
+def _describe_file(path: UPath | Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         rows = pq.ParquetFile(stream).metadata.num_rows
     return {"sha256": sha256_of(path), "size_bytes": path.stat().st_size, "rows": rows}
@@ -128,6 +106,6 @@ def read_splits(table: TableRef, *, store: Store) -> tuple[dict[str, pa.Table], 
 
 
 def read_validation(table: TableRef, *, store: Store) -> Mapping[str, Any]:
-    """Return the validation report that was kept with a table."""
+    """Return the validation report of a table."""
     report: Mapping[str, Any] = json.loads((store.report_folder(table.dataset, table.version) / "validation.json").read_text())
     return report

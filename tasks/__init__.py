@@ -1,1 +1,1 @@
-"""What a run does: pure functions, and two files of thin Prefect tasks around them."""
+"""The work of a run, one package a stage: plain functions, and a `steps.py` with the Prefect tasks around them."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from storage.environment import Environment
+from tasks.choices import DataOrigin, PromoteMode, RunOn
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import SourceOptions
-
-MIRROR_VARIABLE = "RETRAIN_MIRROR"
-REQUIRE_GPU_VARIABLE = "RETRAIN_REQUIRE_GPU"
 
 if TYPE_CHECKING:
     DatasetName = str
 else:  # the form in the UI offers the names of the registry
     DatasetName = Literal[tuple(DATASETS)]
-DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
-Place = Literal["here", "pool"]
-PromoteMode = Literal["auto", "manual", "never"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -66,17 +61,39 @@ class DataSettings(Settings):
         return values
 
 
+class ForecastSettings(Settings):
+    """What a forecast is asked. Fields that are None take the data set's own value; a row is one reading of the table."""
+
+    model_config = ConfigDict(title="Forecast")
+
+    target: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9_]+$",
+        description="Column that is forecast. Models of another target or horizon are registered under a name of their own.",
+    )
+    horizon_rows: int | None = Field(None, ge=1, le=100_000, description="Rows from the end of a window to its target.")
+    lookback_rows: int | None = Field(None, ge=1, le=100_000, description="Rows that a window covers; a multiple of step_rows.")
+    step_rows: int | None = Field(None, ge=1, le=10_000, description="Spacing of the readings that a network sees, in rows.")
+
+    def changes(self) -> dict[str, Any]:
+        """Return what a person set."""
+        return self.model_dump(exclude_none=True)
+
+
 class TrainSettings(Settings):
     """How the variants are trained. Fields that are None take the variant's own value, or what their description says."""
 
     epochs: int | None = Field(None, ge=1, le=1000, description="Upper bound on the epochs. None: the variant's own.")
     steps_per_epoch: int | None = Field(None, ge=1, le=100_000, description="Steps an epoch. None: the variant's own.")
     patience_epochs: int = Field(
-        10, ge=1, le=1000, description="Stop after this many epochs in a row without a better validation figure."
+        10, ge=1, le=1000, description="Stop after this many epochs in a row without a better validation metric."
     )
     batch_size: int | None = Field(None, ge=1, le=4096, description="Examples a step. None: the variant's own.")
     learning_rate: float | None = Field(
         None, gt=0, lt=1, description="Learning rate of the optimizer, before any schedule. None: the variant's own."
+    )
+    forecast: ForecastSettings = Field(
+        default_factory=ForecastSettings, description="What a forecast is asked; nothing of it for another kind of data set."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, dropout and the order of batches.")
     threads: int | None = Field(
@@ -92,16 +109,16 @@ class TrainSettings(Settings):
         le=1000,
         description="A training that takes longer is given up; its checkpoint stays for the next run.",
     )
-    place: Place = Field(
-        "here",
-        description="here: in processes of the host that runs the flow. pool: as runs of the deployment train/train, "
+    run_on: RunOn = Field(
+        "local",
+        description="local: in processes of the host that runs the flow. work_pool: as runs of the deployment train/train, "
         "on whatever worker serves the gpu pool.",
     )
     require_gpu: bool = Field(
         default=False, description="Refuse to train on a CPU. A worker with RETRAIN_REQUIRE_GPU=true refuses in any case."
     )
 
-    def among(self, trainings: int, *, cores: int) -> Self:
+    def with_threads_for(self, trainings: int, *, cores: int) -> Self:
         """Return the settings of each of some trainings that run side by side on so many cores."""
         return self.model_copy(update={"threads": self.threads or max(1, cores // max(1, trainings))})
 
@@ -118,17 +135,17 @@ class PromotionSettings(Settings):
     margin: float | None = Field(
         None, gt=0, lt=1, description="Relative gain over the champion that is enough without significance. None: no gain is."
     )
-    allow_references: bool = Field(
+    allow_baselines: bool = Field(
         default=False,
-        description="Let a simple reference (ridge, tfidf_logistic) become champion if it is the best by validation.",
+        description="Let a linear baseline become champion if it is the best by validation.",
     )
 
 
 def site_requires_gpu() -> bool:
     """Tell whether `RETRAIN_REQUIRE_GPU` refuses CPUs on this host."""
-    return os.environ.get(REQUIRE_GPU_VARIABLE, "").lower() in {"1", "true", "yes"}
+    return bool(Environment.read().require_gpu)
 
 
 def mirror_address() -> str | None:
     """Return the mirror that `RETRAIN_MIRROR` names."""
-    return os.environ.get(MIRROR_VARIABLE) or None
+    return Environment.read().mirror

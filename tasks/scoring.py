@@ -1,12 +1,11 @@
-"""What a problem knows of its scores: the metrics people read, the loss of a row, and the paired test of two models.
+"""How a problem is scored: its metrics, the loss of a row, and the paired test of two models.
 
-A forecast and a classification are scored otherwise. Training, promotion and reporting ask the `Scoring` of a problem, and name
-neither.
+Training, promotion and reporting use the `Scoring` of a problem, so they need not know whether it is a forecast or a
+classification.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +18,8 @@ from tasks.metrics import (
     absolute_errors,
     classification_scores,
     forecast_scores,
+    multiclass_scores,
+    wrong_classes,
     wrong_labels,
 )
 from tasks.statistics import PairedTest, bootstrap_test, mcnemar_test
@@ -28,13 +29,13 @@ WEEK_S = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class FurtherScore:
-    """A score of the report's table beside the primary metric.
+    """A column of the report's scores table beside the primary metric.
 
     Attributes:
         key: Key among the scores.
-        heading: Head of the column, with the unit.
+        heading: Heading of the column, with the unit.
         decimals: Digits after the point.
-        signed: Whether the sign is written.
+        signed: Whether a plus sign is written.
     """
 
     key: str
@@ -48,7 +49,7 @@ class Scoring(Protocol):
 
     @property
     def primary(self) -> MetricSpec:
-        """The metric on the test split by which people read a model and promotion words its reasons."""
+        """The metric on the test split that people read, and that the reasons of promotion state."""
 
     @property
     def validation(self) -> MetricSpec:
@@ -60,19 +61,22 @@ class Scoring(Protocol):
 
     @property
     def loss_label(self) -> str:
-        """What the loss of the learning curves is, with its unit."""
+        """Name of the loss in the learning curves, with its unit."""
 
     def scores(self, prediction: ArrayLike, *, truth: ArrayLike, naive: ArrayLike, scale: float) -> dict[str, float]:
-        """Return the scores of predictions beside the naive baseline; `scale` is as in `ScoredSplit`."""
+        """Return the scores of predictions, the skill over the naive baseline among them; `scale` is that of `ScoredSplit`."""
 
     def naive_scores(self, naive: ArrayLike, *, truth: ArrayLike, scale: float) -> dict[str, float]:
-        """Return the scores of the naive baseline, keyed as the models' are."""
+        """Return the scores of the naive baseline, under the keys of the models' scores."""
 
     def row_losses(self, prediction: ArrayLike, *, truth: ArrayLike) -> FloatVector:
         """Return the loss of every row, for paired tests."""
 
+    def naive_row_losses(self, naive: ArrayLike, *, truth: ArrayLike) -> FloatVector:
+        """Return the loss of the naive baseline in every row."""
+
     def paired_test(self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
-        """Compare two models by their losses on the same rows, in order of time where they have one."""
+        """Compare two models by their losses on the same rows, in order of time if the rows have one."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,10 @@ class ForecastScoring:
 
     Attributes:
         unit: Unit of the quantity, such as °C or MW.
-        unit_suffix: The unit as it ends a key, such as `degc`.
-        row_seconds: Spacing of the rows: errors of a week stay alike, so the bootstrap draws blocks of a week.
-        naive_label: What the naive baseline answers.
-        decimals: Digits of the unit that mean something.
+        unit_suffix: The unit at the end of a key, such as `degc`.
+        row_seconds: Seconds between rows. The bootstrap draws blocks of a week, within which errors depend on each other.
+        naive_label: What the naive baseline predicts, for people.
+        decimals: Significant digits after the point.
     """
 
     unit: str
@@ -108,7 +112,7 @@ class ForecastScoring:
 
     @property
     def validation(self) -> MetricSpec:
-        """Mean absolute error in standard deviations of the training rows, in which the tutorial states its figures."""
+        """Mean absolute error in standard deviations of the train rows, the unit of the tutorial's scores."""
         return MetricSpec(key="mae_normalised", label="normalised MAE", unit="", lower_is_better=True, decimals=4)
 
     @property
@@ -125,19 +129,23 @@ class ForecastScoring:
         return "MAE (normalised)"
 
     def scores(self, prediction: ArrayLike, *, truth: ArrayLike, naive: ArrayLike, scale: float) -> dict[str, float]:
-        """Return `metrics.forecast_scores`; `scale` is the standard deviation of the training rows in the unit."""
+        """Return `metrics.forecast_scores`; `scale` is the standard deviation of the train rows in the unit."""
         return forecast_scores(prediction, truth=truth, naive=naive, std=scale, unit_suffix=self.unit_suffix)
 
     def naive_scores(self, naive: ArrayLike, *, truth: ArrayLike, scale: float) -> dict[str, float]:
-        """Return the same scores of the naive baseline."""
+        """Return the same scores for the naive baseline."""
         return self.scores(naive, truth=truth, naive=naive, scale=scale)
 
     def row_losses(self, prediction: ArrayLike, *, truth: ArrayLike) -> FloatVector:
         """Return |error| in the unit."""
         return absolute_errors(prediction, truth=truth)
 
+    def naive_row_losses(self, naive: ArrayLike, *, truth: ArrayLike) -> FloatVector:
+        """Return |error| in the unit."""
+        return absolute_errors(naive, truth=truth)
+
     def paired_test(self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
-        """Return the moving-block bootstrap of the difference, in blocks of a week or less."""
+        """Return the moving-block bootstrap of the difference, in blocks of at most a week."""
         return bootstrap_test(
             reference_loss=reference_loss,
             candidate_loss=candidate_loss,
@@ -148,11 +156,18 @@ class ForecastScoring:
 
 @dataclass(frozen=True)
 class ClassificationScoring:
-    """Scores a classifier of two classes by the share of right labels, and its probability of the second class."""
+    """Scores a classifier by its accuracy and by its probabilities.
+
+    Attributes:
+        classes: Number of classes. For two, predictions are the probability of the second class, `(rows,)`. For more, they are
+            the probability of each class, `(rows, classes)`.
+    """
+
+    classes: int = 2
 
     @property
     def primary(self) -> MetricSpec:
-        """Share of right labels."""
+        """Accuracy: the share of correct labels."""
         return MetricSpec(
             key="accuracy",
             label="accuracy",
@@ -165,12 +180,12 @@ class ClassificationScoring:
 
     @property
     def validation(self) -> MetricSpec:
-        """The same, with the digits in which the tutorial states its figures."""
+        """Accuracy, with as many digits as the tutorial's scores have."""
         return MetricSpec(key="accuracy", label="accuracy", unit="", lower_is_better=False, decimals=4)
 
     @property
     def further(self) -> tuple[FurtherScore, ...]:
-        """How the probabilities rank, and how far they can be believed."""
+        """How well the probabilities rank, and how well they are calibrated."""
         return (
             FurtherScore("auc", "test AUC", 3),
             FurtherScore("log_loss", "test log loss", 3),
@@ -183,21 +198,32 @@ class ClassificationScoring:
         return "cross-entropy (nats)"
 
     def scores(self, prediction: ArrayLike, *, truth: ArrayLike, naive: ArrayLike, scale: float) -> dict[str, float]:
-        """Return `metrics.classification_scores`; probabilities have no scale."""
+        """Return `metrics.classification_scores` or `metrics.multiclass_scores`; probabilities have no scale."""
         del scale
         share = float(np.mean(np.asarray(naive) == np.asarray(truth)))
+        if self.classes > 2:
+            return multiclass_scores(prediction, label=truth, classes=self.classes, majority_share=share)
         return classification_scores(prediction, label=truth, majority_share=share)
 
     def naive_scores(self, naive: ArrayLike, *, truth: ArrayLike, scale: float) -> dict[str, float]:
-        """Return what means something of a constant answer, which is no probability."""
-        scores: Mapping[str, float] = self.scores(naive, truth=truth, naive=naive, scale=scale)
-        return {name: scores[name] for name in ("accuracy", "majority_accuracy", "skill", "rows")}
+        """Return the scores that have a meaning for a constant label, which is no probability."""
+        del scale
+        is_correct = np.asarray(naive) == np.asarray(truth)
+        share = float(np.mean(is_correct))
+        return {"accuracy": share, "majority_accuracy": share, "skill": 0.0, "rows": float(is_correct.size)}
 
     def row_losses(self, prediction: ArrayLike, *, truth: ArrayLike) -> FloatVector:
-        """Return 1 for a wrong label and 0 for a right one."""
+        """Return 1 for a wrong label and 0 for a correct one."""
+        if self.classes > 2:
+            return wrong_classes(prediction, truth=truth, classes=self.classes)
         return wrong_labels(prediction, truth=truth)
+
+    def naive_row_losses(self, naive: ArrayLike, *, truth: ArrayLike) -> FloatVector:
+        """Return 1 for a wrong label and 0 for a correct one. The naive baseline predicts labels, not probabilities."""
+        losses: FloatVector = (np.asarray(naive) != np.asarray(truth)).astype(np.float64)
+        return losses
 
     def paired_test(self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
         """Return McNemar's test."""
-        del seed  # nothing is drawn
+        del seed  # the test draws nothing
         return mcnemar_test(reference_loss=reference_loss, candidate_loss=candidate_loss)

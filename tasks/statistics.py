@@ -1,4 +1,4 @@
-"""Paired tests of two models on the same rows: moving-block bootstrap and McNemar. They hold no policy."""
+"""Paired tests of two models on the same rows: moving-block bootstrap and McNemar's test. They decide nothing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from storage.errors import SettingError
 from tasks.metrics import ScoreError, finite_vectors
 
-# Fewer blocks than this say too little about the spread of their own mean.
+# Fewer blocks are too few to estimate the variance of their mean.
 MIN_BLOCKS = 10
 RESAMPLES = 2000
-# Resamples are drawn in portions of at most this many block starts (8 MB).
+# Block starts that are drawn at once at most: 8 MB.
 MAX_STARTS = 1_000_000
 
 
 @dataclass(frozen=True)
-class BootstrapResult:
-    """Mean gain with its two-sided 95 % interval, and the one-sided p-value of the hypothesis that it is not above 0."""
+class GainEstimate:
+    """Mean gain, its two-sided 95 % interval, and the one-sided p-value of the hypothesis that the gain is not above 0."""
 
     mean_gain: float
     ci_low: float
@@ -36,6 +36,7 @@ class PairedTest:
         method: Name of the test and its settings, for reports.
         mean_gain: Mean loss of the reference minus that of the candidate: °C, or share of rows.
         relative_gain: `mean_gain` over the reference's mean loss.
+        p_value: Of the one-sided hypothesis that the gain is not above 0.
     """
 
     method: str
@@ -48,25 +49,30 @@ class PairedTest:
 
 
 def block_rows_for(rows: int, *, max_block_rows: int) -> int:
-    """Return the block length for a series: the longest, or less where that would leave fewer than 10 blocks.
+    """Return the block length for a series: `max_block_rows`, or less if that would leave fewer than 10 blocks.
 
-    Errors of a forecast stay alike while a front passes, so for days; a block is to hold most of that.
+    The errors of a forecast are similar for days, while a weather front passes, and a block should cover most of that time.
     """
     return max(1, min(max_block_rows, rows // MIN_BLOCKS))
 
 
-def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples: int = RESAMPLES, seed: int) -> BootstrapResult:
+def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples: int = RESAMPLES, seed: int) -> GainEstimate:
     """Test whether the mean of a dependent series is above 0.
 
-    Moving blocks after Künsch (1989): overlapping blocks drawn with replacement, the last one cut to the series' length.
-    The resampled means are centred on their exact expectation (Lahiri 1992), which blocks at the ends shift away from the
-    mean; p = (1 + #{centred mean >= observed mean}) / (resamples + 1) (Davison and Hinkley 1997, section 4.2); the
-    interval is the basic one of the same centred means. `difference` is the loss of the reference minus that of the
-    candidate, shape (rows,), in order of time.
+    Overlapping blocks are drawn with replacement, and the last one is cut to the length of the series (Künsch 1989). The
+    resampled means are centred on their exact expectation (Lahiri 1992), which differs from the sample mean because rows at
+    the ends are in fewer blocks. p = (1 + #{centred mean >= observed mean}) / (resamples + 1) (Davison and Hinkley 1997,
+    section 4.2). The interval is the basic bootstrap interval of the same centred means.
+
+    Args:
+        difference: Loss of the reference minus loss of the candidate, shape (rows,), in order of time.
+        block_rows: Rows of a block.
+        resamples: Number of resamples.
+        seed: Seed of the drawing.
 
     Raises:
         ScoreError: The series is not a finite vector of at least two rows.
-        SettingError: `block_rows` is not within 1 to half the rows, or `resamples` is not positive.
+        SettingError: `block_rows` is not between 1 and half the rows, or `resamples` is not positive.
     """
     (gain,) = finite_vectors(difference=difference)
     if gain.size < 2:
@@ -92,12 +98,12 @@ def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples:
         ]
     )
     expected = whole_blocks * block_sum.mean() + rest_sum.mean()
-    # Blocks vary around the sample's own mean, so their variance is short by the share block_rows / rows; with blocks of
-    # one row this is Bessel's correction.
+    # Blocks vary around the sample mean, not the true one, so their variance is too small by the share block_rows / rows.
+    # For blocks of one row this is Bessel's correction.
     centred = (totals - expected) / gain.size * math.sqrt(gain.size / (gain.size - block_rows))
     mean_gain = float(gain.mean())
     low, high = np.quantile(centred, [0.025, 0.975])
-    return BootstrapResult(
+    return GainEstimate(
         mean_gain=mean_gain,
         ci_low=mean_gain - float(high),
         ci_high=mean_gain - float(low),
@@ -108,8 +114,8 @@ def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples:
 def mcnemar(champion_correct: NDArray[np.bool_], *, candidate_correct: NDArray[np.bool_]) -> float:
     """Return the one-sided mid-p value of McNemar's test that the candidate is right more often.
 
-    With n rows on which exactly one is right and c of them the candidate's, X ~ Binomial(n, 1/2):
-    P(X > c) + P(X = c) / 2 (Fagerland, Lydersen and Laake 2013, who find the exact p-value too cautious). It is 1 when
+    On n rows exactly one of the two is right, and on c of these it is the candidate. With X ~ Binomial(n, 1/2) the value is
+    P(X > c) + P(X = c) / 2 (Fagerland, Lydersen and Laake 2013, who find the exact p-value too conservative). It is 1 if
     the two never differ.
 
     Raises:
@@ -129,10 +135,10 @@ def mcnemar(champion_correct: NDArray[np.bool_], *, candidate_correct: NDArray[n
 
 
 def bootstrap_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike, max_block_rows: int, seed: int) -> PairedTest:
-    """Compare two models of a series by `moving_block_bootstrap` of their losses, rows in order of time.
+    """Compare two models of a time series by the moving-block bootstrap of their losses, rows in order of time.
 
     Raises:
-        ScoreError: The losses are not finite vectors of one length, or too short.
+        ScoreError: The losses are not finite vectors of one length, or have fewer than two rows.
     """
     reference, candidate = finite_vectors(reference_loss=reference_loss, candidate_loss=candidate_loss)
     block_rows = block_rows_for(reference.size, max_block_rows=max_block_rows)
@@ -142,9 +148,9 @@ def bootstrap_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike, max_
 
 
 def mcnemar_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike) -> PairedTest:
-    """Compare two classifiers by `mcnemar`, their losses 1 for a wrong label and 0 for a right one.
+    """Compare two classifiers by McNemar's test. A loss is 1 for a wrong label and 0 for a right one.
 
-    The 95 % interval is Wald's for paired shares (Agresti 2013, section 11.1).
+    The 95 % interval is the Wald interval for paired shares (Agresti 2013, section 11.1).
 
     Raises:
         ScoreError: The losses are not finite vectors of one length.
@@ -154,17 +160,17 @@ def mcnemar_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike) -> Pai
     mean = float(gain.mean())
     half_width = 1.959964 * math.sqrt(max(0.0, float(np.mean(gain**2)) - mean**2) / gain.size)
     p_value = mcnemar(reference == 0, candidate_correct=candidate == 0)
-    result = BootstrapResult(mean_gain=mean, ci_low=mean - half_width, ci_high=mean + half_width, p_value=p_value)
+    result = GainEstimate(mean_gain=mean, ci_low=mean - half_width, ci_high=mean + half_width, p_value=p_value)
     return _paired_test("McNemar, mid-p", reference=reference, result=result)
 
 
-def _paired_test(method: str, *, reference: NDArray[np.float64], result: BootstrapResult) -> PairedTest:
+def _paired_test(method: str, *, reference: NDArray[np.float64], result: GainEstimate) -> PairedTest:
     reference_mean = float(reference.mean())
     return PairedTest(
         method=method,
         rows=reference.size,
         mean_gain=result.mean_gain,
-        # Nothing can gain on a reference without errors.
+        # No model can be better than a reference without errors.
         relative_gain=result.mean_gain / reference_mean if reference_mean > 0 else 0.0,
         ci_low=result.ci_low,
         ci_high=result.ci_high,
@@ -173,7 +179,7 @@ def _paired_test(method: str, *, reference: NDArray[np.float64], result: Bootstr
 
 
 def p_text(p_value: float) -> str:
-    """Return a p-value as it is written in a sentence."""
+    """Return a p-value as text, such as `p = 0.031` or `p < 0.001`."""
     if p_value < 0.001:
         return "p < 0.001"
     return f"p = {p_value:.3f}" if p_value < 0.1 else f"p = {p_value:.2f}"

@@ -23,14 +23,14 @@ os.environ.pop("RETRAIN_REQUIRE_GPU", None)
 import pyarrow as pa
 import pytest
 from hypothesis import settings
+from sample_helpers import publish_sample
 
 from storage.layout import HOME_VARIABLE, Store
 from storage.references import ModelRef, TableRef
 from storage.tables import read_splits
-from tasks.config import DataSettings, TrainSettings
+from tasks.config import TrainSettings
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import SPLITS
-from tasks.ingestion import pipeline
 
 # A busy machine must fail no test: how long an example takes is no property of the code.
 settings.register_profile("retrain", deadline=None)
@@ -47,7 +47,16 @@ GROUP_OF_FILE = {
 }
 """Files whose tests share what takes long to make, and so go to one worker; any other file goes by itself."""
 
-LONGEST_GROUPS_FIRST = ("test_service", "test_ui", "every_variant", "command", "test_killed_run", "trained", "test_variants")
+LONGEST_GROUPS_FIRST = (
+    "test_service",
+    "test_ui",
+    "test_tutorials",
+    "every_variant",
+    "command",
+    "test_killed_run",
+    "trained",
+    "test_variants",
+)
 """All workers would wait for a long group that comes last. Groups that are not named follow in the order of their files."""
 
 MAX_WORKERS = 8
@@ -150,13 +159,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     """The samples, published as a run publishes them; read them only."""
     store = Store.at(tmp_path_factory.mktemp("samples"))
     return Samples(store, {name: publish_sample(name, store=store) for name in DATASETS})
-
-
-def publish_sample(name: str, *, store: Store) -> TableRef:
-    raw = pipeline.fetch_raw(name, settings=DataSettings(data="sample"), store=store, mirror=None)
-    parsed = pipeline.parse_raw(raw, store=store)
-    validation = pipeline.validate_parsed(parsed, store=store)
-    return pipeline.publish_parsed(parsed, validation=validation, store=store)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ class Ours:
         self.learner = build_learner(
             splits,
             normalisation=manifest["normalisation"],
-            dataset=dataset,
+            problem=self.problem,
             variant=chosen,
             device=self.device,
             seed=0,

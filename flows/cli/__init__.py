@@ -1,1 +1,1 @@
-"""The command `retrain`: what a person types, starts and sees."""
+"""The command `retrain`: its options, the runs that it starts, and its output."""

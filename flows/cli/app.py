@@ -1,4 +1,4 @@
-"""The command `retrain`, for people at a terminal and, with `--json`, for programs."""
+"""The command `retrain`: its subcommands and options. With `--json` its output is for programs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 import shlex
 import sys
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from storage.errors import RetrainError
+from tasks.choices import DataOrigin, PromoteMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,14 +27,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# What a person typed where a setting has another name.
-_OPTIONS = {
+# Options by the settings that they set: errors name the option that a person typed.
+_OPTION_OF_SETTING = {
     "accept_digests": "--accept-digest",
     "epochs": "--epochs",
     "steps_per_epoch": "--steps",
     "patience_epochs": "--patience",
     "batch_size": "--batch-size",
     "learning_rate": "--learning-rate",
+    "target": "--target",
+    "horizon_rows": "--horizon-rows",
+    "lookback_rows": "--lookback-rows",
+    "step_rows": "--step-rows",
     "seed": "--seed",
     "margin": "--margin",
 }
@@ -42,26 +46,10 @@ _OPTIONS = {
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-
-class DataChoice(StrEnum):
-    """Where the data comes from."""
-
-    auto = "auto"
-    upstream = "upstream"
-    mirror = "mirror"
-    sample = "sample"
-
-
-class PromoteChoice(StrEnum):
-    """When the champion changes."""
-
-    auto = "auto"
-    manual = "manual"
-    never = "never"
-
-
-DataOption = Annotated[DataChoice, typer.Option(help="auto: mirror if named, else upstream, else the sample.")]
+# An option that is not given is left out of the settings, so that their own defaults hold.
+DataOption = Annotated[
+    DataOrigin | None, typer.Option(help="auto: the mirror if named, else upstream, else the sample. Default: auto.")
+]
 SourceOption = Annotated[str | None, typer.Option(help="Source of the data set, such as station; its first one if not given.")]
 FirstOption = Annotated[str | None, typer.Option("--from", help="First part of a source in parts, such as 2009a of station.")]
 LastOption = Annotated[str | None, typer.Option("--to", help="Last part of a source in parts, such as 2014a of station.")]
@@ -78,7 +66,7 @@ def run(
     variants: Annotated[
         str | None, typer.Option(help="Networks to train, separated by commas, or all; each data set's own if not given.")
     ] = None,
-    data: DataOption = DataChoice.auto,
+    data: DataOption = None,
     source: SourceOption = None,
     first: FirstOption = None,
     last: LastOption = None,
@@ -86,23 +74,29 @@ def run(
     steps: StepsOption = None,
     batch_size: BatchSizeOption = None,
     learning_rate: LearningRateOption = None,
-    patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation figure.")] = 10,
-    seed: Annotated[int, typer.Option(help="Seed of weights, dropout and the order of batches.")] = 0,
-    promote: Annotated[PromoteChoice, typer.Option(help="auto: promote what passes every check.")] = PromoteChoice.auto,
+    target: Annotated[str | None, typer.Option(help="Forecasts only: the column to forecast.")] = None,
+    horizon_rows: Annotated[int | None, typer.Option(help="Forecasts only: rows from a window to its target.")] = None,
+    lookback_rows: Annotated[int | None, typer.Option(help="Forecasts only: rows that a window covers.")] = None,
+    step_rows: Annotated[int | None, typer.Option(help="Forecasts only: rows between two readings of a window.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after this many epochs without a better validation metric. Default: 10.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and the order of batches. Default: 0.")] = None,
+    promote: Annotated[PromoteMode | None, typer.Option(help="auto: promote what passes every check. Default: auto.")] = None,
     margin: Annotated[float | None, typer.Option(help="Relative gain that is enough without significance.")] = None,
-    allow_references: Annotated[bool, typer.Option("--allow-references", help="Let a simple reference become champion.")] = False,
+    allow_baselines: Annotated[bool, typer.Option("--allow-baselines", help="Let a linear baseline become champion.")] = False,
     accept_digest: Annotated[list[str] | None, typer.Option(help="SHA-256 of a changed file to accept.")] = None,
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Refuse to train on a CPU.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch, validate, train, score, register, and promote what is really better."""
+    """Fetch, validate, train, score, register, and promote the best network if it is really better."""
     from flows.cli.run import run_all
 
     plan = _plan(
         dataset,
         variants=variants,
         data={
-            "data": data.value,
+            "data": data,
             "source": source,
             "options": {"--from": first, "--to": last},
             "accept_digests": tuple(accept_digest or ()),
@@ -112,13 +106,19 @@ def run(
             "steps_per_epoch": steps,
             "batch_size": batch_size,
             "learning_rate": learning_rate,
+            "forecast": {
+                "target": target,
+                "horizon_rows": horizon_rows,
+                "lookback_rows": lookback_rows,
+                "step_rows": step_rows,
+            },
             "patience_epochs": patience,
             "seed": seed,
             "require_gpu": require_gpu,
         },
-        promotion={"promote": promote.value, "margin": margin, "allow_references": allow_references},
+        promotion={"promote": promote, "margin": margin, "allow_baselines": allow_baselines},
     )
-    with _told_when_stopped():
+    with _exit_on_interrupt():
         results = run_all(plan, command=shlex.join(["retrain", *sys.argv[1:]]), quiet=as_json)
     if as_json:
         typer.echo(json.dumps(results, indent=2, ensure_ascii=False))
@@ -128,82 +128,100 @@ def run(
 def reproduce(
     dataset: Annotated[str, typer.Argument(help="Name of a data set, or all.")] = "all",
     *,
-    data: DataOption = DataChoice.auto,
+    data: DataOption = None,
     source: SourceOption = None,
     first: FirstOption = None,
     last: LastOption = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of every variant, with the seeds 0, 1, 2 ...")] = 3,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
-    patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation figure.")] = 1000,
+    patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation metric.")] = 1000,
     output: Annotated[Path, typer.Option(help="Document whose sections are renewed.")] = RESULTS,
 ) -> None:
-    """Train every variant at the tutorial's settings with several seeds, and write its figures beside ours."""
+    """Train every variant at the tutorial's settings with several seeds, and write its scores beside ours."""
     from flows.cli.run import reproduce_all
 
     command = shlex.join(["retrain", *sys.argv[1:]])
-    chosen = {"data": data.value, "source": source, "options": {"--from": first, "--to": last}}
+    source_settings = {"data": data, "source": source, "options": {"--from": first, "--to": last}}
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         training = {"epochs": epochs, "steps_per_epoch": steps, "patience_epochs": patience, "seed": seed}
-        for run_of in _plan(dataset, variants="all", data=chosen, training=training, promotion={"promote": "never"}):
-            runs.setdefault(run_of["dataset"], []).append(run_of)
-    with _told_when_stopped():
+        plan = _plan(dataset, variants="all", data=source_settings, training=training, promotion={"promote": "never"})
+        for parameters in plan:
+            runs.setdefault(parameters["dataset"], []).append(parameters)
+    with _exit_on_interrupt():
         for line in reproduce_all(runs, usual_budget=epochs is None and steps is None, command=command, output=output):
             typer.echo(line)
 
 
 @contextmanager
-def _told_when_stopped() -> Iterator[None]:
-    """End at Ctrl-C with a line on what comes next; Typer would end without a word."""
+def _exit_on_interrupt() -> Iterator[None]:
+    """At Ctrl-C say that the next run resumes, and exit with code 130; Typer would exit without a message."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("retrain: stopped; the next run goes on from the last complete epoch", err=True)
+        typer.echo("retrain: stopped; the next run resumes from the last complete epoch", err=True)
         raise SystemExit(130) from None
 
 
 def _plan(
     dataset: str, *, variants: str | None, data: dict[str, Any], training: dict[str, Any], promotion: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the parameters of one flow run a data set, all of them checked before anything is started."""
+    """Return the parameters of one flow run for each data set. Every parameter is checked before a run starts."""
     from pydantic import ValidationError
 
     from storage.errors import SettingError
     from tasks.config import DataSettings, PromotionSettings, TrainSettings, mirror_address
     from tasks.datasets import DATASETS, dataset_named
-    from tasks.ingestion.pipeline import chosen_origin, source_files
+    from tasks.ingestion.pipeline import resolve_origin, source_files
     from tasks.models import choose_variants, problem_named
 
     data = data | {"options": _source_options(data["source"], typed=data["options"])}
     try:
-        parsed = DataSettings(**data), TrainSettings(**training), PromotionSettings(**promotion)
+        data_settings = DataSettings(**_without_none(data))
+        train_settings = TrainSettings(**_without_none(training))
+        promotion_settings = PromotionSettings(**_without_none(promotion))
     except ValidationError as error:
-        raise SettingError(_first_fault(error)) from None
+        raise SettingError(_first_error_text(error)) from None
     names = tuple(DATASETS) if dataset == "all" else (dataset_named(dataset).name,)
-    is_of_another = any(parsed[0].source in dataset_named(name).sources for name in names)
+    is_source_of_one = any(data_settings.source in dataset_named(name).sources for name in names)
     plan = []
     for name in names:
         if variants == "all":
-            asked = tuple(problem_named(name).variants)
+            variant_names = tuple(problem_named(name).variants)
         else:
-            asked = () if variants is None else tuple(variants.split(","))
-        chosen = choose_variants(asked, dataset=name)
-        settings = parsed[0]
-        if is_of_another and settings.source not in dataset_named(name).sources:
-            # A source of one data set says nothing about the others.
+            variant_names = () if variants is None else tuple(variants.split(","))
+        try:
+            variant_names = choose_variants(variant_names, dataset=name, forecast=train_settings.forecast)
+        except SettingError as error:
+            raise SettingError(_with_option_names(str(error))) from None
+        settings = data_settings
+        if is_source_of_one and settings.source not in dataset_named(name).sources:
+            # The source belongs to another data set, so this one takes its default source.
             settings = settings.model_copy(update={"source": None, "options": DataSettings().options})
         try:
             source_files(dataset_named(name), settings)
         except SettingError as error:
-            raise SettingError(_in_options(str(error))) from None
-        chosen_origin(settings, mirror=mirror_address(), url="", can_reach=lambda _: True)
-        plan.append({"dataset": name, "variants": chosen, "data": settings, "training": parsed[1], "promotion": parsed[2]})
+            raise SettingError(_with_option_names(str(error))) from None
+        resolve_origin(settings, mirror=mirror_address(), url="", can_reach=lambda _: True)
+        plan.append(
+            {
+                "dataset": name,
+                "variants": variant_names,
+                "data": settings,
+                "training": train_settings,
+                "promotion": promotion_settings,
+            }
+        )
     return plan
 
 
+def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the options of a source by field, from what a person typed by flag.
+    """Return the options of a source by field, from the flags that a person typed.
 
     Raises:
         SettingError: The source has no such option.
@@ -213,38 +231,47 @@ def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> d
 
     sources = {name: each for spec in DATASETS.values() for name, each in spec.sources.items()}
     fields = sources[source].options.flags() if source in sources else {}
-    given = {flag: value for flag, value in typed.items() if value is not None}
-    stray = [flag for flag in given if flag not in fields]
+    values = {flag: value for flag, value in typed.items() if value is not None}
+    stray = [flag for flag in values if flag not in fields]
     if stray and (source is None or source in sources):
-        takers = " or ".join(name for name, each in sources.items() if set(stray) <= set(each.options.flags()))
-        raise SettingError(f"{' and '.join(stray)} belong to another source: add --source {takers}, or leave them out")
-    return {fields[flag]: value for flag, value in given.items() if flag in fields}
+        owners = " or ".join(name for name, each in sources.items() if set(stray) <= set(each.options.flags()))
+        raise SettingError(f"{' and '.join(stray)} belong to another source: add --source {owners}, or leave them out")
+    return {fields[flag]: value for flag, value in values.items() if flag in fields}
 
 
-def _flags() -> dict[str, str]:
-    """Return what a person typed by the name of the setting, those of every source too."""
+def _option_of_setting() -> dict[str, str]:
+    """Return the option for each setting that has one, those of every source among them."""
     from tasks.datasets import DATASETS
 
-    flags = dict(_OPTIONS)
+    options = dict(_OPTION_OF_SETTING)
     for spec in DATASETS.values():
         for source in spec.sources.values():
-            flags |= {field: flag for flag, field in source.options.flags().items()}
-    return flags
+            options |= {field: flag for flag, field in source.options.flags().items()}
+    return options
 
 
-def _in_options(message: str) -> str:
-    """Put what a person typed in the place of the names of settings."""
-    for setting, flag in _flags().items():
-        message = re.sub(rf"\b{setting}\b", flag, message)
+def _with_option_names(message: str) -> str:
+    """Return a message with the names of settings replaced by the options that a person types."""
+    for setting, option in _option_of_setting().items():
+        message = re.sub(rf"\b{setting}\b", option, message)
     return message
 
 
-def _first_fault(error: ValidationError) -> str:
-    """Word the first refused field like every other error."""
-    fault = error.errors()[0]
-    # A fault within a list ends with its place there.
-    field = next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "")
-    return f"{_flags().get(field, field)} is {fault['input']!r}: {fault['msg']}; see `retrain run --help`"
+def _first_error_text(error: ValidationError) -> str:
+    """Return the first error of the settings as a line that names the option, its value and what was expected."""
+    first = error.errors()[0]
+    # For an element of a list the location ends with its index.
+    field = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
+    return f"{_option_of_setting().get(field, field)} is {first['input']!r}: {first['msg']}; see `retrain run --help`"
+
+
+@app.command()
+def variants(dataset: Annotated[str | None, typer.Argument(help="Data set; every one if not given.")] = None) -> None:
+    """List the networks and baselines that can be trained, with their budgets. A star marks the default networks."""
+    from flows.cli.console import print_variants
+    from tasks.models import PROBLEMS, problem_named
+
+    print_variants([problem_named(dataset)] if dataset else list(PROBLEMS.values()))
 
 
 @app.command()
@@ -264,11 +291,11 @@ def models(
     if name and name not in names:
         listed = ", ".join(names) or "none yet: run `retrain run` first"
         raise RegistryError(f"unknown model {name!r}: registered models are {listed}")
-    found = [version for each in ([name] if name else names) for version in registry.versions(each)]
+    versions = [version for each in ([name] if name else names) for version in registry.versions(each)]
     if as_json:
-        typer.echo(json.dumps([_plain(version) for version in found], indent=2))
+        typer.echo(json.dumps([_version_values(version) for version in versions], indent=2))
     else:
-        print_models(found)
+        print_models(versions)
 
 
 @app.command()
@@ -277,7 +304,7 @@ def show(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one version: scores, what it was made from, and the decisions about it."""
+    """Show one version: its scores, its data and settings, and the decisions about it."""
     from flows.cli.console import print_version
     from storage.io import read_lines
     from storage.layout import Store
@@ -287,20 +314,23 @@ def show(
     registry = Registry.open(store)
     version = registry.resolve(model)
     manifest = json.loads(registry.read_file(version.run_id, "manifest.json"))
-    log = [
-        line for line in read_lines(store.promotions(version.name)) if line["candidate"] == version.version and "decision" in line
+    decisions = [
+        entry
+        for entry in read_lines(store.promotions(version.name))
+        if entry["candidate"] == version.version and "decision" in entry
     ]
     if as_json:
-        typer.echo(json.dumps(_plain(version) | {"manifest": manifest, "decisions": log}, indent=2, ensure_ascii=False))
+        values = _version_values(version) | {"manifest": manifest, "decisions": decisions}
+        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
     else:
-        print_version(version, manifest=manifest, decisions=log)
+        print_version(version, manifest=manifest, decisions=decisions)
 
 
 @app.command()
 def promote(
     model: Annotated[str, typer.Argument(help="MODEL@VERSION to make champion.")], *, as_json: JsonOption = False
 ) -> None:
-    """Make a version champion by hand, after a load check; also the way back to an older one."""
+    """Make a version champion by hand, after a load check. It can be an older version."""
     from storage.layout import Store
     from storage.registry import Registry
     from tasks.promotion.promote import promote_by_hand
@@ -321,7 +351,7 @@ def up() -> None:
 
 @app.command()
 def down() -> None:
-    """End the service; nothing that it knew is lost."""
+    """End the service. The store keeps everything."""
     from flows.runtime.service import Service
     from flows.runtime.service import down as stop
 
@@ -331,19 +361,20 @@ def down() -> None:
 @app.command()
 def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu.")]) -> None:
     """Serve one pool of the server that PREFECT_API_URL names, on this host, until it is stopped."""
-    from flows.runtime.service import serve
+    from flows.runtime.service import run_worker
 
-    serve(pool)
+    run_worker(pool)
 
 
-def _plain(version: Any) -> dict[str, Any]:
+def _version_values(version: Any) -> dict[str, Any]:
+    """Return a version as JSON-ready values."""
     from dataclasses import asdict
 
     return asdict(version) | {"aliases": list(version.aliases)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; a fault of input or environment is one line, and exit code 2."""
+    """Run the command. An error of input or environment is one line, and the exit code is 2."""
     try:
         app(args=arguments)
     except RetrainError as error:

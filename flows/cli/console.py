@@ -1,4 +1,4 @@
-"""What a person sees at the terminal: steps as they happen, training bars, and tables of results."""
+"""Output at the terminal: log lines, progress bars of downloads and trainings, and tables of results."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from rich.table import Table
 from storage.layout import Store
 from storage.progress import read_notes
 from storage.records import ModelVersion
+from tasks.models.spec import Problem
 
 POLL_S = 0.5
-
-
-NARROWEST_PIPE = 140
+# Columns of a file or a pipe, in which no table is shortened.
+PIPE_WIDTH = 140
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console; a file or a pipe gets lines wide enough for the tables."""
+    """Return a console. In a file or a pipe its lines are wide enough for the tables."""
     console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=NARROWEST_PIPE)
+    return console if console.is_terminal else Console(stderr=stderr, width=PIPE_WIDTH)
 
 
 @contextmanager
 def show_progress(console: Console, *, store: Store) -> Iterator[None]:
-    """Show the log lines of the steps and a bar for every training while the block runs."""
-    handler = _Lines(console)
+    """While the block runs, print the log lines of the steps and show a bar for every download and training."""
+    handler = _LogLines(console)
     logger = logging.getLogger("retrain")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -48,30 +48,30 @@ def show_progress(console: Console, *, store: Store) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class _Lines(logging.Handler):
+class _LogLines(logging.Handler):
     """Print log records on a console that also draws bars."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
-        self.make_console = console
+        self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         style = "bold yellow" if record.levelno >= logging.WARNING else ""
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
-        self.make_console.print(f"  {stamp} {escape(record.getMessage())}", style=style, highlight=False)
+        self._console.print(f"  {stamp} {escape(record.getMessage())}", style=style, highlight=False)
 
 
 def _watch(console: Console, store: Store, stop: threading.Event) -> None:
-    """Follow the progress files that the training processes write: bars at a terminal, a line an epoch elsewhere."""
+    """Show the progress files in the store: as bars at a terminal, elsewhere as a line for each epoch."""
     folder = store.progress("any").parent
-    began = time.time()
+    start = time.time()
     bars: dict[str, TaskID] = {}
     milestones: dict[str, int] = {}
     columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         while not stop.wait(POLL_S):
-            notes = read_notes(folder, since=began)
+            notes = read_notes(folder, since=start)
             for key in bars.keys() - notes.keys():
                 progress.remove_task(bars.pop(key))
             for key, note in notes.items():
@@ -84,15 +84,15 @@ def _watch(console: Console, store: Store, stop: threading.Event) -> None:
 
 
 def print_result(result: Mapping[str, Any], *, console: Console) -> None:
-    """Print the scores, the decision and the addresses of one run."""
+    """Print scores, decision and links of one run."""
     title = f"{result['model']} on table {result['table']['version']}"
     if result["simulated"]:
         title += "  (SAMPLE: simulated, not real data)"
     console.print(_table(result["rows"], title=title))
     style = "green" if result["decision"]["outcome"] == "promoted" else "yellow"
     console.print(result["decision"]["reason"], style=style, highlight=False)
-    if result["beside_reference"]:
-        console.print(result["beside_reference"], highlight=False)
+    if result["baseline_comparison"]:
+        console.print(result["baseline_comparison"], highlight=False)
     for name, address in result["links"].items():
         console.print(f"  {name}: {escape(address)}", style="dim", highlight=False, soft_wrap=True)
 
@@ -106,8 +106,25 @@ def _table(rows: Sequence[Mapping[str, str]], *, title: str = "") -> Table:
     return table
 
 
+def print_variants(problems: Sequence[Problem]) -> None:
+    """Print a table with a row for each variant."""
+    rows = [
+        {
+            "data set": problem.dataset,
+            "variant": f"{variant.name} *" if variant.name in problem.default_variants else variant.name,
+            "network": variant.summary,
+            "epochs": "-" if variant.is_baseline else str(variant.epochs),
+            "steps an epoch": "-" if variant.is_baseline else str(variant.steps_per_epoch or "one pass"),
+            "batch size": "-" if variant.is_baseline else str(variant.batch_size),
+        }
+        for problem in problems
+        for variant in problem.variants.values()
+    ]
+    make_console().print(_table(rows))
+
+
 def print_models(versions: Sequence[ModelVersion]) -> None:
-    """Print one row a version."""
+    """Print a table with a row for each version."""
     console = make_console()
     if not versions:
         console.print("No model is registered yet: run `retrain run`.")
@@ -117,9 +134,7 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
             "model": f"{version.name}@{version.version}",
             "aliases": ", ".join(version.aliases),
             "variant": version.variant,
-            "validation": _first(version.metrics, "val_accuracy", "val_loss"),
-            "test": _first(version.metrics, "accuracy", "mae_degc"),
-            "skill": _first(version.metrics, "skill"),
+            **_scores(version),
             "table": version.tags.get("table_version", ""),
             "created (UTC)": version.created[:16].replace("T", " "),
         }
@@ -128,16 +143,27 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
     console.print(_table(rows))
 
 
-_UNITS = {"val_accuracy": "accuracy", "accuracy": "accuracy", "val_loss": "MAE (normalised)", "mae_degc": "°C MAE", "skill": ""}
+def _scores(version: ModelVersion) -> dict[str, str]:
+    """Return the scores of a version as its problem names them; empty if its data set is no longer registered."""
+    from tasks.models import PROBLEMS
+    from tasks.training.identity import problem_answered_by
 
-
-def _first(metrics: Mapping[str, float], *names: str) -> str:
-    """Return the first of these figures that a version has, with what it is."""
-    return next((f"{metrics[name]:.4f} {_UNITS[name]}".strip() for name in names if name in metrics), "")
+    # The name of a model begins with that of its data set.
+    dataset = version.name.split("-")[0]
+    if dataset not in PROBLEMS:
+        return {"validation": "", "test": "", "skill": ""}
+    problem = problem_answered_by(version, dataset=dataset)
+    primary, validation = problem.scoring.primary, problem.scoring.validation
+    metrics = version.metrics
+    return {
+        "validation": f"{metrics[problem.validation_metric]:.4f} {validation.label}",
+        "test": f"{metrics[primary.key]:.4f} {primary.unit} {primary.label}".replace("  ", " "),
+        "skill": f"{metrics['skill']:.4f}",
+    }
 
 
 def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]]) -> None:
-    """Print one version at length."""
+    """Print everything about one version."""
     console = make_console()
     console.print(f"[bold]{version.name}@{version.version}[/bold] {version.variant} {', '.join(version.aliases)}")
     training, table = manifest["training"], manifest["table"]
@@ -145,9 +171,13 @@ def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisio
         ("created", version.created),
         ("table", f"{table['version']} from {table['source']}" + (" (SAMPLE, simulated)" if table["simulated"] else "")),
         ("epochs", f"best {training['best_epoch']} of {training['epochs_run']}, {training['seconds_per_epoch']:.1f} s each"),
+        ("batch size", str(training["batch_size"])),
+        ("learning rate", f"{training['learning_rate']:g}"),
+        ("task", ", ".join(f"{name} {value}" for name, value in training.get("task", {}).items())),
         ("parameters", str(training["parameters"])),
-        ("validation", _figures(training["validation"])),
-        ("test", _figures(manifest["scores"])),
+        *(("execution", note) for note in training["execution"].get("notes", ())),
+        ("validation", _metrics_text(training["validation"])),
+        ("test", _metrics_text(manifest["scores"])),
         ("code", manifest["code"]),
         ("libraries", ", ".join(f"{name} {number}" for name, number in manifest["libraries"].items())),
         ("uri", version.uri),
@@ -157,5 +187,5 @@ def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisio
         console.print(f"  {name:<20} {escape(value)}", highlight=False, soft_wrap=True)
 
 
-def _figures(scores: Mapping[str, float]) -> str:
+def _metrics_text(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())

@@ -1,4 +1,4 @@
-"""Starts the runs of a command, and ends them at Ctrl-C."""
+"""Starts the runs of a command, and stops them at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from storage.layout import Store
 
 
 def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> list[dict[str, Any]]:
-    """Run the retrain flow for each entry of a plan and print what came of it.
+    """Run the flow `retrain` for each entry of a plan, print the results, and return the plain values of each report.
 
-    Returns:
-        The plain values of each run's report.
+    Args:
+        plan: Parameters of each run.
+        command: The command line, for the results.
+        quiet: Whether standard output is left free, for JSON.
     """
     store = Store.from_environment()
     console = make_console(stderr=quiet)
-    # Prefect's own console lines would tear the bars; every one of them is in the run's log, for the UI.
+    # Prefect's lines on the console would break the progress bars. They are in the log of the run, which the UI shows.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
     started = time.monotonic()
@@ -37,12 +39,12 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     from flows.runtime.server import prefect_server
 
     results = []
-    # A store without tables has a new server too, which makes its database first: that takes longer than all imports.
+    # For a store without tables the server must create its database first, and all imports fit into that time.
     is_new = not any(store.table_folder(parameters["dataset"], "any").parent.exists() for parameters in plan)
-    with prefect_server(store, meanwhile=partial(_import_what_runs_use, training=is_new)):
+    with prefect_server(store, meanwhile=partial(_import_ahead, training=is_new)):
         from flows.retrain import retrain
 
-        with stop_at_once(), show_progress(console, store=store):
+        with kill_trainings_on_interrupt(), show_progress(console, store=store):
             for parameters in plan:
                 console.print(f"[bold]{parameters['dataset']}[/bold]: {', '.join(parameters['variants'])}")
                 results.append(retrain(**parameters) | {"command": command})
@@ -55,8 +57,8 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     return results
 
 
-def _import_what_runs_use(*, training: bool) -> None:
-    """Import what every run needs, which takes seconds, and what validates and trains when it will surely be needed."""
+def _import_ahead(*, training: bool) -> None:
+    """Import what every run needs, and if a run will surely train, also what it needs for that. It takes seconds."""
     if training:
         from flows.runtime.process_pool import start_importing
 
@@ -74,16 +76,23 @@ def _import_what_runs_use(*, training: bool) -> None:
 def reproduce_all(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], *, usual_budget: bool, command: str, output: Path
 ) -> Iterator[str]:
-    """Run every plan of every data set, one a seed, renew the sections of a document, and yield a line on each."""
+    """Run the plans of every data set, write the section of each data set to a document, and yield a line on each.
+
+    Args:
+        runs: Parameters of the runs by data set, one run for each seed.
+        usual_budget: Whether the runs have the tutorial's epochs and steps.
+        command: The command line, for the document.
+        output: The document.
+    """
     from tasks.datasets import dataset_named
     from tasks.models import problem_named
     from tasks.reporting.tutorial import Reproduction, differences, section, with_section
 
-    done = iter(run_all([parameters for plan in runs.values() for parameters in plan], command=command, quiet=False))
+    all_results = iter(run_all([parameters for plan in runs.values() for parameters in plan], command=command, quiet=False))
     for dataset, plan in runs.items():
         spec = dataset_named(dataset)
-        results = [next(done) for _ in plan]
-        made = Reproduction(
+        results = [next(all_results) for _ in plan]
+        reproduction = Reproduction(
             dataset=dataset,
             scoring=problem_named(dataset).scoring,
             tutorial_rows=problem_named(dataset).tutorial_rows,
@@ -97,13 +106,13 @@ def reproduce_all(
             versions=results[0]["versions"],
         )
         document = output.read_text(encoding="utf-8") if output.is_file() else "# Results\n"
-        write_atomically(output, with_section(document, dataset=dataset, text=section(made)).encode())
-        reasons = "; ".join(differences(made))
+        write_atomically(output, with_section(document, dataset=dataset, text=section(reproduction)).encode())
+        reasons = "; ".join(differences(reproduction))
         yield f"{dataset}: written to {output}" + (f"; NOT COMPARABLE with the tutorial: {reasons}" if reasons else "")
 
 
 def machine() -> str:
-    """Return the processor and its cores, one line."""
+    """Return the processor, its cores and the version of Python, one line."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -111,16 +120,16 @@ def machine() -> str:
 
 
 @contextmanager
-def stop_at_once() -> Iterator[None]:
-    """End the trainings at Ctrl-C, which would otherwise be waited for; their checkpoints let the next run go on."""
+def kill_trainings_on_interrupt() -> Iterator[None]:
+    """Kill the training processes at Ctrl-C; Python would wait for their end. The next run resumes from their checkpoints."""
 
     def stop(*_: object) -> None:
         for process in multiprocessing.active_children():
             process.kill()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
+    previous = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

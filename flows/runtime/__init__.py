@@ -1,1 +1,1 @@
-"""The processes that flows run in: Prefect's server, pools of processes, the service."""
+"""The processes that flows run in: Prefect's server, process pools, and the service."""

@@ -1,4 +1,4 @@
-"""The processes that trainings run in."""
+"""The process pool that trainings run in."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from typing import Any, Self
 
 from prefect.task_runners import ProcessPoolTaskRunner
 
-# A process with CUDA cannot be forked, and nobody has tried one that has merely imported it: there each imports for itself.
+# A process that uses CUDA cannot be forked, and forking one that has only imported TensorFlow is untested beside a GPU. On such
+# a host each training process imports everything itself.
 GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
 PRELOADED = "flows.runtime.preload"
 
 
 class TrainingPool(ProcessPoolTaskRunner):
-    """Prefect's process pool, whose processes come from one that has imported all that a training needs.
+    """Prefect's process pool, with processes forked from one that has imported everything a training needs.
 
-    Prefect starts each as a new Python, which would import Keras, MLflow and Prefect again: some eight seconds of a core.
+    Prefect itself starts each as a new Python, which imports Keras, MLflow and Prefect again: about eight seconds of a core.
     """
 
     def __enter__(self) -> Self:
         super().__enter__()
         if can_fork() and self._executor is not None:
-            # Prefect names the way to start processes itself; the first of them starts with the first task.
+            # Prefect sets the start method itself and takes no other. No process runs yet: the first starts with the first task.
             executor: Any = self._executor
             executor._mp_context = _context()
         return self
 
 
 def can_fork() -> bool:
-    """Tell whether processes of this host may come from one that has imported Keras."""
+    """Tell whether this host may fork a process that has imported Keras."""
     return "forkserver" in multiprocessing.get_all_start_methods() and not any(driver.exists() for driver in GPU_DRIVERS)
 
 
 def start_importing() -> None:
-    """Start the process that the trainings of this run will come from: it imports meanwhile what they need."""
+    """Start the fork server of this run's training processes, which imports what they need in the background."""
     if can_fork():
         _context()
         forkserver.ensure_running()

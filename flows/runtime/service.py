@@ -1,4 +1,4 @@
-"""The pipeline as a service on one machine: server, registry, reports and workers, started, found again, and ended."""
+"""Start, find and stop the service on one machine: Prefect, MLflow, the reports, and a worker for each pool."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.runtime.new_database import new_database
+from storage.environment import Environment, variable
 from storage.errors import RetrainError, SettingError, unknown
 from storage.io import read_json, write_json
 from storage.layout import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 POOLS = ("cpu", "gpu")
-PORTS = {"prefect": ("RETRAIN_PREFECT_PORT", 4200), "mlflow": ("RETRAIN_MLFLOW_PORT", 5000), "docs": ("RETRAIN_DOCS_PORT", 5001)}
-HOST_VARIABLE = "RETRAIN_HOST"
+SERVERS = ("prefect", "mlflow", "docs")
 HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/"}
 WAIT_S = 120
-# A run that has been silent for three heartbeats is taken for dead: service/automations.yaml waits 90 s.
+# A run without three heartbeats in a row is marked as crashed: service/automations.yaml waits 90 s.
 HEARTBEAT_S = 30
-# What a worker that is told to stop gets for its runs before it is killed; service/supervisord.conf has the same.
+# How long a worker may take to end its runs before it is killed; service/supervisord.conf has the same value.
 STOP_S = 30
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where the service of one store listens and keeps its own files.
+    """Where the service of one store listens and stores its own files.
 
     Attributes:
         folder: Logs, pid file and addresses.
-        control: Unix socket of supervisord; in the temporary folder, because such paths hold about 100 characters.
+        control: Unix socket of supervisord, in the temporary folder, because its path may have about 100 characters.
     """
 
     store: Store
@@ -57,14 +58,19 @@ class Service:
         """Return the service that the environment describes.
 
         Raises:
-            SettingError: The store is remote, or a port is no port.
+            SettingError: The store is remote, or a variable has a wrong value.
         """
-        store = Store.from_environment()
+        return cls.at(Store.from_environment())
+
+    @classmethod
+    def at(cls, store: Store) -> Service:
+        """Return the service of a store, with the host and ports of the environment."""
         folder = store.service_folder
         mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-        ports = {name: _port(*setting) for name, setting in PORTS.items()}
+        settings = Environment.read()
+        ports = {"prefect": settings.prefect_port, "mlflow": settings.mlflow_port, "docs": settings.docs_port}
         control = Path(tempfile.gettempdir(), f"retrain-{os.getuid()}-{mark}.sock")
-        return cls(store=store, host=os.environ.get(HOST_VARIABLE) or "127.0.0.1", ports=ports, folder=folder, control=control)
+        return cls(store=store, host=settings.host, ports=ports, folder=folder, control=control)
 
     def address(self, name: str) -> str:
         """Return the base address of one of its servers."""
@@ -85,30 +91,29 @@ class Service:
             "RETRAIN_REPORTS": str(self.store.root / "reports"),
             "RETRAIN_MLFLOW_ADDRESS": tracking if tracking.startswith("http") else self.address("mlflow"),
             "RETRAIN_DOCS_ADDRESS": self.address("docs"),
-            **{PORTS[name][0]: str(port) for name, port in self.ports.items()},
+            **{variable(f"{name}_port"): str(port) for name, port in self.ports.items()},
             "PREFECT_HOME": str(self.store.prefect_folder),
             "PREFECT_API_URL": api,
-            # Without it the UI on another port than 4200 looks for its server at 4200 and stays empty.
+            # Without it a UI on another port looks for its server at port 4200 and stays empty.
             "PREFECT_SERVER_UI_API_URL": api,
-            "RETRAIN_REQUIRE_GPU": os.environ.get("RETRAIN_REQUIRE_GPU") or ("true" if shutil.which("nvidia-smi") else "false"),
+            "RETRAIN_REQUIRE_GPU": _requires_gpu(),
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
             # Eight more processes, for features of MLflow that nothing here uses.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
 
 
-def _port(variable: str, usual: int) -> int:
-    given = os.environ.get(variable) or str(usual)
-    if not given.isdecimal() or not 0 < int(given) < 65_536:
-        raise SettingError(f"{variable} is {given!r}, expected a port from 1 to 65535: set another or none ({usual})")
-    return int(given)
+def _requires_gpu() -> str:
+    """Return what the variable says, or else whether this host has an NVIDIA driver."""
+    required = Environment.read().require_gpu
+    return str(bool(shutil.which("nvidia-smi")) if required is None else required).lower()
 
 
 def up(service: Service, *, say: Callable[[str], None]) -> None:
-    """Start whatever of the service is not running yet, and wait until all of it is healthy.
+    """Start every part of the service that is not running, and wait until all are healthy.
 
     Raises:
-        SettingError: A port is taken by something else.
+        SettingError: Another program listens on a port.
         RetrainError: A part did not become healthy; the message names its log.
     """
     service.folder.mkdir(parents=True, exist_ok=True)
@@ -120,13 +125,16 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         _refuse_taken_ports(service)
         from storage.registry import Registry
 
-        Registry.open(service.store)  # migrates a new database once, before two processes meet it
+        Registry.open(service.store)  # makes or migrates the database before two processes open it at once
         say(f"starting supervisord, logs in {service.folder}")
-        _run([sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()], service)
-        addresses = {name: service.address(name) for name in PORTS}
-        write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
-    for name in PORTS:
-        _wait(lambda name=name: answers(service.address(name) + HEALTH[name]), what=name, service=service)  # type: ignore[misc]
+        # The service makes rows of its own as it starts, so its database is not cached for other stores.
+        with new_database(service.store.prefect_folder, cache=False):
+            _run([sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()], service)
+            addresses = {name: service.address(name) for name in SERVERS}
+            write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
+            _wait_for_server("prefect", service)
+    for name in SERVERS:
+        _wait_for_server(name, service)
         say(f"{name:<8} {service.address(name)}")
     for pool in POOLS:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
@@ -141,16 +149,16 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
 
 
 def down(service: Service, *, say: Callable[[str], None]) -> None:
-    """End every process of the service; the store keeps all that it knew."""
-    found = _control(service, "pid")
-    if found.returncode != 0:
+    """Stop every process of the service; the store keeps its data."""
+    answer = _control(service, "pid")
+    if answer.returncode != 0:
         say("not running")
         return
-    pid = int(found.stdout.strip())
+    pid = int(answer.stdout.strip())
     _control(service, "shutdown")
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
-        # Its socket goes at once; it lives until the last of its processes has ended.
+        # supervisord removes its socket at once, but ends only after the last of its processes.
         if not _is_alive(pid):
             (service.folder / "addresses.json").unlink(missing_ok=True)
             say("stopped; `make up` finds everything again")
@@ -167,8 +175,8 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def serve(pool: str) -> None:
-    """Run a worker of a pool of the server that `PREFECT_API_URL` names until it is stopped; a GPU host refuses CPUs.
+def run_worker(pool: str) -> None:
+    """Run a worker for a pool of the server at `PREFECT_API_URL` until it is stopped; on a GPU host its trainings refuse a CPU.
 
     Raises:
         SettingError: There is no such pool, or no server is named.
@@ -177,22 +185,25 @@ def serve(pool: str) -> None:
         raise unknown("pool", pool, where="worker", choices=POOLS)
     if not os.environ.get("PREFECT_API_URL"):
         raise SettingError("PREFECT_API_URL is not set: name the server that hands out the runs, such as http://host:4200/api")
-    # A worker runs flows in folders of their own, so the store needs its whole address.
-    os.environ["RETRAIN_HOME"] = str(Store.from_environment().root)
-    os.environ.setdefault("RETRAIN_REQUIRE_GPU", "true" if pool == "gpu" and shutil.which("nvidia-smi") else "false")
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_S))
+    environment = {
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+        **os.environ,
+        # A worker runs each flow in another working folder, so a relative path would name another store.
+        "RETRAIN_HOME": str(Store.from_environment().root),
+        "RETRAIN_REQUIRE_GPU": _requires_gpu() if pool == "gpu" else str(bool(Environment.read().require_gpu)).lower(),
+    }
     name = f"{pool}-{socket.gethostname()}-{os.getpid()}"
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    raise SystemExit(until(stopped, process=subprocess.Popen(command, process_group=0)))
+    raise SystemExit(wait_or_terminate(stopped, process=subprocess.Popen(command, env=environment, process_group=0)))
 
 
-def until(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:
-    """Wait for a process that leads a group of its own, or end the group when told to; return its exit code.
+def wait_or_terminate(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:
+    """Wait for the leader of a process group to end, or terminate the group once `stopped` is set; return the exit code.
 
-    Prefect's worker was seen to run on for a minute after it was told to end; it must end all the same, and its runs with it.
+    Prefect's worker has been seen to run for another minute after SIGTERM, so the group is killed after `grace_s` seconds.
     """
     while process.poll() is None and not stopped.wait(0.5):
         pass
@@ -205,18 +216,18 @@ def until(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s
 
 
 def running_api(store: Store) -> str | None:
-    """Return the Prefect API of the service that runs on a store, if one does: two servers on one database would fight."""
+    """Return the Prefect API of the service that runs on a store, if any; two servers must not share one database."""
     addresses = store.service_folder / "addresses.json" if store.is_local else None
     if addresses is None or not addresses.is_file():
         return None
     base = str(read_json(addresses)["prefect"])
-    return f"{base}/api" if answers(base + HEALTH["prefect"]) else None
+    return f"{base}/api" if is_healthy(base + HEALTH["prefect"]) else None
 
 
 def _as_started(service: Service) -> Service:
-    """Return the service with the ports it was started with, whatever the environment says now."""
-    standing = read_json(service.folder / "addresses.json")
-    return Service(service.store, standing["host"], standing["ports"], service.folder, service.control)
+    """Return the service with the ports that it was started with, which may differ from those of the environment."""
+    started = read_json(service.folder / "addresses.json")
+    return Service(service.store, started["host"], started["ports"], service.folder, service.control)
 
 
 def _refuse_taken_ports(service: Service) -> None:
@@ -225,11 +236,11 @@ def _refuse_taken_ports(service: Service) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((service.host, port))
-            except OSError as fault:
+            except OSError as error:
                 raise SettingError(
-                    f"port {port} on {service.host} cannot be had for {name} ({fault.strerror}): "
-                    f"stop what listens there, or set {PORTS[name][0]}"
-                ) from fault
+                    f"port {port} on {service.host} cannot be used for {name} ({error.strerror}): "
+                    f"stop what listens there, or set {variable(f'{name}_port')}"
+                ) from error
 
 
 def _configuration() -> str:
@@ -254,6 +265,10 @@ def _run(command: list[str], service: Service) -> None:
         raise RetrainError(f"`{' '.join(command[1:])}` failed: {last}")
 
 
+def _wait_for_server(name: str, service: Service) -> None:
+    _wait(lambda: is_healthy(service.address(name) + HEALTH[name]), what=name, service=service)
+
+
 def _wait(is_there: Callable[[], bool], *, what: str, service: Service) -> None:
     deadline = time.monotonic() + WAIT_S
     while not is_there():
@@ -262,8 +277,8 @@ def _wait(is_there: Callable[[], bool], *, what: str, service: Service) -> None:
         time.sleep(0.5)
 
 
-def answers(url: str) -> bool:
-    """Tell whether a server answers with success."""
+def is_healthy(url: str) -> bool:
+    """Tell whether a URL answers with status 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  (an address of our own)
             return bool(answer.status == 200)
@@ -287,17 +302,17 @@ def _has_worker(service: Service, pool: str) -> bool:
 
 
 def _deploy_automations(service: Service) -> None:
-    """Make the automations that are not there yet; one that a person changed or turned off stays as it is.
+    """Create the automations that do not exist yet; an existing one keeps what a person changed in it.
 
-    An action with a `block` waits for that block: until a person has made it, the automation is not made either.
+    An automation whose action names a `block` is only created once a person has made that block.
     """
     import yaml
 
     with (ROOT / "service" / "automations.yaml").open(encoding="utf-8") as stream:
-        wanted = yaml.safe_load(stream)["automations"]
-    standing = {entry["name"] for entry in _ask(service, "/automations/filter", {})}
-    for automation in wanted:
-        if automation["name"] in standing:
+        automations = yaml.safe_load(stream)["automations"]
+    existing = {entry["name"] for entry in _ask(service, "/automations/filter", {})}
+    for automation in automations:
+        if automation["name"] in existing:
             continue
         for action in automation["actions"]:
             if "block" in action:
@@ -307,6 +322,6 @@ def _deploy_automations(service: Service) -> None:
 
 
 def _webhook(service: Service, name: str) -> str | None:
-    """Return the id of a Webhook block, if there is one of that name."""
-    found = _ask(service, "/block_documents/filter", {"include_secrets": False})
-    return next((block["id"] for block in found if block["name"] == name and block["block_type"]["slug"] == "webhook"), None)
+    """Return the id of the Webhook block of that name, if it exists."""
+    blocks = _ask(service, "/block_documents/filter", {"include_secrets": False})
+    return next((block["id"] for block in blocks if block["name"] == name and block["block_type"]["slug"] == "webhook"), None)

@@ -1,4 +1,4 @@
-"""Prefect's server with writers of its SQLite file that wait for each other.
+"""Prefect's server with SQLite transactions that take the write lock when they begin.
 
 python -m flows.runtime.sqlite_app server start --port PORT
 """
@@ -13,34 +13,35 @@ if TYPE_CHECKING:
 
 
 def create_app() -> FastAPI:
-    """Return Prefect's own app for uvicorn, as a run starts it for itself."""
+    """Return Prefect's app for uvicorn, which serves it as the temporary server of a run."""
     from prefect.server.api.server import create_app as create_prefect_app
 
     use_immediate_transactions()
-    return create_prefect_app()
+    # Ephemeral: no UI and no services such as the scheduler. Final: this process makes no second app.
+    return create_prefect_app(ephemeral=True, final=True)
 
 
 def use_immediate_transactions() -> None:
-    """Let each transaction of the server in this process take SQLite's lock as it begins.
+    """Make each transaction of the server in this process take SQLite's write lock when it begins (`BEGIN IMMEDIATE`).
 
-    Prefect lets a transaction read first and take the lock when it writes. Where another has written in between, SQLite refuses
-    at once, however long it may wait, and Prefect's client comes again after 2, 4 and 8 seconds: a training that started beside
-    two others lost up to 14 seconds so. A lock that is asked for at the beginning is waited for, which takes milliseconds.
-    PostgreSQL is not concerned.
+    By default a transaction of Prefect reads first and takes the lock when it writes. If another transaction has written in
+    between, SQLite fails at once, whatever the busy timeout, and Prefect's client retries after 2, 4 and 8 seconds: a training
+    that started beside two others lost up to 14 seconds. A lock requested at the beginning is waited for, which takes
+    milliseconds. PostgreSQL is not affected.
     """
     from prefect.server.database.configurations import AioSqliteConfiguration
 
     begin = AioSqliteConfiguration.begin_transaction
 
-    def begin_with_the_lock(self: Any, session: Any, *, with_for_update: bool = False) -> AbstractAsyncContextManager[Any]:
+    def begin_immediate(self: Any, session: Any, *, with_for_update: bool = False) -> AbstractAsyncContextManager[Any]:
         del with_for_update
         return begin(self, session, with_for_update=True)
 
-    AioSqliteConfiguration.begin_transaction = begin_with_the_lock  # type: ignore[method-assign, assignment]
+    AioSqliteConfiguration.begin_transaction = begin_immediate  # type: ignore[method-assign, assignment]
 
 
 def main() -> None:
-    """Run a command of Prefect's, such as the server that `make up` keeps."""
+    """Run a Prefect command with immediate transactions; `make up` starts its server this way."""
     from prefect.cli import app
 
     use_immediate_transactions()

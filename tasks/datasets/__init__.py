@@ -1,13 +1,17 @@
-"""The data sets: one file each, and this registry. They know no Keras and no Prefect."""
+"""The registry of data sets: one folder each, named here. They know no Keras and no Prefect."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from storage.errors import unknown
-from tasks.datasets.imdb import spec as imdb
-from tasks.datasets.jena import spec as jena
 from tasks.datasets.spec import DatasetSpec
 
-DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (jena.SPEC, imdb.SPEC)}
+# A data set is registered by its name in this line: `tasks/datasets/<name>/spec.py` holds its `SPEC`, and
+# `tasks/models/networks/<name>.py` its networks.
+NAMES = ("jena", "imdb")
+
+DATASETS: dict[str, DatasetSpec] = {name: import_module(f"tasks.datasets.{name}.spec").SPEC for name in NAMES}
 
 
 def dataset_named(name: str) -> DatasetSpec:

@@ -1,1 +1,1 @@
-"""From a source to a published, validated table."""
+"""Ingestion: from a source to a validated, published table."""

@@ -1,4 +1,4 @@
-"""From a source to a published table: the steps of ingestion, without Prefect."""
+"""The steps of ingestion, from a source to a published table, without Prefect."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from storage.addresses import is_web_address, local_source
-from storage.download import reachable
+from storage.download import is_web_address, local_source, reachable
 from storage.errors import RejectedError, SettingError, unknown
 from storage.folders import publish_folder, replace_folder
 from storage.io import digest_of_json, read_json, write_json
@@ -29,7 +28,7 @@ OnProgress = Callable[[str, int, int | None], None]
 
 
 class ParsedRef(Reference):
-    """A parsed and repaired data set, on this host, before anything is published."""
+    """A parsed and repaired data set in a staging folder of this host; nothing is published yet."""
 
     dataset: str
     version: str
@@ -38,7 +37,12 @@ class ParsedRef(Reference):
 
 
 class ValidationRef(Reference):
-    """The outcome of a suite; it stands only when nothing critical failed."""
+    """The outcome of a suite in which no critical expectation failed.
+
+    Attributes:
+        passed: Number of expectations that passed.
+        failed: Number of expectations that failed.
+    """
 
     report_uri: str
     docs_uri: str
@@ -47,29 +51,34 @@ class ValidationRef(Reference):
 
 
 def source_files(spec: DatasetSpec, settings: DataSettings) -> tuple[str, tuple[SourceFile, ...]]:
-    """Return the name of the source that the settings mean, and its files.
+    """Return the name of the source in the settings, or of the default source, and its files.
 
     Raises:
-        SettingError: There is no such source, or it has no such options.
+        SettingError: The data set has no such source, or the source has no such options.
     """
-    source = settings.source or spec.default_source
-    if source not in spec.sources:
-        raise unknown("source", source, where=spec.name, choices=spec.sources)
-    known = spec.sources[source]
-    given = settings.options.model_dump(exclude_none=True)
-    if given and type(settings.options) is not known.options:
-        names = ", ".join(given)
-        takers = ", ".join(name for name, each in spec.sources.items() if type(settings.options) is each.options)
-        remedy = f"choose source {takers}, or leave them out" if takers else "leave them out"
-        raise SettingError(f"options {names} are none of source {source} of {spec.name}: {remedy}")
-    return source, known.files(given)
+    name = settings.source or spec.default_source
+    if name not in spec.sources:
+        raise unknown("source", name, where=spec.name, choices=spec.sources)
+    source = spec.sources[name]
+    options = settings.options.model_dump(exclude_none=True)
+    if options and type(settings.options) is not source.options:
+        owners = ", ".join(each for each, other in spec.sources.items() if type(settings.options) is other.options)
+        remedy = f"choose source {owners}, or leave them out" if owners else "leave them out"
+        raise SettingError(f"source {name} of {spec.name} has no options {', '.join(options)}: {remedy}")
+    return name, source.files(options)
 
 
-def chosen_origin(settings: DataSettings, *, mirror: str | None, url: str, can_reach: Callable[[str], bool]) -> str:
-    """Return `mirror`, `upstream` or `sample`: what was asked for, or the first that is there.
+def resolve_origin(settings: DataSettings, *, mirror: str | None, url: str, can_reach: Callable[[str], bool]) -> str:
+    """Return `mirror`, `upstream` or `sample`: the origin in the settings, or for `auto` the first that is available.
+
+    Args:
+        settings: Settings of the data.
+        mirror: Folder or URL of the mirror, or None.
+        url: Upstream address that `can_reach` is asked for.
+        can_reach: Whether a URL can be reached.
 
     Raises:
-        SettingError: A mirror was asked for and none is named.
+        SettingError: The settings name the mirror, and there is none.
     """
     if settings.data == "mirror" and not mirror:
         raise SettingError("--data mirror needs a mirror: set RETRAIN_MIRROR to a folder or URL with a SHA256SUMS")
@@ -83,31 +92,30 @@ def chosen_origin(settings: DataSettings, *, mirror: str | None, url: str, can_r
 def fetch_raw(
     dataset: str, *, settings: DataSettings, store: Store, mirror: str | None, on_progress: OnProgress | None = None
 ) -> RawRef:
-    """Fetch the files of a data set, or write its sample, into the raw store.
+    """Fetch the files of a data set, or simulate its sample, into the raw files of the store.
 
     Raises:
-        RetrainError: The settings, the source or what it sent are at fault.
+        RetrainError: The settings are wrong, a host does not answer, or a file is not what it should be.
     """
     spec = dataset_named(dataset)
     source, files = source_files(spec, settings)
-    origin = chosen_origin(settings, mirror=mirror, url=files[0].urls[0], can_reach=lambda url: reachable(url, timeout_s=9.0))
+    origin = resolve_origin(settings, mirror=mirror, url=files[0].urls[0], can_reach=lambda url: reachable(url, timeout_s=9.0))
     if origin == SAMPLE:
         return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=_sample(spec, store=store))
     fetched = []
     for file in files:
-        urls, sha256, place = file.urls, file.sha256, source
-        size_bytes = file.size_bytes
+        urls, sha256, size_bytes, locked_under = file.urls, file.sha256, file.size_bytes, source
         if origin == "mirror" and mirror:
-            # A mirror stands in for the hosts: its own SHA256SUMS says what its files are.
+            # A mirror replaces the hosts, so the digests of its own SHA256SUMS hold and not the pinned ones.
             url, sha256 = mirror_file(mirror, file.name)
-            urls, place, size_bytes = (url,), f"mirror {_whole_address(mirror)}", None
+            urls, size_bytes, locked_under = (url,), None, f"mirror {_absolute_address(mirror)}"
         fetched.append(
             fetch(
                 file.name,
                 urls=urls,
                 store=store,
                 dataset=dataset,
-                origin=place,
+                origin=locked_under,
                 max_bytes=file.max_bytes,
                 sha256=sha256,
                 size_bytes=size_bytes,
@@ -120,8 +128,8 @@ def fetch_raw(
     return RawRef(dataset=dataset, source=source, origin=origin, simulated=False, files=tuple(fetched))
 
 
-def _whole_address(mirror: str) -> str:
-    """Return a mirror's address as it reads from any working folder, for what is locked under it."""
+def _absolute_address(mirror: str) -> str:
+    """Return a mirror's address as it is from any working folder: digests are locked under it."""
     return mirror.rstrip("/") if is_web_address(mirror) else str(local_source(mirror).resolve())
 
 
@@ -130,7 +138,7 @@ def _named(on_progress: OnProgress, name: str) -> Callable[[int, int | None], No
 
 
 def _sample(spec: DatasetSpec, *, store: Store) -> tuple[RawFile, ...]:
-    """Write the sample and place its files like fetched ones."""
+    """Simulate the sample, and store its files as if they were fetched."""
     with tempfile.TemporaryDirectory() as folder:
         return tuple(
             fetch(
@@ -140,7 +148,7 @@ def _sample(spec: DatasetSpec, *, store: Store) -> tuple[RawFile, ...]:
                 dataset=f"{spec.name}-{SAMPLE}",
                 origin=SAMPLE,
                 max_bytes=1 << 28,
-                # The sample follows from the code: other bytes mean other code, which nobody has to accept.
+                # The sample follows from the code, so a new digest means new code, which no person has to accept.
                 growing=True,
             )
             for path in spec.simulate(Path(folder))
@@ -148,20 +156,22 @@ def _sample(spec: DatasetSpec, *, store: Store) -> tuple[RawFile, ...]:
 
 
 def table_version(raw: RawRef, *, transform_version: int) -> str:
-    """Return the version that the raw bytes, the source and the transformation determine."""
+    """Return the version of a table: a digest of its source, its raw files and its transformation."""
     digests = {file.name: file.sha256 for file in raw.files}
     content = {"dataset": raw.dataset, "source": raw.source, "raw": digests, "transform_version": transform_version}
     return digest_of_json(content, length=VERSION_DIGITS)
 
 
-def standing_table(raw: RawRef, *, store: Store) -> TableRef | None:
-    """Return the table of these raw files if it was published before."""
+def find_published_table(raw: RawRef, *, store: Store) -> TableRef | None:
+    """Return the table that was published from these raw files before, or None."""
     version = table_version(raw, transform_version=dataset_named(raw.dataset).transform_version)
-    return table_ref(raw.dataset, version=version, store=store, published=False) if exists(store, raw.dataset, version) else None
+    if not exists(store, raw.dataset, version):
+        return None
+    return table_ref(raw.dataset, version=version, store=store, published=False)
 
 
 def table_ref(dataset: str, *, version: str, store: Store, published: bool) -> TableRef:
-    """Return the reference to a published table."""
+    """Return the reference to a published table; `published` tells whether this run published it."""
     folder = store.table_folder(dataset, version)
     manifest = read_manifest(folder)
     rows = {split: manifest["files"][f"{split}.parquet"]["rows"] for split in SPLITS}
@@ -174,7 +184,7 @@ def parse_raw(raw: RawRef, *, store: Store) -> ParsedRef:
     """Parse and repair raw files into a staging folder.
 
     Raises:
-        DataError: The files are not what their layout promises, or need more repairs than their rules allow.
+        DataError: A file does not have its layout, or a repair is above its limit.
     """
     spec = dataset_named(raw.dataset)
     version = table_version(raw, transform_version=spec.transform_version)
@@ -194,17 +204,17 @@ def _write_parsed(parsed: Parsed, *, folder: Path) -> None:
 
 
 def _read_parsed(folder: Path) -> Parsed:
-    described = read_json(folder / "parsed.json")
+    notes = read_json(folder / "parsed.json")
     extras = {path.stem.removeprefix("extra-"): read_table(path) for path in sorted(folder.glob("extra-*.parquet"))}
-    repairs = tuple(Repair(**repair) for repair in described["repairs"])
-    return Parsed(table=read_table(folder / "parsed.parquet"), repairs=repairs, facts=described["facts"], extras=extras)
+    repairs = tuple(Repair(**repair) for repair in notes["repairs"])
+    return Parsed(table=read_table(folder / "parsed.parquet"), repairs=repairs, facts=notes["facts"], extras=extras)
 
 
 def validate_parsed(parsed: ParsedRef, *, store: Store) -> ValidationRef:
-    """Run the data set's suite and keep its Data Docs, whatever it says.
+    """Run the data set's suite, and store its Data Docs whether it passes or not.
 
     Raises:
-        RejectedError: A critical expectation failed; the staged data is thrown away.
+        RejectedError: A critical expectation failed. The staged data is removed.
     """
     from tasks.ingestion.validation import rejected_message, run_suite
 
@@ -218,31 +228,31 @@ def validate_parsed(parsed: ParsedRef, *, store: Store) -> ValidationRef:
         expectations=spec.expectations(parsed.raw.source),
         docs_folder=docs,
     )
-    kept = store.report_folder(parsed.dataset, parsed.version)
+    reports = store.report_folder(parsed.dataset, parsed.version)
     write_json(docs / "validation.json", report.as_dict())
-    replace_folder(docs, into=kept)
-    if report.highest_failed_severity == "critical":
+    replace_folder(docs, into=reports)
+    if not report.passed_critical:
         shutil.rmtree(staged, ignore_errors=True)
-        raise RejectedError(f"{rejected_message(report)}; Data Docs: {kept / 'index.html'}")
+        raise RejectedError(f"{rejected_message(report)}; Data Docs: {reports / 'index.html'}")
     passed = sum(outcome.success for outcome in report.outcomes)
     return ValidationRef(
-        report_uri=str(kept / "validation.json"),
-        docs_uri=str(kept / "index.html"),
+        report_uri=str(reports / "validation.json"),
+        docs_uri=str(reports / "index.html"),
         passed=passed,
         failed=len(report.outcomes) - passed,
     )
 
 
 def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store) -> TableRef:
-    """Split, normalise, and publish: the manifest last, the folder in one move."""
+    """Split and normalise the data, and publish the table: the manifest is written last, and the folder moved as a whole."""
     spec = dataset_named(parsed.dataset)
     staged = Path(parsed.folder)
-    whole = _read_parsed(staged)
-    splits = spec.split(whole)
+    data = _read_parsed(staged)
+    splits = spec.split(data)
     folder = staged.with_name(f"{staged.name}-table")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    tables: dict[str, pa.Table] = {**{str(name): table for name, table in splits.tables.items()}, **whole.extras}
+    tables: dict[str, pa.Table] = {**{str(name): table for name, table in splits.tables.items()}, **data.extras}
     for name, table in tables.items():
         write_table(table, folder / f"{name}.parquet")
     write_manifest(
@@ -259,8 +269,8 @@ def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store
             "transform_version": spec.transform_version,
             "normalisation": dict(splits.normalisation),
             "bounds": dict(splits.bounds),
-            "repairs": [asdict(repair) for repair in whole.repairs],
-            "facts": dict(whole.facts),
+            "repairs": [asdict(repair) for repair in data.repairs],
+            "facts": dict(data.facts),
             "expectations": {"passed": validation.passed, "failed": validation.failed},
         },
     )

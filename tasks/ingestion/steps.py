@@ -1,4 +1,4 @@
-"""The Prefect tasks of ingestion: each reads and writes through the store and wraps one function."""
+"""The Prefect tasks of ingestion: each wraps one function, and reads and writes through the store."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from tasks.ingestion import pipeline
 from tasks.ingestion.pipeline import ParsedRef, ValidationRef
 
 logger = logging.getLogger("retrain")
-SHOW_EVERY_S = 0.3
+MIN_NOTE_INTERVAL_S = 0.3
 
 
-def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
-    """Tell whether waiting may help: a host that is down, and nobody at a terminal who would rather know at once."""
+def _may_succeed_later(task: Any, run: Any, state: State[Any]) -> bool:
+    """Tell whether to retry: a host may be up again later.
+
+    A run that a person started at a terminal is not retried, because that person would rather see the error at once.
+    """
     del task, run
-    fault = state.result(raise_on_failure=False)
-    return isinstance(fault, SourceError) and not isinstance(fault, DigestChangedError) and deployment.id is not None
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, SourceError) and not isinstance(error, DigestChangedError) and deployment.id is not None
 
 
 @task(
@@ -36,14 +39,14 @@ def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
     retries=3,
     retry_delay_seconds=[60, 300, 1800],
     retry_jitter_factor=0.5,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=_may_succeed_later,
 )
 def fetch(dataset: str, settings: DataSettings) -> RawRef:
-    """Fetch the raw files of a data set, or find them."""
+    """Fetch the raw files of a data set that the store does not have yet."""
     store = Store.from_environment()
-    show = _FetchShow(dataset, file=store.progress(f"fetch-{dataset}"))
-    raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=show)
-    show.close()
+    progress = _FetchProgress(dataset, file=store.progress(f"fetch-{dataset}"))
+    raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=progress)
+    progress.close()
     if raw.simulated and settings.data == "auto":
         logger.warning("%s: no mirror is named and upstream cannot be reached: THE SAMPLE, A SIMULATION, STANDS IN", dataset)
     size = sum(file.size_bytes for file in raw.files) / 1e6
@@ -51,8 +54,8 @@ def fetch(dataset: str, settings: DataSettings) -> RawRef:
     return raw
 
 
-class _FetchShow:
-    """Tell a file in the store how far the downloads of a data set are."""
+class _FetchProgress:
+    """Write the progress of a data set's downloads to a file, from which a terminal reads it."""
 
     def __init__(self, dataset: str, *, file: Path) -> None:
         self._title = f"fetch {dataset}"
@@ -60,7 +63,7 @@ class _FetchShow:
         self._written_s = 0.0
 
     def __call__(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
-        if time.monotonic() - self._written_s < SHOW_EVERY_S:
+        if time.monotonic() - self._written_s < MIN_NOTE_INTERVAL_S:
             return
         self._written_s = time.monotonic()
         total = "" if total_bytes is None else f" of {total_bytes / 1e6:.1f}"
@@ -69,14 +72,14 @@ class _FetchShow:
         write_note(self._file, title=self._title, share=share, text=f"{name}: {done_bytes / 1e6:.1f}{total} MB")
 
     def close(self) -> None:
-        """Take the file away."""
+        """Remove the file."""
         self._file.unlink(missing_ok=True)
 
 
 @task(task_run_name="find table")
 def find_table(raw: RawRef) -> TableRef | None:
-    """Return the table of these raw files if it stands already."""
-    table = pipeline.standing_table(raw, store=Store.from_environment())
+    """Return the table that was published from these raw files before, or None."""
+    table = pipeline.find_published_table(raw, store=Store.from_environment())
     if table:
         logger.info("%s: nothing changed since table %s", raw.dataset, table.version)
     return table
@@ -84,13 +87,13 @@ def find_table(raw: RawRef) -> TableRef | None:
 
 @task(task_run_name="parse and repair")
 def parse(raw: RawRef) -> ParsedRef:
-    """Parse the raw files to canonical columns and repair them by rule."""
+    """Parse the raw files into canonical columns, and repair them by rule."""
     return pipeline.parse_raw(raw, store=Store.from_environment())
 
 
 @task(task_run_name="validate")
 def validate(parsed: ParsedRef) -> ValidationRef:
-    """Run the suite of expectations; a critical failure ends the run."""
+    """Validate the parsed data against the suite of expectations. A critical failure ends the run."""
     validation = pipeline.validate_parsed(parsed, store=Store.from_environment())
     summary = f"{validation.passed} expectations passed, {validation.failed} failed"
     key = f"validation-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")

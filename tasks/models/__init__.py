@@ -3,47 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from storage.errors import unknown
-from tasks.models import imdb, jena
+from tasks.config import ForecastSettings
+from tasks.datasets import DATASETS
 from tasks.models.spec import Learner, Problem, Variant
+from tasks.models.windows import forecast_problem
 
 if TYPE_CHECKING:
     from tasks.models.device import Device
 
-PROBLEMS: dict[str, Problem] = {problem.dataset: problem for problem in (jena.PROBLEM, imdb.PROBLEM)}
+
+def _problem(dataset: str) -> Problem:
+    """Return the problem that belongs to a data set by its name.
+
+    A forecast of a time series needs no more than the `FORECAST` beside its networks; any other problem is the `PROBLEM` of
+    `tasks/models/<name>.py`.
+    """
+    networks = import_module(f"tasks.models.networks.{dataset}")
+    if hasattr(networks, "FORECAST"):
+        return forecast_problem(networks.FORECAST)
+    problem: Problem = import_module(f"tasks.models.{dataset}").PROBLEM
+    return problem
 
 
-def problem_named(dataset: str) -> Problem:
-    """Return the problem of a data set.
+PROBLEMS: dict[str, Problem] = {dataset: _problem(dataset) for dataset in DATASETS}
+
+
+def problem_named(dataset: str, *, forecast: ForecastSettings | None = None) -> Problem:
+    """Return the problem of a data set, asked what a person set.
 
     Raises:
-        SettingError: There is no such data set.
+        SettingError: There is no such data set, or it cannot be asked that.
     """
     if dataset not in PROBLEMS:
         raise unknown("data set", dataset, where="training", choices=PROBLEMS)
-    return PROBLEMS[dataset]
+    problem = PROBLEMS[dataset]
+    changes = forecast.changes() if forecast else {}
+    return problem.with_task(changes) if changes else problem
 
 
-def choose_variants(names: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
+def choose_variants(names: tuple[str, ...], *, dataset: str, forecast: ForecastSettings | None = None) -> tuple[str, ...]:
     """Return the named variants, each once, or the default variants of the data set where none is named.
 
     Raises:
-        SettingError: There is no such data set or variant.
+        SettingError: There is no such data set or variant, or the data set cannot be asked what a person set.
     """
-    chosen = tuple(dict.fromkeys(names)) or problem_named(dataset).default_variants
-    for name in chosen:
+    variants = tuple(dict.fromkeys(names)) or problem_named(dataset, forecast=forecast).default_variants
+    for name in variants:
         variant_named(name, dataset=dataset)
-    return chosen
+    return variants
 
 
-def with_references(variants: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
-    """Return the variants and the simple references of a data set, each once, the networks first: they take longest."""
-    references = problem_named(dataset).references
-    return (*(name for name in variants if name not in references), *references)
+def with_baselines(variants: tuple[str, ...], *, dataset: str) -> tuple[str, ...]:
+    """Return the variants and the linear baselines of a data set, each once, the networks first: they take longest."""
+    baselines = problem_named(dataset).baselines
+    return (*(name for name in variants if name not in baselines), *baselines)
 
 
 def variant_named(name: str, *, dataset: str) -> Variant:
@@ -62,12 +81,12 @@ def build_learner(
     splits: Mapping[str, pa.Table],
     *,
     normalisation: Mapping[str, Any],
-    dataset: str,
+    problem: Problem,
     variant: Variant,
     device: Device,
     seed: int,
 ) -> Learner:
-    """Return a variant with new weights on the tables of its data set, built for a device.
+    """Return a variant with new weights on the tables of its problem's data set, built for a device.
 
     Raises:
         SettingError: The network cannot be trained as it is.
@@ -78,4 +97,4 @@ def build_learner(
 
     with mirrored_scope(device):
         accelerated = accelerate_for_training(variant, device=device, seed=seed)
-        return problem_named(dataset).learner(splits, normalisation, variant, accelerated)
+        return problem.learner(splits, normalisation, variant, accelerated)

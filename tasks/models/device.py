@@ -14,6 +14,7 @@ from typing import Any
 
 from storage.errors import DeviceError
 from storage.layout import programs_folder
+from storage.library_variables import set_library_variables
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,7 @@ def prepare_device(threads: int, *, require_gpu: bool) -> Device:
 
 def import_keras() -> None:
     """Import Keras and its backend, which takes seconds, with all set that they read as they are imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    set_library_variables()
     _cache_programs()
     with _native_stderr_silenced():
         import keras  # noqa: F401
@@ -100,18 +100,18 @@ def _native_stderr_silenced() -> Iterator[None]:
     Python's own exceptions are not printed through the descriptor and come out as ever.
     """
     try:
-        kept = os.dup(2)
+        saved = os.dup(2)
     except OSError:  # a service without standard error
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _tensorflow_gpus() -> list[Any]:

@@ -10,13 +10,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.datasets.imdb.text import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
+from storage.errors import SettingError
 from tasks.datasets.spec import SPLITS
+from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
+from tasks.models.engine.execution import ExecutionNote
 from tasks.models.engine.shared_prefix import padded_model, padding_mode, shared_prefix_model, skips_padding_steps
 from tasks.models.engine.train_step import predict
 from tasks.models.networks.imdb import VARIANTS
-from tasks.models.spec import Batch, Budget, Floats, Ids, Problem, ReviewsPlot, ScoredSplit, Variant, restored
+from tasks.models.spec import Batch, Budget, Floats, Ids, Problem, ReviewsPlot, ScoredSplit, Variant, refuse_task, restored
 from tasks.scoring import ClassificationScoring
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ def padded_tokens(tokens: pa.ChunkedArray, *, width: int = REVIEW_TOKENS) -> npt
     padded = np.full((len(lengths), width), PADDING, dtype=np.uint16)
     # Position of every token counted from the end of its review: 1 is the last one.
     from_end = np.repeat(offsets[1:], lengths) - np.arange(len(flat))
-    kept = from_end <= width
-    padded[np.repeat(np.arange(len(lengths)), lengths)[kept], width - from_end[kept]] = flat[kept]
+    is_read = from_end <= width
+    padded[np.repeat(np.arange(len(lengths)), lengths)[is_read], width - from_end[is_read]] = flat[is_read]
     return padded
 
 
@@ -52,18 +54,18 @@ def width_batches(
     Reviews keep their place in `order` within a width; what does not fill a batch goes up to the next width, so that at
     most one batch is short. The batches come in the order in which their first review stands in `order`.
     """
-    place = np.empty(len(lengths), dtype=np.int64)
-    place[order] = np.arange(len(order))
+    position = np.empty(len(lengths), dtype=np.int64)
+    position[order] = np.arange(len(order))
     batches: list[tuple[int, Ids]] = []
-    left: Ids = np.empty(0, dtype=np.int32)
+    remaining: Ids = np.empty(0, dtype=np.int32)
     fits = np.searchsorted(np.asarray(widths), np.minimum(lengths[order], widths[-1]))
     for i, width in enumerate(widths):
-        here = np.concatenate([left, order[fits == i]])
-        here = here[np.argsort(place[here], kind="stable")]
-        whole = len(here) - len(here) % batch_size if i < len(widths) - 1 else len(here)
-        batches += [(width, here[k : k + batch_size]) for k in range(0, whole, batch_size)]
-        left = here[whole:]
-    return sorted(batches, key=lambda batch: int(place[batch[1]].min()))
+        ids = np.concatenate([remaining, order[fits == i]])
+        ids = ids[np.argsort(position[ids], kind="stable")]
+        whole = len(ids) - len(ids) % batch_size if i < len(widths) - 1 else len(ids)
+        batches += [(width, ids[k : k + batch_size]) for k in range(0, whole, batch_size)]
+        remaining = ids[whole:]
+    return sorted(batches, key=lambda batch: int(position[batch[1]].min()))
 
 
 class ImdbLearner:
@@ -78,6 +80,11 @@ class ImdbLearner:
     def __init__(
         self, splits: Mapping[str, pa.Table], *, words: tuple[str, ...], accelerated: AcceleratedNetwork, variant: Variant
     ) -> None:
+        if accelerated.plain.output_shape != (None, 1):
+            raise SettingError(
+                f"variant {variant.name!r} of imdb returns the shape {accelerated.plain.output_shape}, expected the "
+                'probability of a positive review: end it with Dense(1, activation="sigmoid")'
+            )
         self.words = words
         self.reviews: dict[str, npt.NDArray[np.uint16]] = {name: padded_tokens(splits[name]["tokens"]) for name in SPLITS}
         self.labels: dict[str, Floats] = {name: splits[name]["label"].to_numpy().astype(np.float32) for name in SPLITS}
@@ -112,21 +119,21 @@ class ImdbLearner:
             self._models[key] = model
         return self._models[key]
 
-    def describe_execution(self) -> tuple[str, ...]:
-        """Return a line on each recurrent layer, and one on how padding is read."""
+    def describe_execution(self) -> tuple[ExecutionNote, ...]:
+        """Return a note on each recurrent layer, and one on how padding is read."""
         full = f"padding: every review runs the full width of {REVIEW_TOKENS} tokens"
-        how = padding_mode(self.network)
-        if how == "any":
-            padding = "padding: reviews are cut to their own width, because the network passes padding over"
-        elif how == "none":
-            padding = (
-                f"{full}, because the padding's states cannot be shared: one recurrent layer that reads forward and returns its "
-                "last output, right after the embedding, would share them and run several times as fast"
+        mode = padding_mode(self.network)
+        if mode == "any":
+            padding = ExecutionNote("padding: reviews are cut to their own width, because the network passes padding over")
+        elif mode == "none":
+            padding = ExecutionNote(
+                f"{full}, because the padding's states cannot be shared",
+                "one recurrent layer that reads forward and returns its last output, right after the embedding (several times)",
             )
         elif self._drops:
-            padding = f"{full}, because masks of dropout belong to one review"
+            padding = ExecutionNote(f"{full}, because masks of dropout belong to one review", "leave dropout out of the layer")
         else:
-            padding = "padding: the steps that every review of a batch pads are run once, at batch size 1"
+            padding = ExecutionNote("padding: the steps that every review of a batch pads are run once, at batch size 1")
         return (*self._accelerated.describe(), padding)
 
     def _widths(self, *, training: bool) -> tuple[int, ...]:
@@ -151,8 +158,8 @@ class ImdbLearner:
         order = rng.permutation(len(lengths)).astype(np.int32)
         batches = width_batches(lengths, order=order, batch_size=self.variant.batch_size, widths=widths)[:steps]
         # Where a review is longer than what training reads of it, another part of it is read each time.
-        spare = np.maximum(lengths - widths[-1], 0)
-        ends = REVIEW_TOKENS - (rng.integers(spare + 1) if self.variant.crop_tokens else np.zeros_like(spare))
+        excess = np.maximum(lengths - widths[-1], 0)
+        ends = REVIEW_TOKENS - (rng.integers(excess + 1) if self.variant.crop_tokens else np.zeros_like(excess))
         return len(batches), (self._batch(width, ids, ends=ends[ids]) for width, ids in batches)
 
     def _batch(self, width: int, ids: Ids, *, ends: npt.NDArray[np.integer[Any]]) -> Batch:
@@ -197,8 +204,8 @@ class ImdbLearner:
 
 def _words(splits: Mapping[str, pa.Table]) -> tuple[str, ...]:
     """Return the vocabulary by rank; a rank without a word gets one with a space in it, which no text can hold."""
-    known = dict(zip(splits["words"]["rank"].to_pylist(), splits["words"]["word"].to_pylist(), strict=True))
-    return tuple(known.get(rank, f"rank {rank}") for rank in range(1, max(known) + 1))
+    word_of_rank = dict(zip(splits["words"]["rank"].to_pylist(), splits["words"]["word"].to_pylist(), strict=True))
+    return tuple(word_of_rank.get(rank, f"rank {rank}") for rank in range(1, max(word_of_rank) + 1))
 
 
 def _learner(
@@ -229,11 +236,17 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
     return ImdbLearner(translated, words=tuple(theirs), accelerated=accelerated, variant=variant)
 
 
-def _test_view(learner: ImdbLearner) -> ScoredSplit:
-    """Return probabilities; the naive reference says the training split's more frequent label of every review."""
+def _scored_split(learner: ImdbLearner) -> ScoredSplit:
+    """Return probabilities; the naive baseline says the training split's more frequent label of every review."""
     label = learner.labels["test"]
     majority = np.float32(learner.labels["train"].mean() > 0.5)
-    return ScoredSplit(prediction=learner.predict("test"), truth=label, naive=np.full_like(label, majority), scale=1.0)
+    return ScoredSplit(
+        prediction=learner.predict("test"),
+        truth=label,
+        naive=np.full_like(label, majority),
+        scale=1.0,
+        row=np.arange(len(label), dtype=np.int64),
+    )
 
 
 def _examples(learner: ImdbLearner, count: int) -> tuple[npt.NDArray[Any], Floats]:
@@ -256,6 +269,11 @@ def _plot_data(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any])
     return ReviewsPlot(lengths=lengths.astype(np.int64), read_tokens=REVIEW_TOKENS, text=text)
 
 
+def _with_task(changes: Mapping[str, Any]) -> Problem:
+    refuse_task(changes, task=PROBLEM.task, dataset=PROBLEM.dataset)
+    return PROBLEM
+
+
 def _is_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
     return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
 
@@ -267,13 +285,14 @@ PROBLEM = Problem(
     variants={variant.name: variant for variant in VARIANTS},
     learner=_learner,
     restore=_restore,
-    scored_split=_test_view,
+    scored_split=_scored_split,
     examples=_examples,
     plot_data=_plot_data,
     sample_budget=Budget(epochs=5, steps_per_epoch=None, patience_epochs=5),
     is_better=_is_better,
     validation_metric="val_accuracy",
     task={"target": "label", "review_tokens": REVIEW_TOKENS, "loss": "binary_crossentropy"},
+    with_task=_with_task,
     default_variants=("gru_baseline", "gru_dropout"),
     tutorial_rows=50_000,
 )

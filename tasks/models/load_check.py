@@ -30,22 +30,24 @@ def check_in_fresh_process(model_folder: Path, *, examples: bytes) -> tuple[bool
     if len(files) != 1:
         return False, f"its folder holds {len(files)} .keras files, expected 1"
     with tempfile.TemporaryDirectory() as folder:
-        given, made, told = Path(folder, "examples.npz"), Path(folder, "outputs.npy"), Path(folder, "error.txt")
-        given.write_bytes(examples)
+        names = ("examples.npz", "outputs.npy", "error.txt")
+        examples_file, outputs_file, error_file = (Path(folder, name) for name in names)
+        examples_file.write_bytes(examples)
         way = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        process: Any = multiprocessing.get_context(way).Process(target=_predict_to, args=(files[0], given, made, told))  # type: ignore[attr-defined]
+        context: Any = multiprocessing.get_context(way)
+        process = context.Process(target=_predict_to, args=(files[0], examples_file, outputs_file, error_file))
         process.start()
         process.join(TIMEOUT_S)
         if process.is_alive():
             process.kill()
             process.join()
             return False, f"it did not load and predict within {TIMEOUT_S} s in a fresh process"
-        if process.exitcode != 0 or not made.is_file():
-            last = told.read_text(encoding="utf-8") if told.is_file() else f"it ended with code {process.exitcode}"
+        if process.exitcode != 0 or not outputs_file.is_file():
+            last = error_file.read_text(encoding="utf-8") if error_file.is_file() else f"it ended with code {process.exitcode}"
             return False, f"it does not load in a fresh process: {last}"
-        with np.load(given, allow_pickle=False) as arrays:
+        with np.load(examples_file, allow_pickle=False) as arrays:
             expected = arrays["outputs"]
-        predicted = np.load(made, allow_pickle=False)
+        predicted = np.load(outputs_file, allow_pickle=False)
     if predicted.shape != expected.shape:
         return False, f"a fresh process predicts shape {predicted.shape}, expected {expected.shape}"
     worst = float(np.max(np.abs(predicted - expected)))
@@ -53,29 +55,29 @@ def check_in_fresh_process(model_folder: Path, *, examples: bytes) -> tuple[bool
     return passed, f"a fresh process predicts {len(expected)} examples within {worst:.1e} of the training's (limit {TOLERANCE:g})"
 
 
-def _predict_to(model_file: Path, given: Path, made: Path, told: Path) -> None:
+def _predict_to(model_file: Path, examples_file: Path, outputs_file: Path, error_file: Path) -> None:
     """Predict the inputs of an npz with a model file and write them as npy, or the last line of the error; prints nothing."""
     with Path(os.devnull).open("wb") as nowhere:
         for stream in (1, 2):
             os.dup2(nowhere.fileno(), stream)
-    # A GPU may be taken by a training.
+    # Hide the GPUs: a training may be using them.
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     try:
-        with np.load(given, allow_pickle=False) as arrays:
+        with np.load(examples_file, allow_pickle=False) as arrays:
             inputs = arrays["inputs"]
-        np.save(made, predict_file(model_file, inputs=inputs), allow_pickle=False)
+        np.save(outputs_file, predict_file(model_file, inputs=inputs), allow_pickle=False)
     except Exception as error:  # whatever it is, the model cannot be used
         lines = f"{type(error).__name__}: {error}".strip().splitlines()
-        told.write_text(lines[-1], encoding="utf-8")
+        error_file.write_text(lines[-1], encoding="utf-8")
         raise SystemExit(1) from None
 
 
 def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Load a whole model and return its predictions `(examples,)`.
+    """Load a whole model and return its predictions `(examples,)`, or `(examples, classes)`.
 
     Args:
         model_file: A `.keras` file.
-        inputs: Raw readings float32 `(examples, 1440, 14)`, or texts `(examples, 1)`.
+        inputs: Raw readings float32 `(examples, lookback_rows, columns)`, or texts `(examples, 1)`.
     """
     import keras
     import tensorflow as tf
@@ -84,4 +86,5 @@ def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[n
 
     register_layers()
     model = keras.saving.load_model(model_file, compile=False, safe_mode=True)
-    return np.asarray(model(tf.constant(inputs), training=False), dtype=np.float32)[:, 0]
+    outputs = np.asarray(model(tf.constant(inputs), training=False), dtype=np.float32)
+    return outputs[:, 0] if outputs.shape[1:] == (1,) else outputs

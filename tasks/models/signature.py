@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +43,13 @@ def network_signature(variant: Variant) -> NetworkSignature:
     To build a network takes Keras, whose import takes seconds, so signatures are cached on disk. A network is built without
     arguments: it can only depend on the code under `tasks` and on the libraries, and both are part of the cache's key.
     """
-    names = sorted(getattr(function, "__qualname__", "<object>") for function in _functions(variant))
-    modules = {_module_file(function) for function in _functions(variant)}
+    names = sorted(_name(function) for function in _functions(variant))
+    modules = {_module_file(_unbound(function)) for function in _functions(variant)}
     content: dict[str, Any] = {"variant": variant.name, "code": _code_digest(), "keras": importlib.metadata.version("keras")}
     content["functions"] = names
     content["modules"] = sorted(sha256_of(path) for path in modules if path is not None)
     path = signatures_folder() / f"{digest_of_json(content)}.json"
-    # A function within another one may hold values that its source does not show.
+    # A function within another one, or bound to an object, may hold values that its name and source do not show.
     if None in modules or any("<" in name for name in names):
         return _compute(variant)
     try:
@@ -64,8 +64,19 @@ def network_signature(variant: Variant) -> NetworkSignature:
 
 
 def _functions(variant: Variant) -> list[Callable[..., Any]]:
-    given = (variant.network, variant.optimizer, variant.schedule, variant.init_weights, variant.fit_closed_form)
-    return [function for function in given if function is not None]
+    functions = (variant.network, variant.optimizer, variant.schedule, variant.init_weights, variant.fit_closed_form)
+    return [function for function in functions if function is not None]
+
+
+def _unbound(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that `functools.partial` binds to arguments."""
+    return function.func if isinstance(function, partial) else function
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """Return a name that tells a function from others, with the arguments that it is bound to."""
+    name = getattr(_unbound(function), "__qualname__", "<object>")
+    return f"{name}{function.args}{function.keywords}" if isinstance(function, partial) else name
 
 
 def _module_file(function: Callable[..., Any]) -> Path | None:
@@ -142,9 +153,9 @@ def _syntax(function: Callable[..., Any] | None) -> str | None:
     """
     if function is None:
         return None
-    module = sys.modules[function.__module__]
+    module = sys.modules[_unbound(function).__module__]
     tree = ast.parse(inspect.getsource(module))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return f"{function.__qualname__}: {ast.dump(tree)}"
+    return f"{_name(function)}: {ast.dump(tree)}"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from storage.errors import SettingError
 from tasks.models.optimizers import rmsprop
 from tasks.scoring import Scoring
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
     from tasks.models.engine.accelerated import AcceleratedNetwork
-    from tasks.models.engine.execution import Execution
+    from tasks.models.engine.execution import Execution, ExecutionNote
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
@@ -25,11 +26,14 @@ Ids = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Variant:
-    """One network and the budget that it is trained with.
+    """One network, or a linear baseline, and the budget that it is trained with.
+
+    The name `gru_baseline` is the tutorial's: it is a network, and no baseline in the sense of `is_baseline`.
 
     Attributes:
         summary: The network in a few words.
-        network: Builds it in plain Keras, without arguments; its input is one normalised window or one padded review.
+        network: Builds it in plain Keras, without arguments; its input is one normalised window or one padded review. A
+            function of the window task is bound to it by `functools.partial`.
         epochs: Upper bound on the epochs, the tutorial's where it has the variant.
         batch_size: Examples a step.
         steps_per_epoch: Steps an epoch, or None for one pass over the training split.
@@ -38,7 +42,7 @@ class Variant:
         schedule: Share of the budget that is done, 0 to 1, to a factor of the learning rate; None keeps it.
         init_weights: Sets weights of the learner's network before training, from its training split alone.
         crop_tokens: Tokens that training reads of a review, another part of a longer one each time; None reads the end.
-        tutorial_best: Best validation figure that the tutorial prints (Jena: normalised MAE, IMDB: accuracy).
+        tutorial_best: Best validation metric that the tutorial prints (`validation_metric` of the problem).
         fit_closed_form: Fits a linear baseline: leaves a network with its weights in the learner, computed at once from the
             training split, where a variant without it is trained epoch by epoch.
     """
@@ -58,7 +62,7 @@ class Variant:
     fit_closed_form: Callable[[Any], None] | None = None
 
     @property
-    def is_reference(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether this is a linear baseline: shown beside the networks, promoted only when a person allows it."""
         return self.fit_closed_form is not None
 
@@ -88,7 +92,7 @@ class Budget:
     Attributes:
         epochs: Upper bound on the epochs.
         steps_per_epoch: Steps an epoch, or None for one pass over the training split.
-        patience_epochs: Stop when this many epochs in a row brought no better validation figure.
+        patience_epochs: Stop when this many epochs in a row brought no better validation metric.
     """
 
     epochs: int
@@ -104,20 +108,20 @@ class Learner(Protocol):
     variant: Variant
     execution: Execution
 
-    def describe_execution(self) -> tuple[str, ...]:
-        """Return in words how the network runs, and what it loses, a line each."""
+    def describe_execution(self) -> tuple[ExecutionNote, ...]:
+        """Return in words how each part of the network runs, and what would make it faster."""
 
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
         """Return the number of steps of an epoch and its batches, in an order that follows from (seed, epoch)."""
 
     def predict(self, split: str) -> Floats:
-        """Return one prediction for every example of a split, on the scale of the targets."""
+        """Return `(examples,)` or `(examples, classes)`: a prediction for every example, on the scale of the targets."""
 
     def targets(self, split: str) -> Floats:
         """Return the truth beside `predict`."""
 
     def validation(self) -> dict[str, float]:
-        """Return the figures of the validation split that `is_better` compares."""
+        """Return the metrics of the validation split that `is_better` compares."""
 
     def export(self) -> keras.Model:
         """Return the whole model: raw input in, prediction in its own unit out."""
@@ -128,16 +132,25 @@ class ScoredSplit:
     """The test split as the evaluation sees it, in the unit that people read.
 
     Attributes:
-        prediction: One value an example: °C, or the probability of a positive review.
-        truth: Same unit, or the label.
-        naive: What the naive reference says of each example.
-        scale: Unit in normalised terms: the temperature's standard deviation in °C, or 1.
+        prediction: `(examples,)` in the unit of the target, or the probability of the second of two classes; or
+            `(examples, classes)`: the probability of each of several classes.
+        truth: `(examples,)` in the same unit, or the number of the class, from 0.
+        naive: What the naive baseline says of each example, like `truth`.
+        scale: Unit in normalised terms: the standard deviation of the target in its unit, or 1.
+        row: `(examples,)`, rising: row of the test split that the example predicts. A model with another lookback has other
+            examples of the same split, and two models are compared on those of both.
     """
 
     prediction: Floats
     truth: Floats
     naive: Floats
     scale: float
+    row: npt.NDArray[np.int64]
+
+
+def duration(seconds: int) -> str:
+    """Return a time for people: in hours where it is a whole number of them, else in minutes."""
+    return f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds // 60} min"
 
 
 @dataclass(frozen=True)
@@ -176,9 +189,8 @@ class SeriesPlot:
 
     @property
     def horizon(self) -> str:
-        """How far ahead the forecast is: in hours where it is a whole number of them, else in minutes."""
-        seconds = self.horizon_rows * self.row_seconds
-        return f"{seconds // 3600} h" if seconds % 3600 == 0 else f"{seconds // 60} min"
+        """How far ahead the forecast is."""
+        return duration(self.horizon_rows * self.row_seconds)
 
 
 @dataclass(frozen=True)
@@ -197,25 +209,39 @@ class ReviewsPlot:
 
 
 @dataclass(frozen=True)
+class ClassesPlot:
+    """What the pictures of a classifier of several classes need beside its predictions.
+
+    Attributes:
+        classes: Names of the classes, in the order of their numbers.
+    """
+
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Problem:
     """A data set as its networks see it: the variants, and how tables become a learner.
 
     Attributes:
         dataset: Name of the data set.
         scoring: The scores and the paired test that are its own.
-        naive: Name of the naive reference.
+        naive: Name of the naive baseline, such as persistence or majority, by which the contract tests know what to expect.
         variants: Every variant by name; one more entry is one more variant.
         learner: Tables by split (and extras), normalisation, variant and its accelerated network to a learner.
         restore: The same tables and an exported model to a learner that predicts with it, whatever it was trained on.
-        scored_split: A learner's test predictions in their own unit, beside truth and naive reference.
+        scored_split: A learner's test predictions in their own unit, beside truth and naive baseline.
         examples: Raw inputs of the exported model with the predictions that the learner gives for them.
         sample_budget: Epochs and steps that suffice on the sample.
         plot_data: The same tables and normalisation to what the pictures of a report show beside predictions.
-        is_better: Whether the first validation figures beat the second.
-        validation_metric: The validation figure that people read, comparable with the tutorial's.
+        is_better: Whether the first validation metrics beat the second.
+        validation_metric: The validation metric that people read, comparable with the tutorial's.
         task: JSON-ready values that say what is predicted from what; a change of them trains anew.
+        with_task: The problem with some of these values changed, by name. Raises `SettingError` for what cannot be.
         default_variants: The networks that a run trains when a person names none.
         tutorial_rows: Rows of the tutorial's own files; None where it has no such data set.
+        model_suffix: End of the registered name of models that answer another question than the data set's own, such as
+            another target: they never compete with those.
     """
 
     dataset: str
@@ -226,15 +252,30 @@ class Problem:
     restore: Callable[[Mapping[str, pa.Table], Mapping[str, Any], keras.Model], Learner]
     scored_split: Callable[[Any], ScoredSplit]
     examples: Callable[[Any, int], tuple[npt.NDArray[Any], Floats]]
-    plot_data: Callable[[Mapping[str, pa.Table], Mapping[str, Any]], SeriesPlot | ReviewsPlot]
+    plot_data: Callable[[Mapping[str, pa.Table], Mapping[str, Any]], SeriesPlot | ReviewsPlot | ClassesPlot]
     sample_budget: Budget
     is_better: Callable[[Mapping[str, float], Mapping[str, float]], bool]
     validation_metric: str
     task: Mapping[str, Any]
+    with_task: Callable[[Mapping[str, Any]], Problem]
     default_variants: tuple[str, ...]
     tutorial_rows: int | None = None
+    model_suffix: str = ""
 
     @property
-    def references(self) -> tuple[str, ...]:
-        """The names of the simple references, which every run scores beside its networks."""
-        return tuple(variant.name for variant in self.variants.values() if variant.is_reference)
+    def baselines(self) -> tuple[str, ...]:
+        """The names of the linear baselines, which every run scores beside its networks."""
+        return tuple(variant.name for variant in self.variants.values() if variant.is_baseline)
+
+
+def refuse_task(changes: Mapping[str, Any], *, task: Mapping[str, Any], dataset: str) -> None:
+    """Refuse settings of a task that a data set does not have, or does not let anybody change.
+
+    Raises:
+        SettingError: A value differs from that of the task.
+    """
+    for name, value in changes.items():
+        if task.get(name) != value:
+            raise SettingError(
+                f"{name} is {value!r}, but {dataset} has no such setting: leave it out, or name the data set that has it"
+            )

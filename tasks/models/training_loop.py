@@ -28,14 +28,14 @@ class Progress:
         epoch: Epochs that are complete.
         share: Part of the whole budget that is done, 0 to 1.
         remaining_s: Seconds to the end of the budget at the pace so far.
-        figures: Figures of the last complete epoch.
+        metrics: Metrics of the last complete epoch.
     """
 
     epoch: int
     epochs: int
     share: float
     remaining_s: float | None
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Fitted:
     """What a training leaves behind, beside the weights of its best epoch in the network.
 
     Attributes:
-        curves: One value an epoch by figure: `loss`, `val_loss` and, for IMDB, `accuracy`, `val_accuracy`.
+        curves: One value an epoch by metric: `loss`, `val_loss` and, for a classifier, `accuracy`, `val_accuracy`.
         best_epoch: Counted from 1; 0 where nothing was trained by epochs.
-        validation: Figures of the best epoch.
+        validation: Metrics of the best epoch.
         seconds_per_epoch: Median over the epochs, validation included; the whole time where there are none.
         resumed_from: Epochs that came from a checkpoint of an earlier attempt.
     """
@@ -102,19 +102,19 @@ def fit(
     while state.epoch < budget.epochs and state.epoch - state.best_epoch < budget.patience_epochs:
         started = time.perf_counter()
         report = _reporter(state, budget=budget, on_progress=on_progress)
-        figures = _run_epoch(learner, seed=seed, epoch=state.epoch, budget=budget, report=report)
+        metrics = _run_epoch(learner, seed=seed, epoch=state.epoch, budget=budget, report=report)
         with _averaged(learner):
-            figures |= learner.validation()
+            metrics |= learner.validation()
             weights = [np.array(value) for value in learner.network.get_weights()]
-        _refuse_nan(figures, epoch=state.epoch + 1)
-        for name, value in figures.items():
+        _refuse_nan(metrics, epoch=state.epoch + 1)
+        for name, value in metrics.items():
             state.curves.setdefault(name, []).append(value)
         state.seconds.append(time.perf_counter() - started)
-        if not state.best or is_better(figures, state.best):
-            state.best_epoch, state.best = state.epoch, figures
+        if not state.best or is_better(metrics, state.best):
+            state.best_epoch, state.best = state.epoch, metrics
             state.best_weights = weights
         save_checkpoint(_snapshot(learner, state=state))
-        report(0.0, figures)
+        report(0.0, metrics)
     learner.network.set_weights(state.best_weights)
     return Fitted(
         curves=state.curves,
@@ -144,7 +144,7 @@ def fit_at_once(learner: Learner, *, fit_closed_form: Callable[[Any], None]) -> 
 def _run_epoch(
     learner: Learner, *, seed: int, epoch: int, budget: Budget, report: Callable[[float, Mapping[str, float]], None]
 ) -> dict[str, float]:
-    """Take every step of one epoch; the figures are means over its examples."""
+    """Take every step of one epoch; the metrics are means over its examples."""
     total, batches = learner.batches(seed=seed, epoch=epoch, steps=budget.steps_per_epoch)
     schedule = learner.variant.schedule
     sums: dict[str, float] = {}
@@ -188,22 +188,24 @@ def _reporter(
     started = time.perf_counter()
     epoch_before = state.epoch
 
-    def report(share_of_epoch: float, figures: Mapping[str, float]) -> None:
+    def report(share_of_epoch: float, metrics: Mapping[str, float]) -> None:
         done = state.epoch + share_of_epoch
-        here = done - epoch_before
-        pace = float(np.median(state.seconds)) if state.seconds else (time.perf_counter() - started) / here if here else None
+        done_now = done - epoch_before
+        pace = float(np.median(state.seconds)) if state.seconds else None
+        if pace is None and done_now:
+            pace = (time.perf_counter() - started) / done_now
         remaining = None if pace is None else (budget.epochs - done) * pace
         on_progress(
             Progress(
-                epoch=state.epoch, epochs=budget.epochs, share=done / budget.epochs, remaining_s=remaining, figures=dict(figures)
+                epoch=state.epoch, epochs=budget.epochs, share=done / budget.epochs, remaining_s=remaining, metrics=dict(metrics)
             )
         )
 
     return report
 
 
-def _refuse_nan(figures: Mapping[str, float], *, epoch: int) -> None:
-    for name, value in figures.items():
+def _refuse_nan(metrics: Mapping[str, float], *, epoch: int) -> None:
+    for name, value in metrics.items():
         if not np.isfinite(value):
             raise DataError(
                 f"training diverged: {name} is {value} in epoch {epoch}, expected a finite number: lower the learning rate"

@@ -7,18 +7,20 @@ training step is fed row numbers instead of readings.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.errors import DataError
+from storage.errors import DataError, SettingError, unknown
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.train_step import predict
-from tasks.models.spec import Batch, Floats, Ids, ScoredSplit, SeriesPlot, Variant, restored
-from tasks.models.window_task import WindowTask
+from tasks.models.forecast import Forecast, WindowTask
+from tasks.models.spec import Batch, Floats, Ids, Problem, ScoredSplit, SeriesPlot, Variant, duration, restored
+from tasks.scoring import ForecastScoring
 
 if TYPE_CHECKING:
     import keras
@@ -68,10 +70,12 @@ class WindowLearner:
         task: What is forecast from what.
         table: float32 `(rows, columns)`: train, validation and test one after the other, as the network wants them.
         rows: Window rows by split, counted in `table`.
+        first_row: First row of each split in `table`.
         mean, std: float64 `(columns,)`: what undoes the normalisation.
 
     Raises:
         DataError: A split has no row with a whole window before it and a target after it.
+        SettingError: The network does not end with one value a window.
     """
 
     def __init__(
@@ -86,12 +90,19 @@ class WindowLearner:
     ) -> None:
         import keras
 
+        if accelerated.plain.output_shape != (None, 1):
+            raise SettingError(
+                f"variant {variant.name!r} of {dataset} returns the shape {accelerated.plain.output_shape}, expected one "
+                "forecast a window: end it with Dense(1)"
+            )
         self.task, self.dataset = task, dataset
         self.mean, self.std = _statistics(normalisation, task=task)
         self.table = np.concatenate([_matrix(splits[name], task=task) for name in SPLITS])
         self.rows: dict[str, Ids] = {}
+        self.first_row: dict[str, int] = {}
         first = 0
         for name in SPLITS:
+            self.first_row[name] = first
             self.rows[name] = (window_rows(splits[name]["segment"].to_numpy(), task=task) + first).astype(np.int32)
             if not len(self.rows[name]):
                 raise DataError(
@@ -164,8 +175,8 @@ class WindowLearner:
 
     def in_target_unit(self, normalised: npt.NDArray[np.floating[Any]]) -> Floats:
         """Return values of the target in its own unit."""
-        place = self.task.target_index
-        return np.asarray(normalised * self.std[place] + self.mean[place], dtype=np.float32)
+        target = self.task.target_index
+        return np.asarray(normalised * self.std[target] + self.mean[target], dtype=np.float32)
 
     def export(self) -> keras.Model:
         """Return the whole model: raw readings in, forecasts in the target's unit out.
@@ -202,8 +213,17 @@ def restore_learner(
     task: WindowTask,
     dataset: str,
 ) -> WindowLearner:
-    """Return a learner that predicts with an exported model, on today's readings put on the scale it was trained on."""
+    """Return a learner that predicts with an exported model, on today's readings put on the scale it was trained on.
+
+    Raises:
+        SettingError: The model reads other columns than the table has.
+    """
     layer = exported.get_layer("normalise")
+    if exported.input_shape != (None, task.lookback_rows, len(task.columns)):
+        raise SettingError(
+            f"a model of {dataset} reads windows of (rows, columns) {exported.input_shape[1:]}, and its task has "
+            f"{(task.lookback_rows, len(task.columns))}: columns were added or taken away since, make another version champion"
+        )
     theirs_mean = np.asarray(layer.mean, dtype=np.float64).reshape(-1)
     theirs_std = np.sqrt(np.asarray(layer.variance, dtype=np.float64)).reshape(-1)
     ours_mean, ours_std = _statistics(normalisation, task=task)
@@ -225,8 +245,8 @@ def restore_learner(
 def example_windows(learner: WindowLearner, count: int) -> tuple[Floats, Floats]:
     """Return raw test windows, evenly spread, with the learner's forecasts in the target's unit."""
     ids = learner.rows["test"]
-    chosen = ids[np.linspace(0, len(ids) - 1, num=min(count, len(ids)), dtype=int)]
-    return learner.raw_windows(chosen), learner.in_target_unit(learner.predict_rows(chosen))
+    rows = ids[np.linspace(0, len(ids) - 1, num=min(count, len(ids)), dtype=int)]
+    return learner.raw_windows(rows), learner.in_target_unit(learner.predict_rows(rows))
 
 
 def score_test_split(learner: WindowLearner) -> ScoredSplit:
@@ -236,6 +256,7 @@ def score_test_split(learner: WindowLearner) -> ScoredSplit:
         truth=learner.in_target_unit(learner.targets("test")),
         naive=learner.in_target_unit(learner.persistence("test")),
         scale=learner.target_std,
+        row=(learner.rows["test"] + learner.task.horizon_rows - learner.first_row["test"]).astype(np.int64),
     )
 
 
@@ -269,3 +290,88 @@ def plot_series(
 def has_lower_error(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
     """Return whether the first of two `WindowLearner.validation` results is the better one."""
     return new["val_loss"] < old["val_loss"]
+
+
+def forecast_problem(forecast: Forecast) -> Problem:
+    """Return the problem of a forecast: its learner, its scores in the target's unit, and its networks for the task."""
+    task, dataset = forecast.task, forecast.dataset
+    unit = forecast.units[task.target]
+    quantity, unit_suffix = _quantity(task.target)
+
+    def learner(
+        splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], variant: Variant, accelerated: AcceleratedNetwork
+    ) -> WindowLearner:
+        return WindowLearner(splits, normalisation, task=task, dataset=dataset, accelerated=accelerated, variant=variant)
+
+    def restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], exported: keras.Model) -> WindowLearner:
+        return restore_learner(exported, splits=splits, normalisation=normalisation, task=task, dataset=dataset)
+
+    def plot_data(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> SeriesPlot:
+        return plot_series(
+            splits, normalisation=normalisation, task=task, quantity=quantity, unit=unit, row_seconds=forecast.row_seconds
+        )
+
+    return Problem(
+        dataset=dataset,
+        scoring=ForecastScoring(
+            unit=unit,
+            unit_suffix=unit_suffix,
+            row_seconds=forecast.row_seconds,
+            naive_label=f"{quantity} {duration(task.horizon_rows * forecast.row_seconds)} before the target",
+            decimals=forecast.decimals,
+        ),
+        naive="persistence",
+        variants={variant.name: variant for variant in forecast.variants(task)},
+        learner=learner,
+        restore=restore,
+        scored_split=score_test_split,
+        examples=example_windows,
+        plot_data=plot_data,
+        sample_budget=forecast.sample_budget,
+        is_better=has_lower_error,
+        validation_metric="val_loss",
+        task=_plain_task(task),
+        with_task=lambda changes: _with_task(forecast, changes=changes),
+        default_variants=forecast.default_variants,
+        tutorial_rows=forecast.tutorial_rows,
+    )
+
+
+def _plain_task(task: WindowTask) -> dict[str, Any]:
+    return {name: value for name, value in asdict(task).items() if name != "columns"} | {"loss": "mae"}
+
+
+def _with_task(forecast: Forecast, *, changes: Mapping[str, Any]) -> Problem:
+    """Return the problem of another task on the same table.
+
+    A model with another target or horizon answers another question, and so has another registered name.
+    """
+    own = _plain_task(forecast.task)
+    changed = {name: value for name, value in changes.items() if own.get(name) != value}
+    for name in changed.keys() - (own.keys() - {"loss"}):
+        raise SettingError(f"{name} is {changed[name]!r}, but a forecast has no such setting: leave it out")
+    if changed.get("target", forecast.task.target) not in forecast.units:
+        raise unknown("target", changed["target"], where=forecast.dataset, choices=forecast.units)
+    try:
+        task = replace(forecast.task, **changed)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+    problem = forecast_problem(replace(forecast, task=task))
+    if (task.target, task.horizon_rows) == (forecast.task.target, forecast.task.horizon_rows):
+        return replace(problem, with_task=lambda more: _with_task(forecast, changes={**changed, **more}))
+    suffix = f"-{task.target}-{task.horizon_rows}-rows".replace("_", "-")
+    return replace(problem, model_suffix=suffix, with_task=lambda more: _with_task(forecast, changes={**changed, **more}))
+
+
+def _quantity(column: str) -> tuple[str, str]:
+    """Return the quantity and the unit that a column's name holds: of `temperature_degc`, temperature and degc.
+
+    Of a name such as `wind_speed_m_per_s`, whose unit is a quotient, the unit begins before `per`.
+    """
+    parts = column.split("_")
+    if len(parts) < 2:
+        raise ValueError(f"column {column!r} does not end in its unit: call it by quantity and unit, such as temperature_degc")
+    first = len(parts) - 1
+    while first >= 2 and "per" in (parts[first - 1], parts[first]):
+        first -= 1
+    return " ".join(parts[:first]), "_".join(parts[first:])

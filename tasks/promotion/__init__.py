@@ -1,1 +1,1 @@
-"""Whether a new version becomes champion, and the acts that follow."""
+"""Promotion: the rule that decides whether a candidate becomes champion, and the log and aliases that follow from it."""

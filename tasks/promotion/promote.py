@@ -1,133 +1,149 @@
-"""Put a candidate to the promotion test: gather the evidence, log the decision, then move the aliases."""
+"""Promote a version: score it against the champion, log the decision, then move the aliases."""
 
 from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from upath import UPath
 
-from storage.errors import RegistryError
+from storage.errors import RegistryError, SettingError
 from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
 from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
-from storage.registry import Registry
+from storage.registry import CHAMPION, Registry
 from tasks.config import PromotionSettings
 from tasks.models import problem_named
 from tasks.models.load_check import check_in_fresh_process
-from tasks.promotion.rule import Check, Decision, choose_candidate, decide
-from tasks.statistics import PairedTest
-from tasks.training.identity import model_name
+from tasks.models.spec import Problem
+from tasks.promotion.rule import Champion, Check, Contender, Decision, choose_candidate, decide
+from tasks.training.identity import model_name, problem_answered_by
 from tasks.training.scoring import evaluate_version, read_predictions
 
-CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+CANDIDATE, PREVIOUS = "candidate", "previous"
+# Raised by hand whenever the rule, a test or a metric would decide otherwise, so that no decision of before is taken for it.
+DECISION_VERSION = 1
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A version with its validation scores, keyed as the test scores are."""
-
-    variant: str
-    version: int
-    trained: bool
-    validation: Mapping[str, float]
-
-
-def validation_scores(version: ModelVersion, *, dataset: str) -> dict[str, float]:
-    """Return the validation figure of a version under the key of the test score that it compares with."""
-    problem = problem_named(dataset)
-    return {problem.scoring.validation.key: version.metrics[problem.validation_metric]}
-
-
-def decide_candidate(
+def promote_best(
     models: Sequence[ModelRef], *, table: TableRef, settings: PromotionSettings, registry: Registry, store: Store
 ) -> Decision:
-    """Choose the best of some versions by validation, test it against the champion, and act on the outcome.
+    """Choose the best of some versions by validation, test it against the champion, and move the aliases accordingly.
 
-    The decision is logged before an alias moves and marked as applied after, so that a run that dies in between is
-    finished by the next one, and a champion that a person put back is not overthrown by the same candidate again.
+    The decision is logged before the aliases move, and marked as applied afterwards. If a run dies in between, the next run on
+    the same candidate, champion, table and settings completes the decision; any other run decides anew. A version that was
+    champion and has been replaced is not promoted again.
+
+    Raises:
+        RegistryError: There are no versions to choose from.
     """
-    name, problem = model_name(table), problem_named(table.dataset)
+    if not models:
+        raise RegistryError(f"no version of {model_name(table)} was trained on table {table.version}: train a variant first")
+    name, problem = models[0].name, problem_named(table.dataset)
     versions = {version.version: version for version in registry.versions(name)}
-    allowed = [model for model in models if settings.allow_references or model.variant not in problem.references]
-    if models and not allowed:
-        return _references_alone(models, name=name, versions=versions)
+    champion = next((version for version in versions.values() if CHAMPION in version.aliases), None)
+    log = store.promotions(name)
+    if champion:
+        _complete_last_promotion(champion, log=log)
+    allowed = [model for model in models if settings.allow_baselines or model.variant not in problem.baselines]
+    if not allowed:
+        command = f"retrain promote {name}@{models[0].version}"
+        reason = f"only a linear baseline was trained, which a person may promote: {command}"
+        return _keep(champion, candidate=models[0].version, reason=reason)
     contenders = [
-        Contender(
-            model.variant,
-            model.version,
-            trained=True,
-            validation=validation_scores(versions[model.version], dataset=table.dataset),
-        )
+        Contender(model.variant, model.version, validation=versions[model.version].metrics[problem.validation_metric])
         for model in allowed
     ]
-    chosen = choose_candidate(contenders, metric=problem.scoring.validation)
-    if chosen is None:
-        raise RegistryError(f"no version of {name} was trained on table {table.version}: train a variant first")
-    candidate = versions[chosen.version]
-    log = store.promotions(name)
-    logged = [line for line in read_lines(log) if line.get("candidate") == candidate.version]
-    champion = next((version for version in versions.values() if CHAMPION in version.aliases), None)
+    candidate = versions[choose_candidate(contenders, metric=problem.scoring.validation).version]
     if champion and champion.version == candidate.version:
-        _close(logged, log=log, candidate=candidate)
-        reason = f"Kept champion v{champion.version}: still the best by validation on table {table.version}"
-        return Decision(
-            outcome="kept", reason=reason, candidate=f"v{candidate.version}", champion=f"v{champion.version}", checks=()
-        )
+        return _keep(champion, candidate=candidate.version, reason=f"still the best by validation on table {table.version}")
+    entries = _entries_of(candidate, log=log)
+    superseded = _superseded(entries, candidate=candidate, champion=champion)
+    if superseded:
+        return superseded
     key = _decision_key(candidate, champion=champion, table=table, settings=settings)
-    standing = next((line for line in reversed(logged) if line["key"] == key and "decision" in line), None)
-    taken_back = _taken_back(logged, candidate=candidate, champion=champion)
-    if taken_back:
-        return taken_back
-    if standing:
-        decision = _restored(standing["decision"])
+    logged = next((entry["decision"] for entry in reversed(entries) if entry["key"] == key and "decision" in entry), None)
+    if logged:
+        decision = _decision_from_log(logged)
     else:
-        decision = _put_to_test(candidate, champion=champion, table=table, settings=settings, registry=registry, store=store)
+        decision = _evaluate_candidate(
+            candidate, champion=champion, table=table, settings=settings, registry=registry, store=store
+        )
         entry = {"at": _now(), "key": key, "candidate": candidate.version, "table": table.version}
         append_line(log, entry | {"by": "run", "decision": asdict(decision)})
-    applied = any(line.get("applied") == key for line in logged)
-    if not applied:
+    if key not in _applied_keys(entries):
         registry.set_aliases(name, _aliases(decision, candidate=candidate, champion=champion))
-        append_line(log, _applied(key, candidate=candidate))
+        append_line(log, _applied_entry(key, candidate=candidate))
     return decision
 
 
-def _references_alone(models: Sequence[ModelRef], *, name: str, versions: Mapping[int, ModelVersion]) -> Decision:
-    """Return the decision to keep what is, where a run made nothing but simple references."""
-    champion = next((f"v{version.version}" for version in versions.values() if CHAMPION in version.aliases), None)
-    kept = f"champion {champion}" if champion else "no champion"
-    reason = (
-        f"Kept {kept}: only a simple reference was there, which a person may promote: retrain promote {name}@{models[0].version}"
+def _keep(champion: ModelVersion | None, *, candidate: int, reason: str) -> Decision:
+    """Return the decision to leave the aliases as they are, without any check."""
+    holder = f"champion v{champion.version}" if champion else "no champion"
+    return Decision(
+        outcome="kept",
+        reason=f"Kept {holder}: {reason}",
+        candidate=f"v{candidate}",
+        champion=f"v{champion.version}" if champion else None,
+        checks=(),
     )
-    return Decision(outcome="kept", reason=reason, candidate=f"v{models[0].version}", champion=champion, checks=())
 
 
-def _applied(key: str, *, candidate: ModelVersion) -> dict[str, Any]:
+def _applied_entry(key: str, *, candidate: ModelVersion) -> dict[str, Any]:
+    """Return the line of the log that marks a decision as applied."""
     return {"at": _now(), "key": key, "candidate": candidate.version, "applied": key}
 
 
-def _close(logged: Sequence[Mapping[str, Any]], *, log: UPath, candidate: ModelVersion) -> None:
-    """Mark a promotion as applied whose run died right after the alias moved, so that it is not carried out a second time."""
-    applied = {line["applied"] for line in logged if "applied" in line}
-    promoted = [line["key"] for line in logged if line.get("decision", {}).get("outcome") == "promoted"]
-    if promoted and promoted[-1] not in applied:
-        append_line(log, _applied(promoted[-1], candidate=candidate))
+def _applied_keys(entries: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the keys of the decisions that are marked as applied."""
+    return {entry["applied"] for entry in entries if "applied" in entry}
 
 
-def promote_by_hand(reference: str, *, registry: Registry, store: Store) -> Decision:
-    """Make a version champion because a person says so, after the load check alone.
+def _promotions(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the lines of the log that promoted a version."""
+    return [entry for entry in entries if entry.get("decision", {}).get("outcome") == "promoted"]
+
+
+def _entries_of(version: ModelVersion, *, log: UPath) -> list[Mapping[str, Any]]:
+    """Return the lines of the log about one version."""
+    return [entry for entry in read_lines(log) if entry["candidate"] == version.version]
+
+
+def _complete_last_promotion(champion: ModelVersion, *, log: UPath) -> None:
+    """Mark the champion's promotion as applied if its run, or the command, died right after the alias had moved.
+
+    Without the mark a later run could promote this version again after another one has replaced it.
+    """
+    entries = _entries_of(champion, log=log)
+    promotions = _promotions(entries)
+    if promotions and promotions[-1]["key"] not in _applied_keys(entries):
+        append_line(log, _applied_entry(promotions[-1]["key"], candidate=champion))
+
+
+def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision:
+    """Make a version champion because a person says so; it must pass the load check and no other.
+
+    If the command dies before the alias moves, nothing completes it: give it again.
+
+    Args:
+        model: Version as `MODEL@VERSION` or `MODEL@ALIAS`.
+        registry: Registry that holds the version.
+        store: Store that holds the log of decisions.
 
     Raises:
         RegistryError: There is no such version, it is the champion already, or it does not load.
     """
-    version = registry.resolve(reference)
+    version = registry.resolve(model)
     champion = registry.by_alias(version.name, CHAMPION)
     if champion and champion.version == version.version:
         raise RegistryError(f"{version.name}@{version.version} is the champion already: name another version")
+    if champion:
+        _complete_last_promotion(champion, log=store.promotions(version.name))
     load = load_check(version, registry=registry)
     if not load.passed:
         raise RegistryError(f"{version.name}@{version.version} cannot become champion: {load.detail}")
@@ -142,20 +158,22 @@ def promote_by_hand(reference: str, *, registry: Registry, store: Store) -> Deci
     entry = {"at": _now(), "key": key, "candidate": version.version, "by": "person", "decision": asdict(decision)}
     append_line(store.promotions(version.name), entry)
     registry.set_aliases(version.name, _aliases(decision, candidate=version, champion=champion))
-    append_line(store.promotions(version.name), _applied(key, candidate=version))
+    append_line(store.promotions(version.name), _applied_entry(key, candidate=version))
     return decision
 
 
 def load_check(version: ModelVersion, *, registry: Registry) -> Check:
-    """Tell whether the stored version loads in a fresh process and predicts what it did in training."""
+    """Check that the stored version loads in a fresh process and predicts what it predicted in training."""
     examples = registry.read_file(version.run_id, "examples.npz")
     passed, detail = check_in_fresh_process(registry.model_folder(version), examples=examples)
     return Check(name="loads and predicts the same", passed=passed, detail=detail)
 
 
 def _decision_key(candidate: ModelVersion, *, champion: ModelVersion | None, table: TableRef, settings: PromotionSettings) -> str:
+    """Return the digest of everything that a decision depends on."""
     return digest_of_json(
         {
+            "decision_version": DECISION_VERSION,
             "candidate": candidate.version,
             "champion": champion.version if champion else None,
             "table": table.version,
@@ -165,26 +183,19 @@ def _decision_key(candidate: ModelVersion, *, champion: ModelVersion | None, tab
     )
 
 
-def _taken_back(
-    logged: Sequence[Mapping[str, Any]], *, candidate: ModelVersion, champion: ModelVersion | None
+def _superseded(
+    entries: Sequence[Mapping[str, Any]], *, candidate: ModelVersion, champion: ModelVersion | None
 ) -> Decision | None:
-    """Return the decision to keep what a person put back after this very candidate had been champion."""
-    applied = {line["applied"] for line in logged if "applied" in line}
-    promoted = [line for line in logged if line["key"] in applied and line.get("decision", {}).get("outcome") == "promoted"]
-    if not promoted:
+    """Return the decision to keep the present champion if the candidate was champion before it, else None."""
+    applied = _applied_keys(entries)
+    promotions = [entry for entry in _promotions(entries) if entry["key"] in applied]
+    if not promotions:
         return None
-    kept = f"champion v{champion.version}" if champion else "no champion"
-    reason = f"Kept {kept}: v{candidate.version} was champion from {promoted[-1]['at']} and has been replaced since"
-    return Decision(
-        outcome="kept",
-        reason=reason,
-        candidate=f"v{candidate.version}",
-        champion=f"v{champion.version}" if champion else None,
-        checks=(),
-    )
+    reason = f"v{candidate.version} was champion from {promotions[-1]['at']} and has been replaced since"
+    return _keep(champion, candidate=candidate.version, reason=reason)
 
 
-def _put_to_test(
+def _evaluate_candidate(
     candidate: ModelVersion,
     *,
     champion: ModelVersion | None,
@@ -193,19 +204,27 @@ def _put_to_test(
     registry: Registry,
     store: Store,
 ) -> Decision:
-    scoring = problem_named(table.dataset).scoring
+    """Score the candidate and the champion on the test split, compare them row by row, and decide."""
+    problem = problem_answered_by(candidate, dataset=table.dataset)
+    scoring = problem.scoring
     evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
-    seen = read_predictions(evaluation, table=table, store=store)
-    truth = seen["truth"].to_numpy()
-    loss = scoring.row_losses(seen["prediction"].to_numpy(), truth=truth)
-    naive_loss = scoring.row_losses(seen["naive"].to_numpy(), truth=truth)
+    predictions = read_predictions(evaluation, table=table, store=store)
+    loss = scoring.row_losses(predictions["prediction"], truth=predictions["truth"])
+    naive_loss = scoring.naive_row_losses(predictions["naive"], truth=predictions["truth"])
     naive_test = scoring.paired_test(reference_loss=naive_loss, candidate_loss=loss, seed=0)
-    champion_test: PairedTest | None = None
-    if champion:
-        rescored = evaluate_version(champion, table=table, registry=registry, store=store)
-        theirs = read_predictions(rescored, table=table, store=store)["prediction"].to_numpy()
-        champion_loss = scoring.row_losses(theirs, truth=truth)
-        champion_test = scoring.paired_test(reference_loss=champion_loss, candidate_loss=loss, seed=0)
+    rival = None
+    if champion and not answers_same_question(champion, problem=problem):
+        rival = Champion(champion.version, test=None)
+    elif champion:
+        champion_evaluation = evaluate_version(champion, table=table, registry=registry, store=store)
+        champion_predictions = read_predictions(champion_evaluation, table=table, store=store)
+        champion_loss = scoring.row_losses(champion_predictions["prediction"], truth=champion_predictions["truth"])
+        # A champion with another lookback has other examples of the same test split: the test takes those that both have.
+        _, rows, champion_rows = np.intersect1d(
+            predictions["row"], champion_predictions["row"], assume_unique=True, return_indices=True
+        )
+        test = scoring.paired_test(reference_loss=champion_loss[champion_rows], candidate_loss=loss[rows], seed=0)
+        rival = Champion(champion.version, test=test)
     return decide(
         scoring.primary,
         model_name=candidate.name,
@@ -213,16 +232,21 @@ def _put_to_test(
         candidate_scores=evaluation.scores,
         load=load_check(candidate, registry=registry),
         naive_test=naive_test,
-        champion_version=champion.version if champion else None,
-        champion_test=champion_test,
-        alpha=settings.alpha,
-        margin=settings.margin,
-        promote=settings.promote,
+        champion=rival,
+        settings=settings,
     )
 
 
+def answers_same_question(champion: ModelVersion, *, problem: Problem) -> bool:
+    """Tell whether a champion was trained for the task of a problem. The task may have changed in the code since then."""
+    try:
+        return problem_answered_by(champion, dataset=problem.dataset).model_suffix == problem.model_suffix
+    except SettingError:
+        return False
+
+
 def _aliases(decision: Decision, *, candidate: ModelVersion, champion: ModelVersion | None) -> dict[str, int]:
-    """Return the aliases to set; `previous` first, so that a crash in between loses no champion."""
+    """Return the aliases to set. `previous` comes before `champion`, so that a crash in between loses no champion."""
     aliases = {CANDIDATE: candidate.version}
     if decision.outcome == "promoted":
         if champion:
@@ -231,8 +255,8 @@ def _aliases(decision: Decision, *, candidate: ModelVersion, champion: ModelVers
     return aliases
 
 
-def _restored(plain: Mapping[str, Any]) -> Decision:
-    return Decision(**{**plain, "checks": tuple(Check(**check) for check in plain["checks"])})
+def _decision_from_log(values: Mapping[str, Any]) -> Decision:
+    return Decision(**{**values, "checks": tuple(Check(**check) for check in values["checks"])})
 
 
 def _now() -> str:
@@ -242,5 +266,5 @@ def _now() -> str:
 def _person() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a bare user id without a name, as in a container
+    except (KeyError, OSError):  # a user id without a name, as in a container
         return "a person"

@@ -12,14 +12,13 @@ from storage.registry import Registry
 from tasks.config import PromotionSettings
 from tasks.promotion import promote
 from tasks.promotion.rule import Decision
-from tasks.training import identity
 from tasks.training.steps import logger
 
 
 @task(task_run_name="promote")
 def decide(models: Sequence[ModelRef], table: TableRef, settings: PromotionSettings) -> Decision:
-    """Put the best new version to the test and move the aliases if it passes."""
+    """Test the best version against the champion, and move the aliases if it passes."""
     store = Store.from_environment()
-    decision = promote.decide_candidate(models, table=table, settings=settings, registry=Registry.open(store), store=store)
-    logger.info("%s: %s", identity.model_name(table), decision.reason)
+    decision = promote.promote_best(models, table=table, settings=settings, registry=Registry.open(store), store=store)
+    logger.info("%s: %s", models[0].name, decision.reason)
     return decision

@@ -1,1 +1,1 @@
-"""What a person reads of a run."""
+"""Reporting: the report of a run, its pictures, and the comparison with the tutorial."""

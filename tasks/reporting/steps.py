@@ -6,29 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from storage.layout import Store
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks.promotion.rule import Decision
 from tasks.reporting import collect
-from tasks.training import identity
 
 
 @task(task_run_name="report")
 def report(table: TableRef, models: Sequence[ModelRef], decision: Decision) -> dict[str, Any]:
-    """Show the run: one report, the scores, the validation; return the same as plain values."""
+    """Publish report, scores and expectations as artifacts of the run; return the same as plain values."""
     store = Store.from_environment()
-    made = collect.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
-    key = identity.model_name(table)
-    create_markdown_artifact(made.markdown, key=f"report-{key}", description=decision.reason)
-    create_table_artifact(made.metrics, key=f"metrics-{key}", description="Scores on the test split")
+    rendered = collect.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
+    key = models[0].name
+    create_markdown_artifact(rendered.markdown, key=f"report-{key}", description=decision.reason)
+    create_table_artifact(rendered.metrics, key=f"metrics-{key}", description="Scores on the test split")
     create_markdown_artifact(
-        made.validation, key=f"expectations-{key}", description="Expectations by severity, and each that failed"
+        rendered.validation, key=f"expectations-{key}", description="Expectations by severity, and each that failed"
     )
-    collect.keep(made, table=table, store=store)
-    return made.plain
+    collect.save_report(rendered, table=table, store=store)
+    return rendered.plain

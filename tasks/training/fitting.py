@@ -18,10 +18,10 @@ from storage.layout import Store
 from storage.references import Reference, TableRef
 from storage.tables import read_splits
 from tasks.config import TrainSettings
-from tasks.models import build_learner, problem_named
+from tasks.models import build_learner
 from tasks.models.signature import network_signature
 from tasks.models.spec import Variant
-from tasks.training.identity import budget_for, training_key, variant_with_settings
+from tasks.training.identity import budget_for, problem_asked_by, training_key, variant_with_settings
 
 logger = logging.getLogger("retrain")
 
@@ -37,7 +37,7 @@ class FittedRef(Reference):
 
 def threads_for(variant: Variant, *, settings: TrainSettings) -> int:
     """Return the threads of a training: one where its batch is not worth sharding over cores."""
-    if variant.is_reference or not settings.threads or settings.threads == 1:
+    if variant.is_baseline or not settings.threads or settings.threads == 1:
         return 1
     return settings.threads if network_signature(variant).can_shard else 1
 
@@ -55,9 +55,10 @@ def fit_variant(
     from tasks.models.device import prepare_device
     from tasks.models.training_loop import fit, fit_at_once
 
-    problem, chosen = problem_named(table.dataset), variant_with_settings(table, variant=variant, settings=settings)
-    threads = threads_for(chosen, settings=settings)
-    device = prepare_device(threads, require_gpu=settings.require_gpu and not chosen.is_reference)
+    problem = problem_asked_by(table, settings=settings)
+    configured = variant_with_settings(table, variant=variant, settings=settings)
+    threads = threads_for(configured, settings=settings)
+    device = prepare_device(threads, require_gpu=settings.require_gpu and not configured.is_baseline)
     key = training_key(table, variant=variant, settings=settings)
     folder = store.checkpoint_folder(table.version, key)
     reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder))
@@ -67,24 +68,25 @@ def fit_variant(
     learner = build_learner(
         splits,
         normalisation=manifest["normalisation"],
-        dataset=table.dataset,
-        variant=chosen,
+        problem=problem,
+        variant=configured,
         device=device,
         seed=settings.seed,
     )
-    for line in learner.describe_execution():
-        logger.info("%s %s: %s", table.dataset, variant, line)
+    notes = learner.describe_execution()
+    for note in notes:
+        logger.log(logging.WARNING if note.remedy else logging.INFO, "%s %s: %s", table.dataset, variant, note)
     checkpoint = folder / "checkpoint.npz"
     budget = budget_for(problem, variant, settings=settings, simulated=table.simulated)
-    if chosen.fit_closed_form:
-        fitted = fit_at_once(learner, fit_closed_form=chosen.fit_closed_form)
+    if configured.fit_closed_form:
+        fitted = fit_at_once(learner, fit_closed_form=configured.fit_closed_form)
     else:
         fitted = fit(
             learner,
             budget=budget,
             seed=settings.seed,
             is_better=problem.is_better,
-            on_progress=bounded(on_progress, limit_s=3600 * settings.timeout_hours),
+            on_progress=with_time_limit(on_progress, limit_s=3600 * settings.timeout_hours),
             load_checkpoint=lambda: checkpoint.read_bytes() if checkpoint.is_file() else None,
             save_checkpoint=lambda data: write_atomically(checkpoint, data),
         )
@@ -92,21 +94,22 @@ def fit_variant(
         path = Path(local, "model.keras")
         learner.export().save(path)
         write_atomically(folder / "model.keras", path.read_bytes())
-    described = asdict(fitted) | {
+    record = asdict(fitted) | {
         "parameters": sum(int(np.prod(weight.shape)) for weight in learner.network.trainable_weights),
         "budget": asdict(budget),
         "settings": settings.model_dump(mode="json"),
+        "task": dict(problem.task),
         "device": asdict(device),
-        "batch_size": chosen.batch_size,
-        "learning_rate": chosen.learning_rate,
-        "execution": asdict(learner.execution) | {"described": list(learner.describe_execution())},
+        "batch_size": configured.batch_size,
+        "learning_rate": configured.learning_rate,
+        "execution": asdict(learner.execution) | {"notes": [str(note) for note in notes]},
     }
-    write_json(folder / "fitted.json", described)  # last: a folder without it is an unfinished training
+    write_json(folder / "fitted.json", record)  # last: a folder without it is an unfinished training
     checkpoint.unlink(missing_ok=True)
     return reference
 
 
-def bounded(
+def with_time_limit(
     on_progress: Callable[[Any], None], *, limit_s: float, clock_s: Callable[[], float] = time.monotonic
 ) -> Callable[[Any], None]:
     """Return a callback that passes progress on until the time is up.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import shutil
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from storage.io import digest_of_json, sha256_of
+from storage.records import ModelVersion
 from storage.references import TableRef
 from tasks.config import TrainSettings
 from tasks.models import problem_named, variant_named
@@ -20,14 +23,33 @@ TRAINING_VERSION = 6
 KEY_DIGITS = 16
 
 
-def model_name(table: TableRef) -> str:
-    """Return the registered model that competes on this table: a simulation never shares one with real data."""
-    return f"{table.dataset}-sample" if table.simulated else table.dataset
+def model_name(table: TableRef, *, problem: Problem | None = None) -> str:
+    """Return the registered model that competes on this table: a simulation never shares one with real data.
+
+    A problem that is asked another question than the data set's own has a name of its own too.
+    """
+    name = f"{table.dataset}{problem.model_suffix if problem else ''}"
+    return f"{name}-sample" if table.simulated else name
+
+
+def problem_asked_by(table: TableRef, *, settings: TrainSettings) -> Problem:
+    """Return the problem of a table's data set, asked what the settings say.
+
+    Raises:
+        SettingError: It cannot be asked that.
+    """
+    return problem_named(table.dataset, forecast=settings.forecast)
+
+
+def problem_answered_by(version: ModelVersion, *, dataset: str) -> Problem:
+    """Return the problem as it was when a version was trained: another lookback reads other rows of the same table."""
+    problem, task = problem_named(dataset), version.tags.get("task")
+    return problem.with_task(json.loads(task)) if task else problem
 
 
 def budget_for(problem: Problem, variant: str, *, settings: TrainSettings, simulated: bool) -> Budget:
     """Return the budget of a training: the settings' where they say one, else the variant's, or the sample's."""
-    own = variant_named(variant, dataset=problem.dataset)
+    own = problem.variants[variant]
     usual = problem.sample_budget if simulated else Budget(own.epochs, own.steps_per_epoch, settings.patience_epochs)
     return Budget(
         epochs=settings.epochs or usual.epochs,
@@ -37,8 +59,9 @@ def budget_for(problem: Problem, variant: str, *, settings: TrainSettings, simul
 
 
 def variant_with_settings(table: TableRef, *, variant: str, settings: TrainSettings) -> Variant:
-    """Return a variant with the batch size and the learning rate that the settings give it."""
-    own = variant_named(variant, dataset=table.dataset)
+    """Return a variant for the windows, the batch size and the learning rate that the settings give it."""
+    variant_named(variant, dataset=table.dataset)
+    own = problem_asked_by(table, settings=settings).variants[variant]
     return own.with_settings(batch_size=settings.batch_size, learning_rate=settings.learning_rate)
 
 
@@ -48,20 +71,20 @@ def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> s
     It holds the table, the network as built with its optimizer, schedule and initialisation, the task of the problem, and
     every setting that changes weights. Summaries, comments, threads and the device are no part of it.
     """
-    problem = problem_named(table.dataset)
-    chosen = variant_with_settings(table, variant=variant, settings=settings)
+    problem = problem_asked_by(table, settings=settings)
+    configured = variant_with_settings(table, variant=variant, settings=settings)
     content: dict[str, Any] = {
         "table": table.version,
         "variant": variant,
-        "network": network_signature(chosen).digest,
+        "network": network_signature(configured).digest,
         "task": dict(problem.task),
         "training_version": TRAINING_VERSION,
     }
-    if chosen.is_reference:  # no budget and no seed changes what it is
+    if configured.is_baseline:  # no budget and no seed changes what it is
         return digest_of_json(content, length=KEY_DIGITS)
     content |= {
-        "batch_size": chosen.batch_size,
-        "learning_rate": chosen.learning_rate,
+        "batch_size": configured.batch_size,
+        "learning_rate": configured.learning_rate,
         "budget": asdict(budget_for(problem, variant, settings=settings, simulated=table.simulated)),
         "seed": settings.seed,
     }
@@ -78,7 +101,7 @@ def code_version() -> str:
     """Return the commit of the code, `-dirty` when files differ from it, or `unknown` outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     try:
-        described = subprocess.run(
+        description = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],  # noqa: S607  (git of the PATH is meant)
             cwd=root,
             capture_output=True,
@@ -88,10 +111,11 @@ def code_version() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return described.stdout.strip()
+    return description.stdout.strip()
 
 
 def lock_digest() -> str:
-    """Return the SHA-256 of the lock file that the environment is made from, or `unknown`."""
-    lock = Path(__file__).resolve().parents[2] / "requirements.lock"
+    """Return the SHA-256 of the lock file that the environment of this host is made from, or `unknown`."""
+    name = "requirements-gpu.lock" if shutil.which("nvidia-smi") else "requirements.lock"  # as the Makefile chooses
+    lock = Path(__file__).resolve().parents[2] / name
     return sha256_of(lock) if lock.is_file() else "unknown"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,9 @@ from storage.records import DatasetRecord, ModelVersion, RunRecord
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks.config import TrainSettings
+from tasks.models import problem_named
 from tasks.training.fitting import FittedRef
-from tasks.training.identity import code_version, library_versions, lock_digest, model_name, training_key
+from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_asked_by, training_key
 from tasks.training.scoring import EvaluationRef, load_exported
 
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
@@ -26,8 +28,9 @@ REQUIREMENTS = ("keras", "tensorflow", "numpy")
 def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, registry: Registry) -> ModelRef | None:
     """Return the version that an equal training made before, if there is one."""
     key = training_key(table, variant=variant, settings=settings)
-    found = registry.find(model_name(table), training_key=key)
-    return None if found is None else model_ref(found, trained=False)
+    name = model_name(table, problem=problem_asked_by(table, settings=settings))
+    version = registry.find(name, training_key=key)
+    return None if version is None else model_ref(version, trained=False)
 
 
 def model_ref(version: ModelVersion, *, trained: bool) -> ModelRef:
@@ -47,7 +50,8 @@ def register_fitted(
 ) -> ModelRef:
     """Register a finished training with all that it came from, and remove its checkpoint folder."""
     folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
-    described = read_json(folder / "fitted.json")
+    training = read_json(folder / "fitted.json")
+    problem = problem_named(fitted.table.dataset).with_task(training["task"])
     table_folder = store.table_folder(fitted.table.dataset, fitted.table.version)
     manifest = read_json(table_folder / "manifest.json")
     with np.load(
@@ -60,22 +64,24 @@ def register_fitted(
         run_name=f"{fitted.variant} {fitted.table.version}",
         variant=fitted.variant,
         training_key=fitted.training_key,
-        params=_flat(described["settings"])
-        | {name: described[name] for name in ("batch_size", "learning_rate")}
-        | {f"budget.{name}": value for name, value in described["budget"].items()},
-        metrics=evaluation.scores | described["validation"],
-        curves=described["curves"],
+        params=_flat(training["settings"])
+        | {name: training[name] for name in ("batch_size", "learning_rate")}
+        | {f"budget.{name}": value for name, value in training["budget"].items()},
+        metrics=evaluation.scores | training["validation"],
+        curves=training["curves"],
         tags={
             "table_version": fitted.table.version,
             "simulated": str(fitted.table.simulated).lower(),
             "source": manifest["source"],
             "flow_run_id": flow_run_id,
             "code": code,
+            "task": json.dumps(training["task"], sort_keys=True),
         },
         manifest={
             "table": manifest,
-            "training": described,
+            "training": training,
             "variant": fitted.variant,
+            "summary": problem.variants[fitted.variant].summary,
             "training_key": fitted.training_key,
             "scores": evaluation.scores,
             "flow_run_id": flow_run_id,
@@ -85,7 +91,7 @@ def register_fitted(
         },
         files={"examples.npz": _npz(inputs=inputs, outputs=outputs)},
         input_example=inputs,
-        output_example=outputs[:, None],
+        output_example=outputs[:, None] if outputs.ndim == 1 else outputs,
         datasets=[
             DatasetRecord(
                 name=f"{fitted.table.dataset}-{split}",
@@ -98,7 +104,7 @@ def register_fitted(
         ],
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
     )
-    version = registry.register(model_name(fitted.table), model=exported, record=record)
+    version = registry.register(model_name(fitted.table, problem=problem), model=exported, record=record)
     remove_folder(folder)
     return model_ref(version, trained=True)
 
@@ -110,4 +116,7 @@ def _npz(**arrays: Any) -> bytes:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value is not None}
+    """Return the settings that were set, those of a group under `group.name`."""
+    groups = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
+    flat = {name: value for name, value in settings.items() if value is not None and name not in groups}
+    return flat | {f"{group}.{name}": value for group, values in groups.items() for name, value in _flat(values).items()}

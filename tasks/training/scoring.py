@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from storage.errors import DataError
 from storage.io import read_json, write_atomically, write_json
 from storage.layout import Store
 from storage.records import ModelVersion
@@ -20,8 +22,11 @@ from tasks.models import problem_named
 from tasks.models.serialization import register_layers
 from tasks.models.spec import Learner, Problem
 from tasks.training.fitting import FittedRef
+from tasks.training.identity import problem_answered_by
 
 EXAMPLES = 16
+
+Predictions = dict[str, npt.NDArray[Any]]
 
 
 class EvaluationRef(Reference):
@@ -35,7 +40,8 @@ class EvaluationRef(Reference):
 def evaluate_fitted(fitted: FittedRef, *, store: Store) -> EvaluationRef:
     """Score the exported model of a training on the test split of its own table."""
     folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
-    return _evaluate(load_exported(folder), table=fitted.table, training_key=fitted.training_key, store=store)
+    problem = problem_named(fitted.table.dataset).with_task(read_json(folder / "fitted.json")["task"])
+    return _evaluate(load_exported(folder), problem=problem, table=fitted.table, training_key=fitted.training_key, store=store)
 
 
 def load_exported(folder: Any) -> Any:
@@ -52,26 +58,30 @@ def load_exported(folder: Any) -> Any:
 def evaluate_version(version: ModelVersion, *, table: TableRef, registry: Registry, store: Store) -> EvaluationRef:
     """Score a registered version on the test split of a table, once for each table."""
     key = version.tags["training_key"]
-    standing = _standing_evaluation(table, training_key=key, store=store)
-    if standing:
-        return standing
+    existing = _existing_evaluation(table, training_key=key, store=store)
+    if existing:
+        return existing
     from tasks.models.device import prepare_device
 
     prepare_device(1, require_gpu=False)
     register_layers()
-    return _evaluate(registry.load_model(version), table=table, training_key=key, store=store)
+    problem = problem_answered_by(version, dataset=table.dataset)
+    return _evaluate(registry.load_model(version), problem=problem, table=table, training_key=key, store=store)
 
 
-def _standing_evaluation(table: TableRef, *, training_key: str, store: Store) -> EvaluationRef | None:
+def _existing_evaluation(table: TableRef, *, training_key: str, store: Store) -> EvaluationRef | None:
     scores = store.evaluation(table.version, training_key).with_suffix(".json")
     if not scores.is_file():
+        return None
+    try:  # evaluations of version 0.1 do not say which examples they are of
+        read_table(store.evaluation(table.version, training_key), columns=["row"])
+    except DataError:
         return None
     uri = str(store.evaluation(table.version, training_key))
     return EvaluationRef(training_key=training_key, uri=uri, scores=read_json(scores))
 
 
-def _evaluate(exported: Any, *, table: TableRef, training_key: str, store: Store) -> EvaluationRef:
-    problem = problem_named(table.dataset)
+def _evaluate(exported: Any, *, problem: Problem, table: TableRef, training_key: str, store: Store) -> EvaluationRef:
     splits, manifest = read_splits(table, store=store)
     learner = problem.restore(splits, manifest["normalisation"], exported)
     scores = _scores(problem, learner=learner, path=store.evaluation(table.version, training_key))
@@ -79,16 +89,34 @@ def _evaluate(exported: Any, *, table: TableRef, training_key: str, store: Store
     buffer = io.BytesIO()
     np.savez(buffer, inputs=inputs, outputs=outputs)
     write_atomically(store.evaluation(table.version, training_key).with_suffix(".npz"), buffer.getvalue())
-    write_json(store.evaluation(table.version, training_key).with_suffix(".json"), scores)  # last, as above
+    write_json(store.evaluation(table.version, training_key).with_suffix(".json"), scores)  # last: it completes the evaluation
     return EvaluationRef(training_key=training_key, uri=str(store.evaluation(table.version, training_key)), scores=scores)
 
 
 def _scores(problem: Problem, *, learner: Learner, path: Any) -> dict[str, float]:
-    seen = problem.scored_split(learner)
-    write_table(pa.table({"prediction": seen.prediction, "truth": seen.truth, "naive": seen.naive}), path)
-    return problem.scoring.scores(seen.prediction, truth=seen.truth, naive=seen.naive, scale=seen.scale)
+    scored = problem.scored_split(learner)
+    columns: Predictions = {"prediction": scored.prediction, "truth": scored.truth, "naive": scored.naive, "row": scored.row}
+    write_table(pa.table({name: _column(values) for name, values in columns.items()}), path)
+    return problem.scoring.scores(scored.prediction, truth=scored.truth, naive=scored.naive, scale=scored.scale)
 
 
-def read_predictions(evaluation: EvaluationRef, *, table: TableRef, store: Store) -> pa.Table:
-    """Return `prediction`, `truth` and `naive` of every test example, in the order of the split."""
-    return read_table(store.evaluation(table.version, evaluation.training_key))
+def _column(values: npt.NDArray[Any]) -> pa.Array:
+    """Return values as a column, of lists where an example has several."""
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def read_predictions(evaluation: EvaluationRef, *, table: TableRef, store: Store) -> Predictions:
+    """Return `prediction`, `truth`, `naive` and `row` of every test example, in the order of the split.
+
+    They are those of a `ScoredSplit`: predictions of several classes are `(examples, classes)`.
+    """
+    stored = read_table(store.evaluation(table.version, evaluation.training_key))
+    arrays = {name: stored[name].to_numpy() for name in ("truth", "naive", "row")}
+    prediction = stored["prediction"].combine_chunks()
+    if pa.types.is_fixed_size_list(prediction.type):
+        arrays["prediction"] = prediction.flatten().to_numpy().reshape(len(prediction), -1)
+    else:
+        arrays["prediction"] = prediction.to_numpy(zero_copy_only=False)
+    return arrays

@@ -80,9 +80,10 @@ class ProblemCase:
         return np.searchsorted(self.pictures.stamp, self.pictures.target_stamp)
 
 
-def tables_with_gaps(spec: DatasetSpec, parsed: Parsed, *, rows: int) -> SplitTables:
+def tables_with_gaps(spec: DatasetSpec, parsed: Parsed, *, rows: int = 12_000) -> SplitTables:
     """Return the splits of the first rows of a series, a gap near the start of each."""
     table = parsed.table.slice(0, rows)
+    rows = table.num_rows
     whole = spec.split(replace(parsed, table=table, facts={**parsed.facts, "rows_read": rows}))
     kept, first = np.ones(rows, dtype=bool), 0
     for split in SPLITS:

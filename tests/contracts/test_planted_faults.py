@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from dataset_contracts import DATASET_CONTRACTS, DIRT, DatasetCase, check
+from dataset_contracts import DATASET_CONTRACTS, DatasetCase, check
 from problem_contracts import PROBLEM_CONTRACTS, Problem, ProblemCase, scored_split, tables_with_gaps
 
 from storage.errors import DataError
@@ -19,12 +19,13 @@ from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import DatasetSpec, Parsed, SplitTables
 from tasks.models import PROBLEMS
-from tasks.models.networks.jena import WINDOWS
+from tasks.models.networks.jena import FORECAST
 from tasks.models.spec import Variant, restored
 from tasks.models.windows import WindowLearner
 
+WINDOWS = FORECAST.task
 ROWS = 9_000
-LEAST = 25
+MIN_FAULTS = 25
 """So many faults are planted at least."""
 
 
@@ -328,7 +329,7 @@ def targets_in_reverse() -> Problem:
 
 
 @problem_fault("naive_is_what_its_name_says")
-def a_naive_reference_that_knows_the_truth() -> Problem:
+def a_naive_baseline_that_knows_the_truth() -> Problem:
     def scored(learner: Any) -> Any:
         seen = scored_split(SOUND_PROBLEM, learner)
         return replace(seen, naive=seen.truth)
@@ -337,7 +338,7 @@ def a_naive_reference_that_knows_the_truth() -> Problem:
 
 
 @problem_fault("naive_is_what_its_name_says")
-def a_naive_reference_of_another_hour() -> Problem:
+def a_naive_baseline_of_another_hour() -> Problem:
     def scored(learner: Any) -> Any:
         earlier = learner.table[learner.rows["test"] - 6, WINDOWS.target_index]
         return replace(scored_split(SOUND_PROBLEM, learner), naive=learner.in_target_unit(earlier))
@@ -564,7 +565,7 @@ def case_of(
 
     def make(problem: Problem, fit: Callable[[Any], None]) -> ProblemCase:
         if problem.dataset == SOUND_REVIEWS.dataset:
-            baseline = SOUND_REVIEWS.variants[SOUND_REVIEWS.references[0]]
+            baseline = SOUND_REVIEWS.variants[SOUND_REVIEWS.baselines[0]]
             return ProblemCase(problem, reviews, vocabulary, READER, baseline)
         return ProblemCase(problem, series.tables, series.normalisation, TINY, replace(TINY, fit_closed_form=fit))
 
@@ -586,17 +587,17 @@ FAULTS: Mapping[str, tuple[tuple[str, ...], Any]] = {**SPEC_FAULTS, **PROBLEM_FA
 
 
 def test_the_sound_copies_hold_every_contract(case_of: Any, tmp_path: Path) -> None:
-    assert broken_contracts(DatasetCase(SOUND_SPEC, tmp_path, DIRT["jena"]), DATASET_CONTRACTS) == {}
+    assert broken_contracts(DatasetCase(SOUND_SPEC, tmp_path), DATASET_CONTRACTS) == {}
     for problem in (SOUND_PROBLEM, SOUND_REVIEWS):
         assert broken_contracts(case_of(problem, sound_fit), PROBLEM_CONTRACTS) == {}
-    assert len(FAULTS) >= LEAST
+    assert len(FAULTS) >= MIN_FAULTS
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found(case_of: Any, tmp_path: Path, fault: str) -> None:
     (contract, *further), plant = FAULTS[fault]
     if fault in SPEC_FAULTS:
-        broken = broken_contracts(DatasetCase(plant(), tmp_path, DIRT["jena"]), DATASET_CONTRACTS)
+        broken = broken_contracts(DatasetCase(plant(), tmp_path), DATASET_CONTRACTS)
     elif fault in PROBLEM_FAULTS:
         broken = broken_contracts(case_of(plant(), sound_fit), PROBLEM_CONTRACTS)
     else:

@@ -16,7 +16,7 @@ from tasks.datasets.jena.spec import COLUMNS
 from tasks.ingestion import pipeline
 from tasks.models import PROBLEMS
 from tasks.models.imdb import padded_tokens
-from tasks.models.networks.jena import WINDOWS
+from tasks.models.networks.jena import FORECAST
 
 MIRROR = Path(os.environ.get("RETRAIN_MIRROR") or Path(__file__).parents[3] / "shared" / "data" / "mirror")
 
@@ -64,11 +64,11 @@ def test_the_variants_have_the_parameters_of_their_layers(keras: Any, dataset: s
 
 
 def test_a_window_is_ten_days_of_hourly_readings_and_its_target_a_day_later() -> None:
-    assert WINDOWS.steps == 240
-    assert WINDOWS.steps * WINDOWS.step_rows == WINDOWS.lookback_rows == 10 * 24 * 6
-    assert WINDOWS.horizon_rows == 24 * 6
-    assert len(WINDOWS.columns) == 14
-    assert COLUMNS[WINDOWS.target_index] == "temperature_degc"
+    assert FORECAST.task.steps == 240
+    assert FORECAST.task.steps * FORECAST.task.step_rows == FORECAST.task.lookback_rows == 10 * 24 * 6
+    assert FORECAST.task.horizon_rows == 24 * 6
+    assert len(FORECAST.task.columns) == 14
+    assert COLUMNS[FORECAST.task.target_index] == "temperature_degc"
 
 
 @pytest.mark.skipif(not (MIRROR / "imdb.npz").is_file(), reason="no imdb.npz here: name a mirror with RETRAIN_MIRROR")

@@ -13,7 +13,7 @@ from dataset_contracts import check
 from problem_contracts import PROBLEM_CONTRACTS, ProblemCase, tables_with_gaps
 
 from tasks.datasets import DATASETS
-from tasks.models import PROBLEMS, build_learner, with_references
+from tasks.models import PROBLEMS, build_learner, with_baselines
 from tasks.models.device import Device
 from tasks.models.load_check import predict_file
 from tasks.models.spec import Problem, SeriesPlot, Variant
@@ -41,7 +41,7 @@ def test_a_problem_is_described(problem: Problem) -> None:
     assert problem.validation_metric.startswith("val_")
     assert problem.sample_budget.epochs >= 1
     assert problem.default_variants
-    assert set(problem.default_variants) <= set(problem.variants) - set(problem.references)
+    assert set(problem.default_variants) <= set(problem.variants) - set(problem.baselines)
 
 
 @every_variant
@@ -59,18 +59,16 @@ def test_a_variant_is_described(problem: Problem, variant: Variant) -> None:
 
 
 @every_problem
-def test_the_simple_references_come_with_every_run(problem: Problem) -> None:
-    assert problem.references
-    names = with_references(problem.default_variants, dataset=problem.dataset)
-    assert names == (*problem.default_variants, *problem.references)
-    assert with_references((*problem.references, "gru_baseline"), dataset=problem.dataset) == (
-        "gru_baseline",
-        *problem.references,
-    )
+def test_the_linear_baselines_come_with_every_run(problem: Problem) -> None:
+    assert problem.baselines
+    names = with_baselines(problem.default_variants, dataset=problem.dataset)
+    assert names == (*problem.default_variants, *problem.baselines)
+    network = problem.default_variants[0]
+    assert with_baselines((*problem.baselines, network), dataset=problem.dataset) == (network, *problem.baselines)
 
 
 def new_learner(problem: Problem, variant: Variant, *, splits: Any, normalisation: Any) -> Any:
-    return build_learner(splits, normalisation=normalisation, dataset=problem.dataset, variant=variant, device=CPU, seed=0)
+    return build_learner(splits, normalisation=normalisation, problem=problem, variant=variant, device=CPU, seed=0)
 
 
 def takes_a_step(learner: Any) -> None:
@@ -121,7 +119,7 @@ def test_a_variant_trains_exports_and_predicts(
 @every_problem
 def test_what_pictures_show_is_what_was_predicted(keras: Any, tiny: Callable[[str], Any], problem: Problem) -> None:
     splits, normalisation = tiny(problem.dataset)
-    variant = problem.variants["gru_baseline"]
+    variant = problem.variants[problem.default_variants[0]]
     seen = problem.scored_split(new_learner(problem, variant, splits=splits, normalisation=normalisation))
     plot_data = problem.plot_data(splits, normalisation)
     if isinstance(plot_data, SeriesPlot):
@@ -146,10 +144,10 @@ def cases(keras: Any, tiny: Callable[[str], Any], tmp_path_factory: pytest.TempP
         splits, normalisation = tiny(name)
         if "horizon_rows" in problem.task:
             files = {path.name: path for path in DATASETS[name].simulate(tmp_path_factory.mktemp(name))}
-            gapped = tables_with_gaps(DATASETS[name], DATASETS[name].parse(files, "sample"), rows=12_000)
+            gapped = tables_with_gaps(DATASETS[name], DATASETS[name].parse(files, "sample"))
             splits, normalisation = dict(gapped.tables), gapped.normalisation
-        baseline = problem.variants[problem.references[0]]
-        cases[name] = ProblemCase(problem, splits, normalisation, problem.variants["gru_baseline"], baseline)
+        baseline = problem.variants[problem.baselines[0]]
+        cases[name] = ProblemCase(problem, splits, normalisation, problem.variants[problem.default_variants[0]], baseline)
     return cases
 
 

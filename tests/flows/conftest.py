@@ -52,7 +52,7 @@ def _made(done: Done, *, home: Path, warm: WarmCommand) -> Run:
 
 @pytest.fixture(scope="session")
 def first_run(trained_home: Path, warm: WarmCommand) -> Run:
-    """One network and the simple references of both data sets on the sample, from nothing."""
+    """One network and the linear baselines of both data sets on the sample, from nothing."""
     return _made(retrain(*FIRST, home=trained_home), home=trained_home, warm=warm)
 
 

@@ -12,6 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from tasks.config import DataSettings, PromotionSettings, TrainSettings
 
 HEAVY = ("tensorflow", "keras", "great_expectations", "mlflow", "prefect", "matplotlib", "pandas", "pyarrow")
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -65,6 +66,20 @@ def test_help_names_and_explains_every_option(name: str) -> None:
         shown = parameter.opts[0] if parameter.param_type_name == "option" else (parameter.metavar or parameter.name)
         found = [line for line in lines if re.search(rf"(?<![\w-]){re.escape(shown)}(?![\w-]).*[a-z]{{2,}}.*\.", line)]
         assert found, f"{shown} of {name} is not explained"
+
+
+@pytest.mark.parametrize(
+    ("option", "field"),
+    [
+        ("--data", DataSettings.model_fields["data"]),
+        ("--patience", TrainSettings.model_fields["patience_epochs"]),
+        ("--seed", TrainSettings.model_fields["seed"]),
+        ("--promote", PromotionSettings.model_fields["promote"]),
+    ],
+)
+def test_help_names_the_defaults_of_the_settings(option: str, field: Any) -> None:
+    (line,) = [line for line in help_of("run").splitlines() if re.search(rf" {option} ", line)]
+    assert f"Default: {field.default}." in line
 
 
 def test_a_store_is_not_made_by_asking_for_help(tmp_path: Path) -> None:

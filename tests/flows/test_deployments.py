@@ -11,12 +11,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.runtime.server import restore_database_template
+from flows.runtime.new_database import new_database
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
@@ -47,28 +48,27 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
     }
-    restore_database_template(home)  # an empty database that a run kept, so that the server need not make one
-    log = (home / "server.log").open("w")
+    log = home / "server.log"
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        for _ in range(120):
-            try:
-                ask(f"{url}/health")
-                break
-            except OSError:
-                assert server.poll() is None, (home / "server.log").read_text()[-2000:]
-                time.sleep(0.5)
+    with ExitStack() as stack:
+        # The empty database that a run has cached, if there is one: the server takes seconds to make its own.
+        with new_database(home, cache=False):
+            output = stack.enter_context(log.open("w"))
+            server = stack.enter_context(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
+            stack.callback(server.terminate)
+            for _ in range(120):
+                try:
+                    ask(f"{url}/health")
+                    break
+                except OSError:
+                    assert server.poll() is None, log.read_text()[-2000:]
+                    time.sleep(0.5)
         for pool in ("cpu", "gpu"):
             ask(f"{url}/work_pools/", body={"name": pool, "type": "process"})
         deploy = [*PREFECT, "--no-prompt", "deploy", "--all"]
         done = subprocess.run(deploy, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-        log.close()
 
 
 def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:

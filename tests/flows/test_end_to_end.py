@@ -21,7 +21,7 @@ from tasks.models import PROBLEMS
 # Half of it on a machine of its own with two cores; a busy one is given time.
 pytestmark = pytest.mark.timeout(1200)
 
-REFERENCES = {f"{name}-sample": set(problem.references) for name, problem in PROBLEMS.items()}
+REFERENCES = {f"{name}-sample": set(problem.baselines) for name, problem in PROBLEMS.items()}
 VARIANTS = {name: {NETWORK} | references for name, references in REFERENCES.items()}
 """What `first_run` trains."""
 EVERY_VARIANT = {f"{name}-sample": set(problem.variants) for name, problem in PROBLEMS.items()}
@@ -37,7 +37,7 @@ KEYS = {
     "repairs",
     "raw",
     "versions",
-    "beside_reference",
+    "baseline_comparison",
     "decision",
     "results",
     "naive",
@@ -78,10 +78,10 @@ def test_first_run_prints_a_table_for_each_data_set(new_run: Run) -> None:
         assert re.search(r"Promoted v\d+.*", out)
         for variant in new_run.variants(name):
             assert variant in out
-    # The candidate of each data set is set beside the simple reference, whoever is ahead.
+    # The candidate of each data set is compared with the linear baseline, whoever is ahead.
     assert re.search(r"\bgru_\w+ v\d+ [^|]* ridge v\d+ \(MAE ", out)
     assert re.search(r"\w+ v\d+ [^|]* tfidf_logistic v\d+ \(accuracy ", out)
-    for word in ("simple reference", "naive", "test MAE", " °C ", "test accuracy"):
+    for word in ("linear baseline", "naive", "test MAE", " °C ", "test accuracy"):
         assert word in out, word
     assert "More: `retrain models`, `retrain show MODEL`." in out
 
@@ -162,7 +162,7 @@ def test_report_holds_a_picture_that_shows_something(new_run: Run, name: str) ->
     colours = picture.convert("RGB").getcolors(1 << 24)
     assert colours is not None
     assert len(colours) > 10
-    for words in ("SAMPLE", *new_run.variants(name), "Promoted", "Beside the simple reference"):
+    for words in ("SAMPLE", *new_run.variants(name), "Promoted", "Against the linear baseline"):
         assert words.lower() in markdown.lower(), words
 
 
@@ -231,7 +231,7 @@ def test_second_run_trains_and_publishes_nothing(first_run: Run, second_run: Run
     assert "Traceback" not in second_run.done.err
 
 
-def test_scores_beat_the_naive_reference_and_repairs_are_told(second_run: Run) -> None:
+def test_scores_beat_the_naive_baseline_and_repairs_are_told(second_run: Run) -> None:
     jena, imdb = (by_model(second_run)[name] for name in MODELS)
     assert min(entry["scores"]["mae_degc"] for entry in jena["results"]) < jena["naive"]["mae_degc"]
     # The test labels of the sample are balanced, so naming one of them is right half of the time.
@@ -250,8 +250,8 @@ def test_nothing_unfinished_is_left(second_run: Run) -> None:
 
 def test_worse_candidate_is_registered_and_not_promoted(second_run: Run, worse_run: Run) -> None:
     (result,) = worse_run.done.json
-    trained, reference = result["results"]
-    assert (reference["variant"], reference["is_reference"], reference["trained"]) == ("ridge", True, False)
+    trained, baseline = result["results"]
+    assert (baseline["variant"], baseline["is_baseline"], baseline["trained"]) == ("ridge", True, False)
     champion = second_run.aliased("jena-sample", "champion")
     assert (trained["trained"], trained["version"]) == (True, WORSE)
     assert worse_run.versions("jena-sample") == list(range(1, WORSE + 1))

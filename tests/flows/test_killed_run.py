@@ -107,7 +107,7 @@ def test_ctrl_c_ends_the_run_at_once_in_one_line(interrupted: tuple[Path, Done])
 
 
 def test_a_killed_run_registers_nothing_and_publishes_nothing_half(resumed: Resumed) -> None:
-    # The simple reference is done in seconds, before the training was killed.
+    # The linear baseline is done in seconds, before the training was killed.
     assert {model["variant"] for model in resumed.models_before} <= {"ridge"}
     assert resumed.tables_before == [["manifest.json", "test.parquet", "train.parquet", "val.parquet"]]
 

@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -17,7 +18,9 @@ import pytest
 from flow_helpers import ROOT, python
 
 from flows.runtime import process_pool
-from flows.runtime.server import DATABASE, cache_database_template, prefect_server, restore_database_template
+from flows.runtime.new_database import DATABASE, cached_database, new_database
+from flows.runtime.server import prefect_server
+from storage.errors import RetrainError, SettingError
 from storage.layout import Store
 
 WRITERS, WRITES = 8, 25
@@ -80,33 +83,67 @@ def flow_names(home: Path) -> list[str]:
         return [name for (name,) in database.execute("select name from flow")]
 
 
-def test_a_new_store_gets_the_empty_database_that_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_store_gets_a_copy_of_the_cached_empty_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first, second = tmp_path / "first", tmp_path / "second"
-    assert restore_database_template(first)  # none is kept yet
     monkeypatch.setenv("PREFECT_HOME", str(first))
     with prefect_server(Store.at(tmp_path)) as api:
         httpx.post(f"{api}/flows/", json={"name": "of the first store"})
     assert flow_names(first) == ["of the first store"]
-    assert not restore_database_template(second)
-    assert flow_names(second) == []
+    assert list(cached_database().parent.iterdir()) == [cached_database()]
+    with new_database(second, cache=True):
+        assert flow_names(second) == []
     with closing(sqlite3.connect(second / DATABASE)) as database:
         database.execute("insert into flow (id, name) values ('1', 'of the second store')")
         database.commit()
-    assert not restore_database_template(second)
-    assert flow_names(second) == ["of the second store"]  # what is there stays
-    # What holds runs is never kept for others.
-    (kept,) = (tmp_path / "cache").rglob("*.db")
-    kept.unlink()
-    with closing(sqlite3.connect(first / DATABASE)) as database:
-        database.execute("insert into configuration (id, key, value) values ('1', 'KEY', '{}')")
-        database.commit()
-    cache_database_template(first)
-    assert not kept.exists()
+    # A database that is there stays, and is never cached.
+    cached_database().unlink()
+    with new_database(second, cache=True):
+        assert flow_names(second) == ["of the second store"]
+    assert not cached_database().exists()
+
+
+def test_no_second_server_starts_on_a_database_that_is_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    home = tmp_path / "home"
+    entered = Event()
+
+    def second() -> bool:
+        with new_database(home, cache=True):
+            entered.set()
+            return (home / DATABASE).exists()
+
+    with ThreadPoolExecutor() as threads:
+        with new_database(home, cache=True):
+            later = threads.submit(second)
+            assert not entered.wait(0.3)
+            with closing(sqlite3.connect(home / DATABASE)) as database:
+                database.execute("create table flow (name)")
+        assert later.result()
+    assert cached_database().is_file()
+
+
+def test_a_server_that_does_not_start_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def start() -> None:
+        (tmp_path / "home" / DATABASE).write_bytes(b"half of a database")
+        raise RetrainError("the server ended")
+
+    with pytest.raises(RetrainError), new_database(tmp_path / "home", cache=True):
+        start()
+    assert not cached_database().exists()
+    with new_database(tmp_path / "home", cache=True):  # the lock is free again
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match=r"PREFECT_HOME is '.*/file/home', expected a folder that can be written"):
+        new_database(tmp_path / "file" / "home", cache=True).__enter__()
 
 
 def test_a_database_elsewhere_is_left_to_prefect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://nobody@127.0.0.1/none")
-    assert not restore_database_template(tmp_path / "home")
-    cache_database_template(tmp_path / "home")
-    assert not (tmp_path / "home").exists()
+    with new_database(tmp_path / "home", cache=True):
+        assert not (tmp_path / "home").exists()

@@ -24,7 +24,7 @@ from storage.registry import Registry
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = ("RETRAIN_PREFECT_PORT", "RETRAIN_MLFLOW_PORT", "RETRAIN_DOCS_PORT")
 SAMPLE = {"data": "sample"}
-QUICK = {"epochs": 1, "steps_per_epoch": 20, "place": "pool"}
+QUICK = {"epochs": 1, "steps_per_epoch": 20, "run_on": "work_pool"}
 VARIANTS = ("gru_baseline", "gru_dropout")
 OFTEN = {
     "PREFECT_WORKER_QUERY_SECONDS": "2",

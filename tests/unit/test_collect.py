@@ -18,7 +18,7 @@ def decision(*, candidate: str, champion: str | None, outcome: Any = "promoted")
     return Decision(outcome=outcome, reason="Because of the test", candidate=candidate, champion=champion, checks=checks)
 
 
-def made(trained: Any, **options: Any) -> collect.Made:
+def rendered(trained: Any, **options: Any) -> collect.RenderedReport:
     return collect.run_report(
         trained.table,
         models=(trained.better.model_copy(update={"trained": False}), trained.worse),
@@ -29,7 +29,7 @@ def made(trained: Any, **options: Any) -> collect.Made:
 
 
 def test_the_plain_values_are_those_of_store_and_registry(trained: Any) -> None:
-    plain = made(trained, candidate="v1", champion=None).plain
+    plain = rendered(trained, candidate="v1", champion=None).plain
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert (plain["dataset"], plain["model"], plain["simulated"], plain["source"]) == ("jena", "jena-sample", True, "sample")
     assert plain["table"] == {"version": trained.table.version, "published": True, "rows": trained.table.rows}
@@ -47,22 +47,22 @@ def test_the_plain_values_are_those_of_store_and_registry(trained: Any) -> None:
     }
 
 
-def test_the_naive_reference_is_scored_on_the_same_rows(trained: Any) -> None:
-    plain = made(trained, candidate="v1", champion=None).plain
+def test_the_naive_baseline_is_scored_on_the_same_rows(trained: Any) -> None:
+    plain = rendered(trained, candidate="v1", champion=None).plain
     version = trained.registry.version("jena-sample", 1)
     evaluation = evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)
     seen = read_predictions(evaluation, table=trained.table, store=trained.store)
-    error = np.abs(seen["naive"].to_numpy().astype(float) - seen["truth"].to_numpy())
+    error = np.abs(seen["naive"].astype(float) - seen["truth"])
     assert plain["naive"]["mae_degc"] == pytest.approx(error.mean(), rel=1e-6)
     assert plain["naive"]["skill"] == pytest.approx(0.0, abs=1e-9)
     assert plain["naive"]["mae_degc"] == pytest.approx(evaluation.scores["naive_mae_degc"], rel=1e-6)
 
 
 def test_the_report_says_sample_decision_scores_and_champion(trained: Any) -> None:
-    report = made(trained, candidate="v2", champion="v1", outcome="kept")
+    report = rendered(trained, candidate="v2", champion="v1", outcome="kept")
     assert "SAMPLE" in report.markdown.upper()
     assert "Because of the test" in report.markdown
-    assert "Champion before this run: gru_baseline v1, scored again on today's test split" in report.markdown
+    assert "Champion before this run: gru_baseline v1, scored on the test split of this table" in report.markdown
     assert "data:image/png;base64," in report.markdown
     assert trained.table.version in report.markdown
     assert any("temperature 24 h before the target" in value for value in report.metrics[0].values())
@@ -72,12 +72,12 @@ def test_the_report_says_sample_decision_scores_and_champion(trained: Any) -> No
 
 
 def test_a_run_without_a_champion_says_so(trained: Any) -> None:
-    assert "Champion before this run: none." in made(trained, candidate="v1", champion=None).markdown
+    assert "Champion before this run: none." in rendered(trained, candidate="v1", champion=None).markdown
 
 
 def test_the_report_is_kept_beside_the_data_docs(trained: Any) -> None:
-    report = made(trained, candidate="v1", champion=None)
-    collect.keep(report, table=trained.table, store=trained.store)
+    report = rendered(trained, candidate="v1", champion=None)
+    collect.save_report(report, table=trained.table, store=trained.store)
     folder = trained.store.report_folder("jena", trained.table.version)
     assert (folder / "report.md").read_text(encoding="utf-8") == report.markdown
     assert report.plain["links"]["report"] == str(folder / "report.md")
@@ -85,13 +85,13 @@ def test_the_report_is_kept_beside_the_data_docs(trained: Any) -> None:
 
 
 def test_pictures_that_would_show_the_same_are_not_drawn_again(trained: Any) -> None:
-    first = made(trained, candidate="v1", champion=None)
-    collect.keep(first, table=trained.table, store=trained.store)
+    first = rendered(trained, candidate="v1", champion=None)
+    collect.save_report(first, table=trained.table, store=trained.store)
     drawn = trained.store.report_folder("jena", trained.table.version) / "learning-curves.png"
     assert drawn.read_bytes() == first.pictures["learning curves"]
     drawn.write_bytes(b"taken from the file")
-    again = made(trained, candidate="v1", champion=None)
+    again = rendered(trained, candidate="v1", champion=None)
     assert again.pictures == {**first.pictures, "learning curves": b"taken from the file"}
-    assert made(trained, candidate="v2", champion=None).pictures["learning curves"] == first.pictures["learning curves"]
+    assert rendered(trained, candidate="v2", champion=None).pictures["learning curves"] == first.pictures["learning curves"]
     drawn.unlink()
-    assert made(trained, candidate="v1", champion=None).pictures == first.pictures
+    assert rendered(trained, candidate="v1", champion=None).pictures == first.pictures

@@ -14,8 +14,9 @@ import pytest
 from storage.errors import DeviceError, SettingError
 from tasks.models import PROBLEMS
 from tasks.models.device import Device, _cache_programs, prepare_device
-from tasks.models.engine.accelerated import refuse_masks
+from tasks.models.engine.accelerated import accelerate_for_training, refuse_masks
 from tasks.models.engine.execution import Execution, can_shard, choose_execution, describe_execution
+from tasks.models.spec import Variant
 
 
 def small(keras: Any, layer: Any, *others: Any) -> Any:
@@ -86,8 +87,9 @@ def test_what_a_layer_loses_is_told_with_the_remedy(keras: Any) -> None:
     network = small(keras, keras.layers.LSTM(4, return_sequences=True), keras.layers.LSTM(3))
     cpu = Device(kind="cpu", count=1, backend="tensorflow")
     first, second = describe_execution(network, execution=chosen(network, cpu))
-    assert first.startswith("recurrent layer 1, LSTM(4): XLA without the fast loop, because it returns every step")
-    assert second == "recurrent layer 2, LSTM(3): fast loop"
+    assert first.text == "recurrent layer 1, LSTM(4): XLA without the fast loop, because it returns every step to the next layer"
+    assert str(first).endswith("; faster: return the last step alone (return_sequences=False)")
+    assert str(second) == "recurrent layer 2, LSTM(3): fast loop"
 
 
 @pytest.mark.parametrize("layer", ["Masking", "Embedding"])
@@ -97,6 +99,12 @@ def test_a_mask_is_refused_before_training(keras: Any, layer: str) -> None:
     network = keras.Sequential([keras.Input((9, 2) if layer == "Masking" else (9,)), masked, layers.LSTM(3)])
     with pytest.raises(SettingError, match=r"of variant 'masked' makes a mask.*: leave out mask_zero and Masking"):
         refuse_masks(network, variant="masked")
+
+
+def test_a_network_without_an_input_is_refused(keras: Any) -> None:
+    variant = Variant(name="bare", summary="", network=lambda: keras.Sequential([keras.layers.Dense(1)]), epochs=1)
+    with pytest.raises(SettingError, match=r"variant 'bare' has no input: begin it with keras\.Input"):
+        accelerate_for_training(variant, device=Device(kind="cpu", count=1, backend="tensorflow"), seed=0)
 
 
 # What every variant takes on one GPU: cuDNN (no XLA) or XLA (no cuDNN), and the steps of an execution.

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from storage.errors import DataError, SettingError
 from tasks.datasets.imdb import spec as imdb
 from tasks.datasets.imdb.spec import SPEC
-from tasks.datasets.imdb.text import encode_text
 from tasks.datasets.spec import Parsed
+from tasks.datasets.tokens import encode_text
 from tasks.ingestion.validation import rejected_message, run_suite
 
 WORDS = {"the": 1, "film": 2, "is": 3, "good": 4, "bad": 5}

@@ -15,18 +15,18 @@ from storage.io import sha256_of
 from storage.layout import Store
 from storage.raw_files import fetch
 from storage.references import RawFile, RawRef
-from storage.tables import read_validation, verify_table
+from storage.tables import read_manifest, read_validation
 from tasks.config import DataSettings
 from tasks.datasets import DATASETS
 from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
 from tasks.datasets.jena.spec import StationOptions
 from tasks.ingestion.pipeline import (
-    chosen_origin,
     fetch_raw,
+    find_published_table,
     parse_raw,
     publish_parsed,
-    standing_table,
+    resolve_origin,
     table_version,
     validate_parsed,
 )
@@ -87,14 +87,14 @@ def test_the_origin_is_what_was_asked_for_or_the_first_that_is_there(
         return reached
 
     settings = DataSettings(data=data)
-    assert chosen_origin(settings, mirror=mirror, url="https://host/file", can_reach=can_reach) == expected
+    assert resolve_origin(settings, mirror=mirror, url="https://host/file", can_reach=can_reach) == expected
     # The network is asked only where the answer matters.
     assert asked == (["https://host/file"] if data == "auto" and mirror is None else [])
 
 
 def test_a_mirror_that_is_asked_for_must_be_named() -> None:
     with pytest.raises(SettingError, match="set RETRAIN_MIRROR to a folder or URL with a SHA256SUMS"):
-        chosen_origin(DataSettings(data="mirror"), mirror=None, url="", can_reach=lambda url: True)
+        resolve_origin(DataSettings(data="mirror"), mirror=None, url="", can_reach=lambda url: True)
 
 
 @pytest.fixture
@@ -152,12 +152,12 @@ def test_a_mirror_gives_its_own_digests(tmp_path: Path, store: Store) -> None:
         (
             "imdb",
             DataSettings(options=HALF_YEARS),
-            "last_half_year are none of source keras of imdb: leave them out",
+            "source keras of imdb has no options first_half_year, last_half_year: leave them out",
         ),
         (
             "jena",
             DataSettings(options=HALF_YEARS),
-            "of jena: choose source station, or leave them out",
+            "of jena has no options .*: choose source station, or leave them out",
         ),
     ],
 )
@@ -199,27 +199,27 @@ def test_a_version_follows_from_bytes_source_and_transformation() -> None:
 
 def test_unchanged_input_publishes_nothing_and_other_bytes_another_version(tmp_path: Path, store: Store) -> None:
     raw = small_jena(tmp_path / "a", store=store)
-    assert standing_table(raw, store=store) is None
+    assert find_published_table(raw, store=store) is None
     parsed = parse_raw(raw, store=store)
     first = publish_parsed(parsed, validation=validate_parsed(parsed, store=store), store=store)
     assert first.published
     assert first.version == table_version(raw, transform_version=jena.SPEC.transform_version)
     before = files_under(first.uri)
-    manifest = verify_table(store.table_folder("jena", first.version))
+    manifest = read_manifest(store.table_folder("jena", first.version))
     assert (manifest["simulated"], manifest["source"], manifest["version"]) == (True, "sample", first.version)
     assert first.rows == {name: manifest["files"][f"{name}.parquet"]["rows"] for name in ("train", "val", "test")}
     assert staged(store, "jena") == []
 
-    standing = standing_table(raw, store=store)
-    assert standing == first.model_copy(update={"published": False})
+    published = find_published_table(raw, store=store)
+    assert published == first.model_copy(update={"published": False})
     # A second run that did not look publishes the same version, which stands already.
     parsed = parse_raw(raw, store=store)
     again = publish_parsed(parsed, validation=validate_parsed(parsed, store=store), store=store)
-    assert again == standing
+    assert again == published
     assert files_under(first.uri) == before
 
     other = small_jena(tmp_path / "b", store=store, rows=ROWS + 1)
-    assert standing_table(other, store=store) is None
+    assert find_published_table(other, store=store) is None
     assert table_version(other, transform_version=jena.SPEC.transform_version) != first.version
 
 
@@ -233,7 +233,7 @@ def test_a_rejected_table_leaves_its_data_docs_and_nothing_else(tmp_path: Path, 
     ):
         validate_parsed(parsed, store=store)
     assert not store.table_folder("jena", parsed.version).exists()
-    assert standing_table(raw, store=store) is None
+    assert find_published_table(raw, store=store) is None
     assert staged(store, "jena") == []
     docs = store.report_folder("jena", parsed.version)
     assert "html" in (docs / "index.html").read_text()
@@ -254,7 +254,7 @@ def test_the_report_of_a_table_is_kept_beside_it(samples: Any) -> None:
     for table in samples.tables.values():
         report = read_validation(table, store=samples.store)
         assert report["passed_critical"] is True
-        manifest = verify_table(samples.store.table_folder(table.dataset, table.version))
+        manifest = read_manifest(samples.store.table_folder(table.dataset, table.version))
         passed = sum(outcome["success"] for outcome in report["outcomes"])
         assert manifest["expectations"] == {"passed": passed, "failed": len(report["outcomes"]) - passed}
 

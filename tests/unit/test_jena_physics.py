@@ -30,7 +30,7 @@ def test_sample_passes(readings: dict[str, Any]) -> None:
 
 def test_every_expectation_names_a_column_of_the_frame(readings: dict[str, Any]) -> None:
     frame = validation_frame(parsed_of(readings))
-    assert list(frame.columns) == ["timestamp", *COLUMNS, *DERIVED]
+    assert list(frame.columns) == ["timestamp", *COLUMNS, "spacing_s", *DERIVED]
     suite = jena.SPEC.expectations("station")
     assert {e.arguments["column"] for e in suite if "column" in e.arguments} == set(frame.columns)
     assert all(e.meaning for e in suite)

@@ -25,9 +25,11 @@ def test_every_path_lies_where_the_documentation_says(tmp_path: Path) -> None:
 
 def test_home_is_var_under_the_working_folder_when_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert str(Store.from_environment({}).root) == str(tmp_path / "var")
-    assert str(Store.from_environment({"RETRAIN_HOME": ""}).root) == str(tmp_path / "var")
-    assert str(Store.from_environment({"RETRAIN_HOME": "here"}).root) == str(tmp_path / "here")
+    for value, folder in {"": "var", "here": "here"}.items():
+        monkeypatch.setenv("RETRAIN_HOME", value)
+        assert str(Store.from_environment().root) == str(tmp_path / folder)
+    monkeypatch.delenv("RETRAIN_HOME")
+    assert str(Store.from_environment().root) == str(tmp_path / "var")
 
 
 def test_a_file_url_is_a_local_store(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from tasks.metrics import (
     calibration_curve,
     classification_scores,
     forecast_scores,
+    multiclass_scores,
 )
-from tasks.scoring import ForecastScoring
+from tasks.scoring import ClassificationScoring, ForecastScoring
 
 
 def test_forecast_scores_of_three_rows() -> None:
-    # Errors +1, -1, +3; the naive reference errs by 2, 2 and 4 °C.
+    # Errors +1, -1, +3; the naive baseline errs by 2, 2 and 4 °C.
     scores = forecast_scores([11.0, 9.0, 3.0], truth=[10.0, 10.0, 0.0], naive=[12.0, 8.0, -4.0], std=5.0, unit_suffix="degc")
     assert scores == pytest.approx(
         {
@@ -224,3 +226,40 @@ def test_a_forecast_in_another_unit_has_keys_and_words_of_its_own() -> None:
     losses = {"reference_loss": np.linspace(1, 2, 5000), "candidate_loss": np.linspace(0.9, 1.9, 5000)}
     assert "blocks of 168 rows" in load.paired_test(**losses, seed=0).method
     assert "blocks of 500 rows" in FORECAST.paired_test(**losses, seed=0).method
+
+
+THREE = ClassificationScoring(classes=3)
+# The most probable classes are 0, 2, 1 and 2 of the classes 0, 1, 1 and 2: one of four is wrong.
+DISTRIBUTIONS = [[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.25, 0.5, 0.25], [0.0, 0.2, 0.8]]
+
+
+def test_scores_of_three_classes_by_hand() -> None:
+    scores = multiclass_scores(DISTRIBUTIONS, label=[0, 1, 1, 2], classes=3, majority_share=0.5)
+    assert scores["accuracy"] == 0.75
+    assert scores["skill"] == 0.5
+    assert scores["log_loss"] == pytest.approx(-(math.log(0.7) + math.log(0.3) + math.log(0.5) + math.log(0.8)) / 4)
+    rows = (0.09 + 0.04 + 0.01, 0.01 + 0.49 + 0.36, 0.0625 + 0.25 + 0.0625, 0.04 + 0.04)
+    assert scores["brier"] == pytest.approx(sum(rows) / 4)
+    # One against the rest: class 0 ranks 0.7 over 0.1, 0.25 and 0 (1); class 1 ranks 0.3 and 0.5 over 0.2 and 0.2 (1);
+    # class 2 ranks 0.8 over 0.1, 0.6 and 0.25 (1).
+    assert scores["auc"] == 1.0
+    # Confidences 0.7, 0.5 and 0.8 are right, 0.6 is wrong; each is alone in its bin.
+    assert scores["calibration_error"] == pytest.approx((0.3 + 0.6 + 0.5 + 0.2) / 4)
+    assert THREE.row_losses(DISTRIBUTIONS, truth=[0, 1, 1, 2]).tolist() == [0, 1, 0, 0]
+    assert THREE.naive_row_losses([1, 1, 1, 1], truth=[0, 1, 1, 2]).tolist() == [1, 0, 0, 1]
+    assert THREE.naive_scores([1, 1, 1, 1], truth=[0, 1, 1, 2], scale=1.0)["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("probability", "label", "words"),
+    [
+        ([[0.5, 0.5]], [0], r"expected \(rows, 3\)"),
+        ([[0.5, 0.2, 0.2]], [0], "no distribution"),
+        ([[1.2, -0.2, 0.0]], [0], "no distribution"),
+        ([[1.0, 0.0, 0.0]], [3], "no class, expected 0 to 2"),
+        ([[1.0, 0.0, 0.0]], [0], "holds no 1, expected every class"),
+    ],
+)
+def test_what_is_no_distribution_over_three_classes_is_refused(probability: Any, label: Any, words: str) -> None:
+    with pytest.raises(ScoreError, match=words):
+        multiclass_scores(probability, label=label, classes=3, majority_share=0.5)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learner_helpers import PLAIN, learner_with
 
-from tasks.datasets.imdb.text import encode_text
 from tasks.datasets.spec import SPLITS
+from tasks.datasets.tokens import encode_text
 from tasks.models.engine.execution import Execution
 from tasks.models.imdb import PROBLEM, padded_tokens, width_batches
 from tasks.models.networks.word_vectors import log_ratio, word_vectors
@@ -192,9 +192,7 @@ def test_training_without_dropout_shares_the_prefix(keras: Any) -> None:
     assert any(uses_prefix(batch.model) for batch in taken)
 
 
-@pytest.mark.parametrize(
-    "variant", [v for v in PROBLEM.variants.values() if not v.is_reference], ids=lambda variant: variant.name
-)
+@pytest.mark.parametrize("variant", [v for v in PROBLEM.variants.values() if not v.is_baseline], ids=lambda variant: variant.name)
 def test_predictions_are_those_of_the_whole_network(keras: Any, variant: Any) -> None:
     learner = learner_of(tables(REVIEWS), variant=variant)
     expected = np.asarray(learner.network.predict_on_batch(np.array(slowly_padded(REVIEWS["val"], 500))))[:, 0]
@@ -269,7 +267,7 @@ def test_the_examples_encode_to_the_tokens_that_were_predicted(keras: Any) -> No
         np.testing.assert_array_equal(outputs, predicted[:count])
 
 
-def test_the_naive_reference_says_the_label_that_is_more_frequent_in_train(keras: Any) -> None:
+def test_the_naive_baseline_says_the_label_that_is_more_frequent_in_train(keras: Any) -> None:
     splits = tables(REVIEWS)
     learner = learner_of(splits)
     seen = PROBLEM.scored_split(learner)  # 5 of 14 are positive

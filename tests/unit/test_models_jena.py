@@ -15,10 +15,12 @@ from learner_helpers import learner_with
 from storage.errors import DataError
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.spec import SPLITS
-from tasks.models.jena import PROBLEM
-from tasks.models.networks.jena import RIDGE_PENALTY, WINDOWS
+from tasks.models import PROBLEMS
+from tasks.models.networks.jena import FORECAST, RIDGE_PENALTY
 from tasks.models.windows import window_rows
 
+PROBLEM = PROBLEMS["jena"]
+WINDOWS = FORECAST.task
 BASELINE = PROBLEM.variants["gru_baseline"]
 MINUTES = 10
 
@@ -82,7 +84,7 @@ def test_the_exported_model_on_raw_rows_is_the_trained_one_on_windows(keras: Any
     assert model.get_layer("network").layers[0].use_cudnn == "auto"
 
 
-def test_the_naive_reference_is_the_temperature_24_hours_before_the_target(keras: Any) -> None:
+def test_the_naive_baseline_is_the_temperature_24_hours_before_the_target(keras: Any) -> None:
     readings, minutes, _, _ = simple_splits()
     readings[:, COLUMNS.index("temperature_degc")] = 0.01 * np.arange(len(readings))  # 0.01 °C more every ten minutes
     mean, std = readings[:1700].mean(axis=0), readings[:1700].std(axis=0)

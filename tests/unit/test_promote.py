@@ -10,9 +10,12 @@ import pytest
 from storage.errors import RegistryError
 from storage.io import read_lines
 from storage.references import ModelRef
-from tasks.config import PromotionSettings
-from tasks.promotion.promote import decide_candidate, promote_by_hand, validation_scores
+from tasks.config import PromotionSettings, TrainSettings
+from tasks.promotion.promote import promote_best, promote_by_hand
 from tasks.promotion.rule import Decision
+from tasks.training.fitting import fit_variant
+from tasks.training.registering import register_fitted
+from tasks.training.scoring import evaluate_fitted, evaluate_version, read_predictions
 
 NAME = "jena-sample"
 
@@ -32,11 +35,14 @@ class Stage:
         self.log.unlink(missing_ok=True)
 
     def clear_aliases(self) -> None:
-        for alias in ("candidate", "champion", "previous"):
-            self.registry.delete_alias(NAME, alias)
+        for alias in self.aliases():
+            self.delete_alias(alias)
+
+    def delete_alias(self, alias: str) -> None:
+        self.registry._client.delete_registered_model_alias(NAME, alias)
 
     def decide(self, *models: ModelRef, **settings: Any) -> Decision:
-        return decide_candidate(
+        return promote_best(
             models, table=self.trained.table, settings=PromotionSettings(**settings), registry=self.registry, store=self.store
         )
 
@@ -78,14 +84,14 @@ def test_the_story_of_a_champion(stage: Stage) -> None:  # noqa: PLR0915  (see b
     # Auto: the best by validation becomes the first champion; nothing was champion before.
     decision = stage.decide(stage.worse, stage.better)
     assert (decision.outcome, decision.candidate, decision.champion) == ("promoted", "v1", None)
-    assert "first model that beats the naive reference" in decision.reason
+    assert "first model that beats the naive baseline" in decision.reason
     assert [check.passed for check in decision.checks] == [True, True]
     assert stage.aliases() == {"candidate": 1, "champion": 1}
 
     # Had the run died between the log and the aliases, the next one would carry the decision out, and not make it again.
     lines = stage.lines()
     stage.log.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
-    stage.registry.delete_alias(NAME, "champion")
+    stage.delete_alias("champion")
     assert stage.decide(stage.worse, stage.better) == decision
     assert stage.aliases() == {"candidate": 1, "champion": 1}
     assert [line["key"] for line in stage.lines()] == [line["key"] for line in lines]
@@ -109,7 +115,7 @@ def test_the_story_of_a_champion(stage: Stage) -> None:  # noqa: PLR0915  (see b
     decision = stage.decide(stage.worse)
     assert decision.outcome in {"kept", "rejected"}
     assert (decision.candidate, decision.champion) == ("v2", "v1")
-    assert "does not beat the naive reference" in decision.reason or "no significant gain" in decision.reason
+    assert "does not beat the naive baseline" in decision.reason or "no significant gain" in decision.reason
     assert stage.aliases() == {"candidate": 2, "champion": 1}
     assert stage.decisions()[-1]["decision"]["reason"] == decision.reason
 
@@ -157,27 +163,75 @@ def test_by_hand_only_what_is_there_is_promoted(stage: Stage, reference: str) ->
     assert stage.aliases() == {}
 
 
-def test_validation_is_compared_under_the_name_of_the_test_score(stage: Stage) -> None:
-    version = stage.registry.version(NAME, stage.better.version)
-    assert validation_scores(version, dataset="jena") == {"mae_normalised": version.metrics["val_loss"]}
-
-
-def test_a_simple_reference_is_no_candidate_unless_it_is_allowed_to(stage: Stage) -> None:
-    """The better version stands in for a reference; the worse one does not beat the naive reference."""
-    reference = stage.better.model_copy(update={"variant": "ridge"})
-    decision = stage.decide(reference, stage.worse)
+def test_a_linear_baseline_is_no_candidate_unless_it_is_allowed_to(stage: Stage) -> None:
+    """The better version stands in for a linear baseline; the worse one does not beat the naive baseline."""
+    baseline = stage.better.model_copy(update={"variant": "ridge"})
+    decision = stage.decide(baseline, stage.worse)
     assert (decision.outcome, decision.candidate) == ("rejected", f"v{stage.worse.version}")
-    decision = stage.decide(reference, stage.worse, allow_references=True)
+    decision = stage.decide(baseline, stage.worse, allow_baselines=True)
     assert (decision.outcome, decision.candidate) == ("promoted", f"v{stage.better.version}")
     stage.clear()
 
 
-def test_a_run_of_simple_references_alone_keeps_what_is(stage: Stage) -> None:
-    reference = stage.better.model_copy(update={"variant": "ridge"})
-    decision = stage.decide(reference)
+def test_a_run_of_linear_baselines_alone_keeps_what_is(stage: Stage) -> None:
+    baseline = stage.better.model_copy(update={"variant": "ridge"})
+    decision = stage.decide(baseline)
     assert (decision.outcome, decision.candidate, decision.champion) == ("kept", "v1", None)
     assert decision.reason == (
-        "Kept no champion: only a simple reference was there, which a person may promote: retrain promote jena-sample@1"
+        "Kept no champion: only a linear baseline was trained, which a person may promote: retrain promote jena-sample@1"
     )
     assert stage.lines() == []
     assert stage.aliases() == {}
+
+
+def test_a_champion_with_another_lookback_is_compared_on_the_examples_of_both(stage: Stage) -> None:
+    """A shorter lookback has 720 more examples in each run of the test split; the paired test is on those of the longer one."""
+    trained, table, store = stage.trained, stage.trained.table, stage.store
+    settings = TrainSettings(epochs=1, steps_per_epoch=1, forecast={"lookback_rows": 720})
+    fitted = fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=lambda progress: None)
+    evaluation = evaluate_fitted(fitted, store=store)
+    short = register_fitted(fitted, evaluation=evaluation, registry=stage.registry, store=store, flow_run_id="run-2")
+    assert (short.name, short.version) == (NAME, 3)
+    own = evaluate_version(stage.registry.version(NAME, 1), table=table, registry=stage.registry, store=store)
+    longer = set(read_predictions(own, table=table, store=store)["row"].tolist())
+    shorter = set(read_predictions(evaluation, table=table, store=store)["row"].tolist())
+    assert longer < shorter
+
+    stage.decide(trained.better)
+    assert stage.aliases()["champion"] == 1
+    decision = stage.decide(short)
+    assert decision.outcome in ("kept", "rejected")
+    if decision.outcome == "kept":
+        assert f"{len(longer)} rows" in decision.checks[-1].detail
+    # The other way round: the short one is champion, and the better model is compared on its own examples.
+    stage.clear()
+    stage.by_hand(short)
+    decision = stage.decide(trained.better)
+    assert (decision.outcome, decision.champion) == ("promoted", "v3")
+    assert f"{len(longer)} rows" in decision.checks[-1].detail
+
+    # A champion of another task, which the code had before, is followed by a model that beats the naive baseline.
+    stage.clear()
+    stage.by_hand(trained.better)
+    version = stage.registry.version(NAME, trained.better.version)
+    task = json.loads(version.tags["task"])
+    stage.registry._client.set_model_version_tag(NAME, str(version.version), "task", json.dumps({**task, "horizon_rows": 72}))
+    try:
+        decision = stage.decide(short, margin=0.5)
+        assert decision.champion == "v1"
+        if decision.outcome == "promoted":
+            assert "was trained for another task" in decision.reason
+        else:
+            assert "does not beat the naive baseline" in decision.reason
+    finally:
+        stage.registry._client.set_model_version_tag(NAME, str(version.version), "task", version.tags["task"])
+
+
+def test_a_promotion_whose_mark_was_lost_is_marked_by_the_next_run_on_any_candidate(stage: Stage) -> None:
+    """Killed after the alias moved: without the mark, the replaced champion could be promoted a second time."""
+    stage.decide(stage.better)
+    lines = stage.log.read_bytes().splitlines(keepends=True)
+    assert b"applied" in lines[-1]
+    stage.log.write_bytes(b"".join(lines[:-1]))
+    stage.decide(stage.worse)
+    assert any(line.get("applied") == json.loads(lines[-1])["applied"] for line in stage.lines())

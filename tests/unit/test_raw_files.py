@@ -119,7 +119,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def get(store: Store) -> Get:
     def call(*urls: str, **options: Any) -> RawFile:
-        defaults = {"dataset": "jena", "origin": "upstream", "max_bytes": 10**7, "magic": b"PK\x03\x04", "patience": FAST}
+        defaults = {"dataset": "jena", "origin": "upstream", "max_bytes": 10**7, "magic": b"PK\x03\x04", "policy": FAST}
         return fetch("a.zip", urls=urls, store=store, **{**defaults, **options})
 
     return call
@@ -177,7 +177,7 @@ def test_a_broken_transfer_is_continued_where_it_broke(get: Get, host: Host) -> 
 def test_a_transfer_is_continued_by_the_next_run(get: Get, host: Host) -> None:
     host.faults = [("cut", 500_000)]
     with pytest.raises(SourceError, match=r"a\.zip from 127\.0\.0\.1:\d+ failed 1 times .*run again to continue"):
-        get(host.url, patience=RetryPolicy(tries=1))
+        get(host.url, policy=RetryPolicy(tries=1))
     assert get(host.url).sha256 == DIGEST
     assert "range" in host.requests[1]
 
@@ -190,7 +190,7 @@ def test_a_host_that_knows_no_ranges_sends_all_again(get: Get, host: Host) -> No
 def test_a_file_that_changed_meanwhile_is_not_joined_to_the_old_part(get: Get, host: Host) -> None:
     host.faults = [("cut", 300_000)]
     with pytest.raises(SourceError):
-        get(host.url, patience=RetryPolicy(tries=1))
+        get(host.url, policy=RetryPolicy(tries=1))
     host.body, host.etag = OTHER, '"two"'
     assert get(host.url).sha256 == OTHER_DIGEST
 
@@ -379,7 +379,7 @@ def test_a_remote_store_holds_the_file_and_gives_a_local_copy(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     store = Store.at("memory://files-test")
-    raw = fetch("a.zip", urls=[host.url], store=store, dataset="jena", origin="upstream", max_bytes=10**7, patience=FAST)
+    raw = fetch("a.zip", urls=[host.url], store=store, dataset="jena", origin="upstream", max_bytes=10**7, policy=FAST)
     assert raw.uri == f"memory://files-test/raw/jena/{DIGEST}/a.zip"
     copy = raw_files.local_copy(raw, store=store)
     assert copy.read_bytes() == DATA
@@ -485,3 +485,13 @@ def test_the_digest_of_json_knows_no_order_of_keys() -> None:
     assert digest_of_json({"a": [1, None], "b": "é"}, length=12) == expected[:12]
     with pytest.raises(ValueError, match="JSON compliant"):
         digest_of_json(float("nan"))
+
+
+def test_a_line_that_a_kill_cut_off_is_left_out_and_then_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    append_line(path, {"number": 1})
+    with path.open("ab") as stream:
+        stream.write(b'{"number": 2, "te')
+    assert read_lines(path) == [{"number": 1}]
+    append_line(path, {"number": 3})
+    assert read_lines(path) == [{"number": 1}, {"number": 3}]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flows.runtime.service import is_healthy
 from storage.errors import RegistryError, SettingError
 from storage.layout import Store
 from storage.records import DatasetRecord, RunRecord
@@ -226,7 +231,7 @@ def test_a_model_that_cannot_be_logged_fails_its_run(registry: Registry) -> None
     assert registry.versions("broken") == ()
 
 
-def test_aliases_move_and_go(registry: Registry, model: Any) -> None:
+def test_aliases_move(registry: Registry, model: Any) -> None:
     for _ in range(2):
         registry.register("aliases", model=model, record=RECORD)
     registry.set_aliases("aliases", {"champion": 1})
@@ -237,23 +242,13 @@ def test_aliases_move_and_go(registry: Registry, model: Any) -> None:
     assert registry.resolve("aliases@champion").version == 2
     with pytest.raises(RegistryError, match="cannot set alias 'v3' of aliases"):
         registry.set_aliases("aliases", {"v3": 1})
-    registry.delete_alias("aliases", "previous")
-    registry.delete_alias("aliases", "previous")
-    assert registry.by_alias("aliases", "previous") is None
 
 
-def test_tags_and_files_can_be_added(registry: Registry, model: Any) -> None:
-    version = registry.register("tags", model=model, record=RECORD)
-    registry.set_tags("tags", 1, {"decision": "rejected"})
-    assert registry.version("tags", 1).tags["decision"] == "rejected"
-    registry.log_files(version.run_id, {"promotion/decision.json": b"{}"})
-    assert registry.read_file(version.run_id, "promotion/decision.json") == b"{}"
+def test_a_file_stays_within_its_run(registry: Registry, filled: Registry, model: Any) -> None:
     with pytest.raises(RegistryError, match="leaves the run"):
-        registry.log_files(version.run_id, {"../x": b""})
+        registry.register("files", model=model, record=replace(RECORD, files={"../x": b""}))
     with pytest.raises(RegistryError, match=r"cannot read nothing\.txt of run"):
-        registry.read_file(version.run_id, "nothing.txt")
-    with pytest.raises(RegistryError, match="cannot tag tags@9"):
-        registry.set_tags("tags", 9, {"a": "b"})
+        filled.read_file(filled.version("jena", 1).run_id, "nothing.txt")
 
 
 def test_a_long_record_is_logged_whole(registry: Registry, model: Any) -> None:
@@ -270,6 +265,49 @@ def test_the_tracking_uri_of_the_environment_is_taken(tmp_path: Path, monkeypatc
     assert Registry.open(Store.at(tmp_path / "home")).names() == ()
     assert (tmp_path / "other.db").is_file()
     assert not (tmp_path / "home" / "mlflow" / "mlflow.db").exists()
+
+
+@pytest.fixture
+def tracking_server(tmp_path: Path) -> Iterator[str]:
+    """An MLflow server on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+    ]
+    command = [sys.executable, "-m", "mlflow", "server", *options, "--artifacts-destination", str(tmp_path / "served")]
+    variables = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=log, stderr=log, process_group=0)
+    try:
+        deadline = time.monotonic() + 120
+        while not is_healthy(f"http://127.0.0.1:{port}/health"):
+            assert server.poll() is None, (tmp_path / "server.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def test_a_run_against_a_server_prints_nothing(
+    tracking_server: str, tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server)
+    registry = Registry.open(Store.at(tmp_path / "home"))
+    capfd.readouterr()
+    version = registry.register("jena", model=model, record=RECORD)
+    assert capfd.readouterr() == ("", "")
+    np.testing.assert_array_equal(registry.load_model(version).predict_on_batch(WINDOWS), model.predict_on_batch(WINDOWS))
 
 
 def test_a_remote_store_needs_a_tracking_uri() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.datasets.imdb.text import REVIEW_TOKENS, encode_text
+from tasks.datasets.tokens import REVIEW_TOKENS, encode_text
 from tasks.models.networks.review_encoder import encoder_class, review_encoder
 
 WORDS = ("the", "film", "is", "good", "it's", "é", "éÉ", "straße", "co-op", "\r", "日本", "a", "b", "i")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from storage.references import TableRef
 from tasks.config import TrainSettings
 from tasks.datasets import DATASETS
 from tasks.models import PROBLEMS, problem_named, variant_named
+from tasks.models.networks.jena import FORECAST, gru_stacked_network
 from tasks.models.optimizers import adamw, cosine
 from tasks.models.spec import Budget
 from tasks.training import fitting, identity, scoring
 from tasks.training.fitting import FittedRef, fit_variant, threads_for
-from tasks.training.identity import budget_for, model_name, training_key
+from tasks.training.identity import budget_for, model_name, problem_asked_by, training_key
 from tasks.training.registering import find_trained
 
 TABLE = TableRef(dataset="jena", version="0123456789ab", uri="nowhere", simulated=False, rows={})
@@ -113,6 +115,25 @@ def test_a_key_sees_no_words_and_finds_a_setting_that_is_the_variants_own(monkey
     assert key() == first
 
 
+@pytest.mark.parametrize(
+    "forecast",
+    [{"target": "pressure_mbar"}, {"horizon_rows": 72}, {"lookback_rows": 720}, {"step_rows": 12}],
+    ids=lambda forecast: next(iter(forecast)),
+)
+def test_what_a_forecast_is_asked_is_part_of_the_key(forecast: dict[str, Any]) -> None:
+    assert key(forecast=forecast) != key()
+    assert key(variant="ridge", forecast=forecast) != key(variant="ridge")
+
+
+def test_only_another_question_has_another_model_name() -> None:
+    def name(**forecast: Any) -> str:
+        return model_name(SIMULATED, problem=problem_asked_by(SIMULATED, settings=TrainSettings(forecast=forecast)))
+
+    assert name() == name(lookback_rows=720) == name(step_rows=12) == name(target="temperature_degc") == "jena-sample"
+    assert name(target="pressure_mbar") == "jena-pressure-mbar-144-rows-sample"
+    assert name(horizon_rows=72) == "jena-temperature-degc-72-rows-sample"
+
+
 def test_an_unknown_variant_is_refused_by_name() -> None:
     with pytest.raises(SettingError, match=r"unknown variant 'gru_dropot' for jena: choose gru_baseline, .*, gru_stacked, ridge"):
         key(variant="gru_dropot")
@@ -153,7 +174,7 @@ def test_only_a_batch_that_can_be_split_gets_threads(variant: str, given: int | 
     [(None, 2, 2, 1), (None, 1, 2, 2), (None, 2, 8, 4), (None, 0, 2, 2), (None, 4, 2, 1), (3, 2, 2, 3)],
 )
 def test_trainings_side_by_side_share_the_cores(given: int | None, trainings: int, cores: int, threads: int) -> None:
-    assert TrainSettings(threads=given).among(trainings, cores=cores).threads == threads
+    assert TrainSettings(threads=given).with_threads_for(trainings, cores=cores).threads == threads
 
 
 @pytest.mark.parametrize(("dataset", "variant"), [("jena", "gru_baseline"), ("imdb", "lstm")])
@@ -169,6 +190,12 @@ def test_threads_change_a_training_by_rounding_alone(keras: Any, samples: Any, d
         assert found[2]["curves"][figure] == pytest.approx(found[1]["curves"][figure], rel=1e-5)
 
 
+def cut_off(progress: Any) -> None:
+    """End a training after its first epoch."""
+    if progress.metrics:
+        raise CutOffError
+
+
 def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, trained: Any) -> None:
     """The registered one went through without a stop; this one is cut off after its first epoch, in another folder."""
     settings, table, store = trained.better_settings, trained.table, trained.store
@@ -178,10 +205,6 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
 
     def fit(on_progress: Any) -> FittedRef:
         return fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=on_progress)
-
-    def cut_off(progress: Any) -> None:
-        if progress.figures:
-            raise CutOffError
 
     with pytest.raises(CutOffError):
         fit(cut_off)
@@ -200,12 +223,38 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
         "steps_per_execution": 1,
         "num_shards": 1,
         "skip_padding_steps": True,
-        "described": ["recurrent layer 1, GRU(32): fast loop"],
+        "notes": ["recurrent layer 1, GRU(32): fast loop"],
     }
     model = keras.saving.load_model(Path(str(folder)) / "model.keras", compile=False, safe_mode=True)
     weights = trained.registry.load_model(version).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))
     remove_folder(folder)
+
+
+def test_a_network_that_changed_since_a_stop_is_trained_from_the_start(
+    keras: Any, samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, table, settings = samples.store, samples.tables["jena"], TrainSettings(epochs=2, steps_per_epoch=3, seed=9)
+
+    def fit(on_progress: Any) -> FittedRef:
+        return fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=on_progress)
+
+    with pytest.raises(CutOffError):
+        fit(cut_off)
+    problem = PROBLEMS["jena"]
+    wider = replace(problem.variants["gru_baseline"], network=partial(gru_stacked_network, FORECAST.task))
+    with monkeypatch.context() as patch:
+        patch.setitem(PROBLEMS, "jena", replace(problem, variants={**problem.variants, "gru_baseline": wider}))
+        changed = fit(quiet)
+    described = read_json(Path(changed.folder) / "fitted.json")
+    assert (described["resumed_from"], described["epochs_run"]) == (0, 2)
+    assert described["execution"]["notes"][0].endswith("; faster: return the last step alone (return_sequences=False)")
+    # The first one goes on where it was stopped.
+    resumed = fit(quiet)
+    assert resumed.folder != changed.folder
+    assert read_json(Path(resumed.folder) / "fitted.json")["resumed_from"] == 1
+    for fitted in (changed, resumed):
+        remove_folder(store.checkpoint_folder(table.version, fitted.training_key))
 
 
 def test_a_registered_version_carries_all_that_it_came_from(trained: Any) -> None:
@@ -253,12 +302,12 @@ def test_the_scores_are_those_of_the_kept_predictions(trained: Any) -> None:
     version = trained.registry.version("jena-sample", trained.better.version)
     evaluation = scoring.evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)
     seen = scoring.read_predictions(evaluation, table=trained.table, store=trained.store)
-    prediction, truth, naive = (seen[name].to_numpy().astype(float) for name in ("prediction", "truth", "naive"))
+    prediction, truth, naive = (seen[name].astype(float) for name in ("prediction", "truth", "naive"))
     mae = np.abs(prediction - truth).mean()
     assert evaluation.scores["mae_degc"] == pytest.approx(mae, rel=1e-6)
     assert evaluation.scores["bias_degc"] == pytest.approx((prediction - truth).mean(), rel=1e-4, abs=1e-6)
     assert evaluation.scores["skill"] == pytest.approx(1 - mae / np.abs(naive - truth).mean(), rel=1e-5)
-    # 24 h are 144 rows: within an unbroken test split the naive reference is the truth of 144 windows before.
+    # 24 h are 144 rows: within an unbroken test split the naive baseline is the truth of 144 windows before.
     np.testing.assert_array_equal(naive[144:], truth[:-144])
 
 
@@ -292,7 +341,7 @@ def test_where_the_code_comes_from_is_known() -> None:
 def test_a_training_that_takes_too_long_is_given_up() -> None:
     now = [0.0]
     seen: list[int] = []
-    report = fitting.bounded(seen.append, limit_s=7200.0, clock_s=lambda: now[0])
+    report = fitting.with_time_limit(seen.append, limit_s=7200.0, clock_s=lambda: now[0])
     report(1)
     now[0] = 7200.0
     report(2)

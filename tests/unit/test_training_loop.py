@@ -222,9 +222,9 @@ def test_a_seed_fixes_the_weights(keras: Any) -> None:
 def test_progress_is_told_after_each_epoch(keras: Any) -> None:
     told: list[Progress] = []
     fitted, _ = train(Learner(keras), epochs=2, on_progress=told.append)
-    ends = [progress for progress in told if progress.figures]
+    ends = [progress for progress in told if progress.metrics]
     assert [(progress.epoch, progress.epochs, progress.share) for progress in ends] == [(1, 2, 0.5), (2, 2, 1.0)]
-    assert ends[1].figures == {name: curve[1] for name, curve in fitted.curves.items()}
+    assert ends[1].metrics == {name: curve[1] for name, curve in fitted.curves.items()}
     assert ends[1].remaining_s == 0.0
     assert ends[0].remaining_s is not None
     assert ends[0].remaining_s > 0

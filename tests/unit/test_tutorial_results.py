@@ -14,17 +14,17 @@ PINNED = {"imdb.npz": "a" * 64}
 
 
 def entry(
-    variant: str, *, validation: float, test: float, printed: float | None = None, reference: bool = False
+    variant: str, *, validation: float, test: float, printed: float | None = None, baseline: bool = False
 ) -> dict[str, Any]:
     return {
         "variant": variant,
         "version": 1,
         "trained": True,
-        "is_reference": reference,
+        "is_baseline": baseline,
         "validation": {"accuracy": validation},
         "scores": {"accuracy": test, "majority_accuracy": 0.5},
-        "best_epoch": 0 if reference else 4,
-        "epochs_run": 0 if reference else 10,
+        "best_epoch": 0 if baseline else 4,
+        "epochs_run": 0 if baseline else 10,
         "seconds_per_epoch": 6.0,
         "parameters": 322_113,
         "tutorial_best": printed,
@@ -41,14 +41,14 @@ def result(*entries: dict[str, Any], rows: int = 50_000, simulated: bool = False
     }
 
 
-MADE = Reproduction(
+REPRODUCTION = Reproduction(
     dataset="imdb",
     scoring=CLASSES,
     tutorial_rows=50_000,
     results=[
         result(
             entry("simple_rnn", validation=validation, test=test, printed=0.8592),
-            entry("tfidf_logistic", validation=0.91, test=0.9, reference=True),
+            entry("tfidf_logistic", validation=0.91, test=0.9, baseline=True),
         )
         for validation, test in ((0.84, 0.83), (0.85, 0.84), (0.86, 0.85))
     ],
@@ -63,37 +63,40 @@ MADE = Reproduction(
 
 
 def test_the_tutorials_own_data_is_comparable() -> None:
-    assert differences(MADE) == []
-    assert remarks(MADE) == []
-    assert "Not comparable" not in section(MADE)
-    assert "not comparable" not in section(MADE)
+    assert differences(REPRODUCTION) == []
+    assert remarks(REPRODUCTION) == []
+    assert "Not comparable" not in section(REPRODUCTION)
+    assert "not comparable" not in section(REPRODUCTION)
 
 
 @pytest.mark.parametrize(
-    ("made", "reason"),
+    ("reproduction", "reason"),
     [
-        (replace(MADE, results=[result(MADE.results[0]["results"][0], simulated=True)]), "sample, a simulation"),
-        (replace(MADE, results=[result(MADE.results[0]["results"][0], rows=30_000)]), "30,000 rows, another span"),
-        (replace(MADE, usual_budget=False), "epochs or steps"),
-        (replace(MADE, dataset="third", tutorial_rows=None), "no such data set"),
+        (replace(REPRODUCTION, results=[result(REPRODUCTION.results[0]["results"][0], simulated=True)]), "sample, a simulation"),
+        (
+            replace(REPRODUCTION, results=[result(REPRODUCTION.results[0]["results"][0], rows=30_000)]),
+            "30,000 rows, not those of the tutorial",
+        ),
+        (replace(REPRODUCTION, usual_budget=False), "epochs or steps"),
+        (replace(REPRODUCTION, dataset="third", tutorial_rows=None), "no such data set"),
     ],
 )
-def test_what_cannot_be_compared_is_said_and_marked(made: Reproduction, reason: str) -> None:
-    assert reason in differences(made)[0]
-    text = section(made)
+def test_what_cannot_be_compared_is_said_and_marked(reproduction: Reproduction, reason: str) -> None:
+    assert reason in differences(reproduction)[0]
+    text = section(reproduction)
     assert "**Not comparable with the tutorial's figures:**" in text
     assert "0.8592 (not comparable)" in text
     assert "is worse than printed" not in text
 
 
 def test_another_file_of_the_same_reviews_is_remarked_on() -> None:
-    assert remarks(replace(MADE, results=[result(digest="b")])) == [
+    assert remarks(replace(REPRODUCTION, results=[result(digest="b")])) == [
         "`imdb.npz` is not the publisher's own file: the splits may hold other examples."
     ]
 
 
 def test_the_table_has_means_and_spreads() -> None:
-    lines = section(MADE).splitlines()
+    lines = section(REPRODUCTION).splitlines()
     (row,) = [line for line in lines if line.startswith("| `simple_rnn` |")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == [
@@ -106,15 +109,15 @@ def test_the_table_has_means_and_spreads() -> None:
         "6.0",
         "4 of 10 / 4 of 10 / 4 of 10",
     ]
-    (row,) = [line for line in lines if line.startswith("| `tfidf_logistic` (simple reference) |")]
+    (row,) = [line for line in lines if line.startswith("| `tfidf_logistic` (linear baseline) |")]
     assert [cell.strip() for cell in row.strip("|").split("|")][1:4] == ["-", "0.9100", "0.9000"]
 
 
 def test_a_figure_below_the_printed_one_is_admitted() -> None:
-    text = section(MADE)
+    text = section(REPRODUCTION)
     # The mean is 0.85, and the third seed reaches 0.86.
     assert "`simple_rnn` is worse than printed, by 0.0092: the printed figure is that of one run, and a seed of ours" in text
-    below = replace(MADE, results=MADE.results[:2], seeds=(0, 1))
+    below = replace(REPRODUCTION, results=REPRODUCTION.results[:2], seeds=(0, 1))
     assert "2 of ours lie between 0.8400 and 0.8500." in section(below)
 
 

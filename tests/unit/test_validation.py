@@ -84,11 +84,11 @@ def test_a_missing_column_is_an_outcome() -> None:
     assert run_one("table_columns_to_match_set", column_set=["speed", "pressure"]).observed is not None
 
 
-def test_what_cannot_be_judged_has_failed() -> None:
+def test_what_cannot_be_evaluated_has_failed() -> None:
     outcome = run_one("column_values_to_be_between", column="word", min_value=0, max_value=3)
     assert not outcome.success
     assert outcome.observed is not None
-    assert outcome.observed.startswith("not judged: ")
+    assert outcome.observed.startswith("could not be evaluated: ")
 
 
 def test_outcomes_keep_the_order_and_twins_are_both_there() -> None:
@@ -133,11 +133,11 @@ def test_a_fault_of_the_suite_is_a_fault_of_the_program(expectation: Expectation
         run_suite(FRAME, name="suite", expectations=(expectation,))
 
 
-def test_a_report_survives_json() -> None:
+def test_a_report_is_json_ready() -> None:
     suite = (expect("column_values_to_not_be_null", column="speed"), expect("table_row_count_to_equal", "warning", value=4))
     report = run_suite(FRAME, name="suite", expectations=suite)
     written = json.loads(json.dumps(report.as_dict()))
-    assert ValidationReport.from_dict(written) == report
+    assert [outcome["success"] for outcome in written["outcomes"]] == [False, False]
     assert written["highest_failed_severity"] == "critical"
     assert written["passed_critical"] is False
 
@@ -161,14 +161,11 @@ def test_data_docs_open_without_a_server(tmp_path: Path, capfd: pytest.CaptureFi
     assert capfd.readouterr().err == ""
 
 
-def test_no_value_is_quoted_unless_asked_for(tmp_path: Path) -> None:
+def test_no_value_is_quoted(tmp_path: Path) -> None:
     report = run_suite(FRAME, name="suite", expectations=(SECRET,), docs_folder=tmp_path / "none")
     assert report.outcomes[0].unexpected_count == 1
     assert "secretword" not in json.dumps(report.as_dict())
     assert not any("secretword" in page for page in pages(tmp_path / "none").values())
-    quoting = run_suite(FRAME, name="suite", expectations=(SECRET,), docs_folder=tmp_path / "some", examples=2)
-    assert quoting.outcomes[0].observed == "for example secretword"
-    assert any("secretword" in page for page in pages(tmp_path / "some").values())
 
 
 def outcome(column: str, **changes: Any) -> Outcome:

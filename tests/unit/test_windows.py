@@ -13,15 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learner_helpers import CPU, PLAIN
 
-from storage.errors import DataError
+from storage.errors import DataError, SettingError
 from tasks.datasets.spec import SPLITS
+from tasks.models import PROBLEMS
 from tasks.models.engine.accelerated import accelerate_for_training
 from tasks.models.engine.train_step import train_step
-from tasks.models.spec import Variant
-from tasks.models.window_task import WindowTask
+from tasks.models.forecast import Forecast, WindowTask
+from tasks.models.spec import Budget, Variant
 from tasks.models.windows import (
     WindowLearner,
     example_windows,
+    forecast_problem,
     has_lower_error,
     plot_series,
     restore_learner,
@@ -311,3 +313,71 @@ def test_a_split_without_one_window_is_refused(keras: Any, task: WindowTask, sho
     _, splits, normalisation = series(task, rows=sum(lengths.values()), edges=edges)
     with pytest.raises(DataError, match=f"split {short} of meter .* {task.min_rows} rows .* longer span"):
         learner_of(task, splits, normalisation)
+
+
+@pytest.mark.parametrize(
+    ("column", "quantity", "suffix"),
+    [
+        ("temperature_degc", "temperature", "degc"),
+        ("wind_speed_m_per_s", "wind speed", "m_per_s"),
+        ("specific_humidity_g_per_kg", "specific humidity", "g_per_kg"),
+        ("water_vapor_concentration_mmol_per_mol", "water vapor concentration", "mmol_per_mol"),
+        ("load_mw", "load", "mw"),
+    ],
+)
+def test_a_column_is_called_by_its_quantity_and_its_unit(column: str, quantity: str, suffix: str) -> None:
+    task = WindowTask(columns=(column,), target=column, lookback_rows=4, step_rows=2, horizon_rows=3)
+    forecast = Forecast(
+        dataset="meter",
+        task=task,
+        units={column: "U"},
+        row_seconds=1800,
+        variants=lambda task: (),
+        default_variants=(),
+        sample_budget=Budget(epochs=1, steps_per_epoch=1, patience_epochs=1),
+    )
+    scoring = forecast_problem(forecast).scoring
+    assert scoring.primary.key == f"mae_{suffix}"
+    assert scoring.primary.naive_label == f"{quantity} 90 min before the target"
+
+
+def test_another_task_is_another_problem_on_the_same_table() -> None:
+    jena = PROBLEMS["jena"]
+    pressure = jena.with_task({"target": "pressure_mbar", "horizon_rows": 36})
+    assert pressure.scoring.primary.unit == "mbar"
+    assert pressure.scoring.primary.naive_label == "pressure 6 h before the target"
+    assert pressure.model_suffix == "-pressure-mbar-36-rows"
+    assert set(pressure.variants) == set(jena.variants)
+    # Changes add up, and what is set back to the data set's own value is no change.
+    assert pressure.with_task({"lookback_rows": 720}).task == {**pressure.task, "lookback_rows": 720}
+    assert pressure.with_task({"target": "temperature_degc", "horizon_rows": 144}).model_suffix == jena.model_suffix == ""
+    assert jena.with_task(jena.task).task == jena.task
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target": "wind_direction_deg"}, "unknown target 'wind_direction_deg' for jena: choose air_density"),
+        ({"lookback_rows": 1441}, "lookback_rows 1441 is no multiple of step_rows 6"),
+        ({"review_tokens": 3}, "review_tokens is 3, but a forecast has no such setting: leave it out"),
+        ({"loss": "mse"}, "loss is 'mse', but a forecast has no such setting"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused_in_words(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        PROBLEMS["jena"].with_task(changes)
+    with pytest.raises(SettingError, match="but imdb has no such setting: leave it out, or name the data set that has it"):
+        PROBLEMS["imdb"].with_task({"lookback_rows": 3})
+
+
+@pytest.mark.parametrize("task", [{"lookback_rows": 432}, {"lookback_rows": 1008, "step_rows": 3}, {"lookback_rows": 150}])
+def test_every_network_fits_another_window(keras: Any, task: dict[str, int]) -> None:
+    problem = PROBLEMS["jena"].with_task(task)
+    for variant in problem.variants.values():
+        # A day that is no whole number of windows is cut; a window shorter than a day has no day in it.
+        assert variant.network().output_shape == (None, 1)
+
+
+def test_a_network_of_days_says_that_a_window_has_no_day(keras: Any) -> None:
+    with pytest.raises(SettingError, match="gru_daily reads whole days, and a window has 20 steps of 3600 s"):
+        PROBLEMS["jena"].with_task({"lookback_rows": 120}).variants["gru_daily"].network()

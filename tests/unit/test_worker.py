@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from flows.runtime.service import until
+from flows.runtime.service import wait_or_terminate
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 OBEDIENT = "import time; print('ready', flush=True); time.sleep(600)"
@@ -22,9 +22,9 @@ def test_a_worker_that_is_told_to_stop_ends_whatever_it_does(code: str, exit_cod
         assert stream.readline() == b"ready\n"  # it has its handlers
         stopped = threading.Event()
         stopped.set()
-        assert until(stopped, process=process, grace_s=0.5 if code is DEAF else 60) == exit_code
+        assert wait_or_terminate(stopped, process=process, grace_s=0.5 if code is DEAF else 60) == exit_code
 
 
 def test_a_worker_that_ends_by_itself_is_not_waited_for() -> None:
     process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], process_group=0)
-    assert until(threading.Event(), process=process) == 3
+    assert wait_or_terminate(threading.Event(), process=process) == 3

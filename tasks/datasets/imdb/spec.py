@@ -20,8 +20,8 @@ import pyarrow as pa
 from storage.errors import DataError, SettingError, unknown
 from storage.pickles import load_npz_arrays
 from tasks.datasets.imdb.sample import simulate
-from tasks.datasets.imdb.text import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
 from tasks.datasets.spec import DatasetSpec, Expectation, Parsed, Repair, Severity, Source, SourceFile, Split, SplitTables
+from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
 
 SCHEMA = pa.schema(
     [

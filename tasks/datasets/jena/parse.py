@@ -69,11 +69,11 @@ def _unzip(name: str, *, path: Path) -> bytes:
                 if member.is_absolute() or ".." in member.parts or ":" in info.filename:
                     raise DataError(f"{name} has the unsafe member name {info.filename!r}, expected one csv: {remedy}")
             # The upstream zip was made on a Mac and carries a resource fork beside the csv.
-            found = [info for info in infos if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
-            if len(found) != 1 or not found[0].filename.lower().endswith(".csv"):
-                listed = ", ".join(repr(info.filename) for info in found) or "nothing"
+            members = [info for info in infos if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
+            if len(members) != 1 or not members[0].filename.lower().endswith(".csv"):
+                listed = ", ".join(repr(info.filename) for info in members) or "nothing"
                 raise DataError(f"{name} holds {listed}, expected exactly one csv: {remedy}")
-            with archive.open(found[0]) as stream:
+            with archive.open(members[0]) as stream:
                 body = stream.read(limit + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         raise DataError(f"{name} is not a sound zip file ({error}): {remedy}") from error
@@ -89,13 +89,15 @@ def _check_header(name: str, *, body: bytes, station: bool) -> tuple[str, ...]:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = line.decode("latin-1")
-    found = next(csv.reader([text]), [])
-    expected = _HEADER + _STATION_EXTRAS if station and len(found) > len(_HEADER) else _HEADER
-    for position in range(max(len(expected), len(found))):
-        want = repr(expected[position]) if position < len(expected) else "no further column"
-        have = repr(found[position][:60]) if position < len(found) else "nothing"
-        if want != have:
-            raise DataError(f"{name}: column {position + 1} is {have}, expected {want}: restore the upstream layout")
+    header = next(csv.reader([text]), [])
+    expected = _HEADER + _STATION_EXTRAS if station and len(header) > len(_HEADER) else _HEADER
+    for position in range(max(len(expected), len(header))):
+        expected_column = repr(expected[position]) if position < len(expected) else "no further column"
+        actual_name = repr(header[position][:60]) if position < len(header) else "nothing"
+        if expected_column != actual_name:
+            raise DataError(
+                f"{name}: column {position + 1} is {actual_name}, expected {expected_column}: restore the upstream layout"
+            )
     return expected[len(_HEADER) :]
 
 
@@ -130,13 +132,13 @@ def _raise_unreadable(name: str, *, message: str) -> NoReturn:
     column = re.search(r"CSV column #(\d+)", message)
     row = re.search(r"Row #(\d+)", message)
     value = re.search(r"invalid value '(.*)'", message, re.DOTALL)
-    place = f"{name}, line {row[1]}" if row else name
+    where = f"{name}, line {row[1]}" if row else name
     if column and value:
         canonical = (TIMESTAMP, *COLUMNS)[int(column[1])]
         header = _HEADER[int(column[1])]
-        raise DataError(f"{place}: {value[1]!r} in {canonical} ({header}) is not a number: correct or remove this row upstream")
+        raise DataError(f"{where}: {value[1]!r} in {canonical} ({header}) is not a number: correct or remove this row upstream")
     detail = re.sub(r"\s+", " ", message)[:200]
-    raise DataError(f"{place}: the row does not fit the layout ({detail}): correct or remove this row upstream")
+    raise DataError(f"{where}: the row does not fit the layout ({detail}): correct or remove this row upstream")
 
 
 def _seconds(name: str, *, stamps: pa.Array) -> Seconds:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasks.datasets.series_suite import between, series_expectations, series_frame
 from tasks.datasets.spec import Expectation, Parsed
 
 ROW_SECONDS = 600
@@ -30,33 +31,36 @@ class Column:
     Attributes:
         name: Canonical name with its unit.
         header: Name in the upstream files.
+        unit: Unit as people write it.
         minimum: Smallest plausible value at Jena, wider than the records of 2009 to 2020.
         maximum: Largest plausible value.
     """
 
     name: str
     header: str
+    unit: str
     minimum: float
     maximum: float
 
 
 LAYOUT = (
-    Column("pressure_mbar", "p (mbar)", 900, 1060),
-    Column("temperature_degc", "T (degC)", -40, 45),
-    Column("potential_temperature_k", "Tpot (K)", 225, 325),
-    Column("dew_point_degc", "Tdew (degC)", -45, 30),
-    Column("relative_humidity_percent", "rh (%)", 0, 100.1),
-    Column("saturation_vapor_pressure_mbar", "VPmax (mbar)", 0.1, 100),
-    Column("vapor_pressure_mbar", "VPact (mbar)", 0.05, 45),
-    Column("vapor_pressure_deficit_mbar", "VPdef (mbar)", -0.1, 90),
-    Column("specific_humidity_g_per_kg", "sh (g/kg)", 0.03, 30),
-    Column("water_vapor_concentration_mmol_per_mol", "H2OC (mmol/mol)", 0.05, 48),
-    Column("air_density_g_per_m3", "rho (g/m**3)", 950, 1550),
-    Column("wind_speed_m_per_s", "wv (m/s)", 0, 35),
-    Column("max_wind_speed_m_per_s", "max. wv (m/s)", 0, 50),
-    Column("wind_direction_deg", "wd (deg)", 0, 360),
+    Column("pressure_mbar", "p (mbar)", "mbar", 900, 1060),
+    Column("temperature_degc", "T (degC)", "°C", -40, 45),
+    Column("potential_temperature_k", "Tpot (K)", "K", 225, 325),
+    Column("dew_point_degc", "Tdew (degC)", "°C", -45, 30),
+    Column("relative_humidity_percent", "rh (%)", "%", 0, 100.1),
+    Column("saturation_vapor_pressure_mbar", "VPmax (mbar)", "mbar", 0.1, 100),
+    Column("vapor_pressure_mbar", "VPact (mbar)", "mbar", 0.05, 45),
+    Column("vapor_pressure_deficit_mbar", "VPdef (mbar)", "mbar", -0.1, 90),
+    Column("specific_humidity_g_per_kg", "sh (g/kg)", "g/kg", 0.03, 30),
+    Column("water_vapor_concentration_mmol_per_mol", "H2OC (mmol/mol)", "mmol/mol", 0.05, 48),
+    Column("air_density_g_per_m3", "rho (g/m**3)", "g/m³", 950, 1550),
+    Column("wind_speed_m_per_s", "wv (m/s)", "m/s", 0, 35),
+    Column("max_wind_speed_m_per_s", "max. wv (m/s)", "m/s", 0, 50),
+    Column("wind_direction_deg", "wd (deg)", "°", 0, 360),
 )
 COLUMNS: tuple[str, ...] = tuple(column.name for column in LAYOUT)
+UNITS: dict[str, str] = {column.name: column.unit for column in LAYOUT}
 
 
 def saturation_vapor_pressure_mbar(temperature_degc: Values) -> Values:
@@ -97,14 +101,8 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
 
     The spacing of the first row counts as regular. A residual is NaN where one of its readings is missing.
     """
-    table = parsed.table
-    seconds = table[TIMESTAMP].to_numpy().astype("datetime64[s]")
-    data: dict[str, Any] = {TIMESTAMP: seconds}
-    data.update((name, table[name].to_numpy()) for name in COLUMNS)
-    spacing_s = np.full(len(seconds), ROW_SECONDS, dtype=np.int64)
-    spacing_s[1:] = np.diff(seconds.astype(np.int64))
-    data["spacing_s"] = spacing_s
-
+    frame = series_frame(parsed.table, timestamp=TIMESTAMP, row_seconds=ROW_SECONDS)
+    data: dict[str, Any] = {name: frame[name].to_numpy() for name in frame}
     pressure, temperature, vapor = data["pressure_mbar"], data["temperature_degc"], data["vapor_pressure_mbar"]
     saturation = data["saturation_vapor_pressure_mbar"]
     # Readings that cannot be (a pressure of 0) must reach the suite and be refused there, not end here in a warning.
@@ -154,70 +152,27 @@ _TIES = (
     _Tie("air_density_residual_g_per_m3", -0.5, 0.5, "air density follows pressure, temperature and vapour pressure"),
     _Tie("gust_excess_m_per_s", 0.0, 50.0, "the strongest wind of ten minutes is not below their mean"),
 )
-DERIVED: tuple[str, ...] = ("spacing_s", *(tie.column for tie in _TIES))
+DERIVED: tuple[str, ...] = tuple(tie.column for tie in _TIES)
 _MOSTLY = 0.99
 
 
-def _between(column: str, minimum: float | None, maximum: float | None, **more: Any) -> dict[str, Any]:
-    return {"column": column, "min_value": minimum, "max_value": maximum, **more}
-
-
 def expectations(source: str) -> tuple[Expectation, ...]:
-    """Return the suite for the frame of `validation_frame`; `source` does not change it (the full size is checked by parsing)."""
+    """Return the suite for the frame of `validation_frame`; parsing checks the number of rows."""
     del source
-    ordered = [TIMESTAMP, *COLUMNS, *DERIVED]
     # The wind direction has no partner among the other columns: only its range can be checked.
     return (
-        Expectation(
-            "table_columns_to_match_ordered_list", {"column_list": ordered}, "critical", "the canonical columns, in their order"
-        ),
-        Expectation(
-            "table_row_count_to_be_between",
-            {"min_value": MIN_ROWS, "max_value": None},
-            "critical",
-            f"at least {MIN_ROWS} rows, so that every split holds windows of ten days and targets one day ahead",
-        ),
-        Expectation("column_values_to_not_be_null", {"column": TIMESTAMP}, "critical", "every row has a time stamp"),
-        Expectation("column_values_to_be_unique", {"column": TIMESTAMP}, "critical", "no time stamp occurs twice"),
-        Expectation("column_values_to_be_between", _between("spacing_s", 1, None), "critical", "time stamps increase"),
-        Expectation(
-            "column_values_to_be_between",
-            _between("spacing_s", ROW_SECONDS, ROW_SECONDS, mostly=_MOSTLY),
-            "critical",
-            "rows follow each other every 10 minutes, but for a few gaps",
-        ),
-        Expectation(
-            "column_max_to_be_between",
-            _between("spacing_s", ROW_SECONDS, 7 * 86_400),
-            "warning",
-            "no gap is longer than a week",
-        ),
-        *(
-            Expectation(
-                "column_values_to_be_of_type",
-                {"column": name, "type_": "float32"},
-                "critical",
-                f"{name} is a 32-bit float",
-            )
-            for name in COLUMNS
-        ),
-        *(
-            Expectation("column_values_to_not_be_null", {"column": name}, "critical", f"no reading of {name} is missing")
-            for name in COLUMNS
+        *series_expectations(
+            {column.name: (column.minimum, column.maximum) for column in LAYOUT},
+            timestamp=TIMESTAMP,
+            row_seconds=ROW_SECONDS,
+            min_rows=MIN_ROWS,
+            derived=DERIVED,
+            where="Jena",
         ),
         *(
             Expectation(
                 "column_values_to_be_between",
-                _between(column.name, column.minimum, column.maximum),
-                "critical",
-                f"{column.name} lies between {column.minimum:g} and {column.maximum:g}, what Jena can have",
-            )
-            for column in LAYOUT
-        ),
-        *(
-            Expectation(
-                "column_values_to_be_between",
-                _between(tie.column, tie.minimum, tie.maximum, mostly=_MOSTLY),
+                between(tie.column, tie.minimum, tie.maximum, mostly=_MOSTLY),
                 "critical",
                 f"{tie.law}: a swapped or shifted column or a wrong unit breaks this",
             )

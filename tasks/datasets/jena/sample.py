@@ -141,6 +141,6 @@ def simulate(folder: Path) -> tuple[Path, ...]:
     weather.loc[9_000, "wv (m/s)"] = -9999.0
     positions = np.arange(SAMPLE_ROWS)
     repeated = np.insert(positions, (2_001, 4_001), (2_000, 4_000))
-    kept = repeated[(repeated < 6_000) | (repeated >= 6_007)]
+    without_gap = repeated[(repeated < 6_000) | (repeated >= 6_007)]
     folder.mkdir(parents=True, exist_ok=True)
-    return (write_csv_zip(weather.iloc[kept], folder / SAMPLE_FILE),)
+    return (write_csv_zip(weather.iloc[without_gap], folder / SAMPLE_FILE),)

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from storage.errors import DataError, SettingError, unknown
 from tasks.datasets.jena.parse import Readings, Seconds, read_file
 from tasks.datasets.jena.physics import COLUMNS, ROW_SECONDS, TIMESTAMP, expectations, validation_frame
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate
+from tasks.datasets.repairs import counted_repair, repair_row_order
 from tasks.datasets.spec import DatasetSpec, Parsed, Repair, Source, SourceFile, SourceOptions, SplitTables
 from tasks.datasets.time_series import iso, rows_in_shares, spacing_facts, split_by_time
 
@@ -40,7 +41,7 @@ _FULL_SPAN = ("2009-01-01T00:10:00", "2017-01-01T00:00:00")
 
 _SENTINEL = -999.0
 _MAX_HOLE_ROWS = 36
-_REPEATED_LIMIT, _DISORDER_LIMIT, _SENTINEL_LIMIT = 0.005, 0.001, 0.005
+_SENTINEL_LIMIT = 0.005
 
 SCHEMA = pa.schema([(TIMESTAMP, pa.timestamp("s")), *((name, pa.float32()) for name in COLUMNS)])
 
@@ -50,6 +51,8 @@ HALF_YEAR = r"^\d{4}[ab]$"
 
 class StationOptions(SourceOptions):
     """Which of the station's half-year files are read; a is January to June, b is July to December."""
+
+    model_config = ConfigDict(title="Options of station")
 
     first_half_year: str | None = Field(
         None, pattern=HALF_YEAR, description="First half-year, such as 2009a.", json_schema_extra={"flag": "--from"}
@@ -153,7 +156,7 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
     if source == KERAS_SOURCE:
         _check_full(seconds)
 
-    seconds, readings, row_repairs = _repair_rows(seconds, readings=readings)
+    seconds, readings, row_repairs = repair_row_order(seconds, readings=readings, dataset="jena")
     readings, value_repair, sentinels = _repair_sentinels(seconds, readings=readings, rows_read=rows_read)
     stamps = pa.array(seconds.astype("datetime64[s]"))
     table = pa.table([stamps, *(pa.array(readings[name], from_pandas=True) for name in COLUMNS)], schema=SCHEMA)
@@ -171,54 +174,13 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
 
 
 def _check_full(seconds: Seconds) -> None:
-    found = (len(seconds), iso(seconds[0]), iso(seconds[-1]))
+    span = (len(seconds), iso(seconds[0]), iso(seconds[-1]))
     expected = (REFERENCE_ROWS, *_FULL_SPAN)
-    if found != expected:
+    if span != expected:
         raise DataError(
-            f"{SAMPLE_FILE} has {found[0]} rows from {found[1]} to {found[2]}, expected {expected[0]} from {expected[1]} to "
+            f"{SAMPLE_FILE} has {span[0]} rows from {span[1]} to {span[2]}, expected {expected[0]} from {expected[1]} to "
             f"{expected[2]}: delete it from the store or mirror and fetch it again"
         )
-
-
-def _repair(name: str, *, rule: str, count: int, rows_read: int, limit: float) -> Repair:
-    """Return the counted repair, or raise where it is needed more often than its limit allows."""
-    share = count / rows_read
-    if share > limit:
-        raise DataError(
-            f"jena: {name}: {count} of {rows_read} rows, a share of {share:.4f}, expected at most {limit:g}: "
-            "check how the file was made, and fetch it again"
-        )
-    return Repair(name=name, rule=rule, count=count, share=share, limit=limit)
-
-
-def _repair_rows(seconds: Seconds, *, readings: Readings) -> tuple[Seconds, Readings, tuple[Repair, Repair]]:
-    rows_read = len(seconds)
-    order = np.argsort(seconds, kind="stable")
-    in_order = seconds[order]
-    keep = np.ones(rows_read, dtype=np.bool_)
-    keep[order[1:][in_order[1:] == in_order[:-1]]] = False
-    kept = seconds[keep]
-    late = kept < np.maximum.accumulate(kept)
-    repairs = (
-        _repair(
-            "repeated_stamps",
-            rule="of rows with the same time stamp the first in the file is kept",
-            count=int(rows_read - keep.sum()),
-            rows_read=rows_read,
-            limit=_REPEATED_LIMIT,
-        ),
-        _repair(
-            "out_of_order_rows",
-            rule="rows earlier than a row before them are sorted to their place",
-            count=int(late.sum()),
-            rows_read=rows_read,
-            limit=_DISORDER_LIMIT,
-        ),
-    )
-    if repairs[0].count == repairs[1].count == 0:
-        return seconds, readings, repairs
-    chosen = order[keep[order]]
-    return seconds[chosen], {name: values[chosen] for name, values in readings.items()}, repairs
 
 
 def _repair_sentinels(seconds: Seconds, *, readings: Readings, rows_read: int) -> tuple[Readings, Repair, dict[str, int]]:
@@ -235,7 +197,14 @@ def _repair_sentinels(seconds: Seconds, *, readings: Readings, rows_read: int) -
         "values of -999 and below (-9999: sensor off) are interpolated linearly in time, wind direction along the shorter arc, "
         f"between the nearest readings if at most {_MAX_HOLE_ROWS} rows are missing between them, else left null"
     )
-    repair = _repair("sentinel_values", rule=rule, count=sum(counts.values()), rows_read=rows_read, limit=_SENTINEL_LIMIT)
+    repair = counted_repair(
+        "sentinel_values",
+        dataset="jena",
+        rule=rule,
+        count=sum(counts.values()),
+        rows_read=rows_read,
+        limit=_SENTINEL_LIMIT,
+    )
     return repaired, repair, counts
 
 

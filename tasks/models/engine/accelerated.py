@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from storage.errors import SettingError
 from tasks.models.device import Device
-from tasks.models.engine.execution import Execution, choose_execution, choose_scoring_execution, describe_execution
+from tasks.models.engine.execution import (
+    Execution,
+    ExecutionNote,
+    choose_execution,
+    choose_scoring_execution,
+    describe_execution,
+)
 from tasks.models.engine.recurrent import accelerate
 from tasks.models.engine.rmsprop import accelerate_optimizer
 
@@ -22,7 +28,7 @@ class AcceleratedNetwork:
     """A plain network, and the copy that runs.
 
     Attributes:
-        plain: Plain Keras, which is saved; its weights are those it began with until `export_weights`.
+        plain: Plain Keras, which is saved; its weights are those it began with until `Learner.export` copies those of `fast`.
         fast: The same function, which is trained and predicts.
         optimizer: Built for the weights of `fast`.
         execution: How `fast` runs.
@@ -33,8 +39,8 @@ class AcceleratedNetwork:
     optimizer: keras.Optimizer
     execution: Execution
 
-    def describe(self) -> tuple[str, ...]:
-        """Return a line on each recurrent layer: how it runs, why, and what would make it faster."""
+    def describe(self) -> tuple[ExecutionNote, ...]:
+        """Return a note on each recurrent layer: how it runs, why, and what would make it faster."""
         return describe_execution(self.plain, execution=self.execution)
 
 
@@ -50,12 +56,14 @@ def accelerate_for_training(
         execution: How it is run; None chooses what is fastest on the device.
 
     Raises:
-        SettingError: The network makes a mask, which training could not honour.
+        SettingError: The network has no input, or makes a mask, which training could not honour.
     """
     import keras
 
     keras.utils.set_random_seed(seed)
     plain = variant.network()
+    if not plain.built:
+        raise SettingError(f"the network of variant {variant.name!r} has no input: begin it with keras.Input")
     refuse_masks(plain, variant=variant.name)
     if execution is None:
         execution = choose_execution(

@@ -40,6 +40,22 @@ class Execution:
         return self.use_cudnn is False and (self.jit_compile or self.num_shards > 1)
 
 
+@dataclass(frozen=True)
+class ExecutionNote:
+    """How a part of a network runs, in words.
+
+    Attributes:
+        text: The part, how it runs, and why.
+        remedy: What would make it faster, or empty where nothing would.
+    """
+
+    text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}; faster: {self.remedy}" if self.remedy else self.text
+
+
 def recurrent_layers(network: keras.Model) -> Iterator[Any]:
     """Yield the recurrent layers of a network, those within `Bidirectional` too."""
     import keras
@@ -49,7 +65,7 @@ def recurrent_layers(network: keras.Model) -> Iterator[Any]:
         yield from (each for each in wrapped if isinstance(each, keras.layers.RNN))
 
 
-def is_plain(layer: Any) -> bool:
+def fits_loop(layer: Any) -> bool:
     """Tell whether `engine.loops` can run a layer: forward, to its last output, otherwise as Keras makes it by default."""
     import keras
 
@@ -95,7 +111,7 @@ def can_shard(network: keras.Model) -> bool:
     layers = list(recurrent_layers(network))
     return (
         bool(layers)
-        and all(is_plain(layer) for layer in layers)
+        and all(fits_loop(layer) for layer in layers)
         and all(layer in layers or isinstance(layer, light) for layer in network.layers)
     )
 
@@ -107,7 +123,8 @@ def choose_execution(network: keras.Model, *, device: Device, batch_size: int, h
     reach the variables of several devices, so it is left out there.
 
     A GPU would wait for Python after every step, which takes Python a few milliseconds; a processor has nothing to wait with
-    (30.0 and 29.9 ms a step of Jena, measured). A learning rate that follows a schedule is set from Python before every step.
+    (30.0 and 29.9 ms a step of GRU(32) on 240 steps, measured). A learning rate that follows a schedule is set from Python
+    before every step.
 
     Args:
         network: Plain Keras, built.
@@ -142,33 +159,35 @@ def choose_scoring_execution() -> Execution:
     return Execution(use_cudnn="auto", jit_compile=True)
 
 
-def describe_execution(network: keras.Model, *, execution: Execution) -> tuple[str, ...]:
-    """Return a line on each recurrent layer of a plain network: how it runs, why, and what would make it run faster."""
-    return tuple(
-        f"recurrent layer {number}, {type(layer).__name__}({layer.cell.units}): {_describe_layer(layer, execution=execution)}"
-        for number, layer in enumerate(recurrent_layers(network), start=1)
-    )
+def describe_execution(network: keras.Model, *, execution: Execution) -> tuple[ExecutionNote, ...]:
+    """Return a note on each recurrent layer of a plain network: how it runs, why, and what would make it run faster."""
+    notes = []
+    for number, layer in enumerate(recurrent_layers(network), start=1):
+        text, remedy = _describe_layer(layer, execution=execution)
+        notes.append(ExecutionNote(f"recurrent layer {number}, {type(layer).__name__}({layer.cell.units}): {text}", remedy))
+    return tuple(notes)
 
 
-def _describe_layer(layer: Any, *, execution: Execution) -> str:
+def _describe_layer(layer: Any, *, execution: Execution) -> tuple[str, str]:
     if execution.use_cudnn is True:
-        return "cuDNN"
+        return "cuDNN", ""
     if not execution.uses_loops:
-        return "plain Keras, compiled by XLA" if execution.jit_compile else "plain Keras"
-    if is_plain(layer):
+        return "plain Keras, compiled by XLA" if execution.jit_compile else "plain Keras", ""
+    if fits_loop(layer):
         shards = f", {execution.num_shards} shards of the batch beside each other" if execution.num_shards > 1 else ""
-        return f"fast loop{shards}"
-    return f"XLA without the fast loop, because {_obstacle(layer)}"
+        return f"fast loop{shards}", ""
+    obstacle, remedy = _obstacle(layer)
+    return f"XLA without the fast loop, because {obstacle}", remedy
 
 
-def _obstacle(layer: Any) -> str:
-    """Return why `engine.loops` cannot run a layer, with the remedy where there is one."""
+def _obstacle(layer: Any) -> tuple[str, str]:
+    """Return why `engine.loops` cannot run a layer, and the remedy."""
     if layer.return_sequences:
-        return "it returns every step to the next layer; the fast loop returns the last step alone (return_sequences=False)"
+        return "it returns every step to the next layer", "return the last step alone (return_sequences=False)"
     if layer.go_backwards:
-        return "it reads backwards"
+        return "it reads backwards", "leave out go_backwards or Bidirectional"
     if layer.stateful or layer.unroll:
-        return "it is stateful or unrolled: leave both out for the fast loop"
+        return "it is stateful or unrolled", "leave out stateful and unroll"
     if not layer.cell.use_bias:
-        return "it has no biases: use_bias=True for the fast loop"
-    return "its activations or gates are not Keras's defaults: leave them out for the fast loop"
+        return "it has no biases", "use_bias=True"
+    return "its activations or gates are not Keras's defaults", "leave them out"

@@ -140,8 +140,8 @@ class _Product:
         if self._masks is None:
             return tf.matmul(inputs, d_product, transpose_a=True), tf.matmul(d_product, self._weight, transpose_b=True)
         parts = tf.stack(tf.split(d_product, self._masks.shape[0], axis=1))
-        given = self._masks * tf.matmul(parts, self._weight, transpose_b=True)
-        return tf.matmul(inputs * self._masks, parts, transpose_a=True), tf.reduce_sum(given, axis=0)
+        masked = self._masks * tf.matmul(parts, self._weight, transpose_b=True)
+        return tf.matmul(inputs * self._masks, parts, transpose_a=True), tf.reduce_sum(masked, axis=0)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,8 @@ class _Loop:
             d_products, state_gradients = kind.backward(pre_activations, before, list(next_states), list(d_states))
             d_recurrent_kernel, d_output = of_states.gradients(before[0], d_products[-1])
             state_gradients[0] += d_output
-            # Biases are summed over the batch after the loop: within it, XLA adds number by number.
+            # Biases are summed over the batch after the loop: within it, XLA would compile this sum as a slow loop over single
+            # numbers.
             parts = [d_recurrent_kernel, *d_products]
             if not max_repeats:
                 d_kernel, d_input = of_inputs.gradients(inputs[t], d_products[0])
@@ -294,8 +295,8 @@ def last_states(
             states = forward(inputs, weights=weights, masks=masks, initial=initial, num_steps=num_steps)
 
             def gradient(*d_last: Any) -> Any:
-                given = {"weights": weights, "masks": masks, "states": states, "d_last": d_last, "num_steps": num_steps}
-                d_inputs, d_weights, d_initial = backward(inputs, **given)
+                saved = {"weights": weights, "masks": masks, "states": states, "d_last": d_last, "num_steps": num_steps}
+                d_inputs, d_weights, d_initial = backward(inputs, **saved)
                 return d_inputs, *d_weights, *d_initial
 
             return tuple(states[0]), gradient
@@ -304,11 +305,11 @@ def last_states(
 
     if len(shards) == 1:
         return part(shards[0], initial, (of_inputs, of_states))
-    begun = zip(*(tf.split(state, len(shards)) for state in initial), strict=True)
+    initial_states = zip(*(tf.split(state, len(shards)) for state in initial), strict=True)
     masks = ([None] * len(shards) if mask is None else tf.split(mask, len(shards), axis=1) for mask in (of_inputs, of_states))
-    given = zip(shards, begun, zip(*masks, strict=True), strict=True)
-    done = [part(shard, list(states), of) for shard, states, of in given]
-    return [tf.concat(states, axis=0) for states in zip(*done, strict=True)]
+    parts = zip(shards, initial_states, zip(*masks, strict=True), strict=True)
+    results = [part(shard, list(states), of) for shard, states, of in parts]
+    return [tf.concat(states, axis=0) for states in zip(*results, strict=True)]
 
 
 def _by_mask(weight: Any, *, masks: Tensors | None) -> tuple[Any, Any]:

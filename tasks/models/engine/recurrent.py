@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tasks.models.engine import loops
-from tasks.models.engine.execution import Execution, is_plain, recurrent_layers
+from tasks.models.engine.execution import Execution, fits_loop, recurrent_layers
 
 if TYPE_CHECKING:
     import keras
@@ -77,7 +77,7 @@ def _accelerate_layer(layer: Any, *, execution: Execution, learns_inputs: bool) 
         "stateful": layer.stateful,
         "unroll": layer.unroll,
     }
-    if execution.uses_loops and is_plain(layer):
+    if execution.uses_loops and fits_loop(layer):
         cell = fast.looped_cells[type(layer).__name__].from_config(layer.cell.get_config())
         return fast.looped(cell, execution=asdict(execution), learns_inputs=learns_inputs, **options)
     if execution.uses_loops and type(layer) is keras.layers.GRU and layer.cell.reset_after:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.datasets.imdb.text import PADDING
+from tasks.datasets.tokens import PADDING
 from tasks.models.engine.recurrent import loop_of, states_after_repeats
 
 if TYPE_CHECKING:

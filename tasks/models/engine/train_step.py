@@ -117,9 +117,14 @@ def _programs(model: keras.Model) -> _Programs:
 
 
 def predict(model: keras.Model, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return the predictions of one batch, float32 `(batch,)`."""
+    """Return the predictions of one batch, float32 `(batch,)`, or `(batch, outputs)` of a network with several outputs."""
     # On several devices each predicts the whole batch, and the answers come one after the other.
-    return np.asarray(model.predict_on_batch(inputs), dtype=np.float32)[: len(inputs), 0]
+    return one_value_a_row(np.asarray(model.predict_on_batch(inputs), dtype=np.float32)[: len(inputs)])
+
+
+def one_value_a_row(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return `(rows,)` for the outputs `(rows, 1)` of a network with one output, and those of any other as they are."""
+    return outputs[:, 0] if outputs.shape[1:] == (1,) else outputs
 
 
 def _devices(model: keras.Model) -> int:

@@ -1,4 +1,4 @@
-"""The networks of the IMDB data set, and the simple reference: on reviews of int32 `(batch, 500)`, padded in front.
+"""The networks of the IMDB data set, and the linear baseline: on reviews of int32 `(batch, 500)`, padded in front.
 
 A network whose input has no fixed width declares that padding changes nothing in its result: its reviews are then cut to
 their own width. A test holds it to that.
@@ -6,9 +6,10 @@ their own width. A test holds it to that.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tasks.datasets.imdb.text import PADDING, REVIEW_TOKENS, VOCABULARY_SIZE
+from tasks.datasets.tokens import PADDING, REVIEW_TOKENS, VOCABULARY_SIZE
 from tasks.models.networks.tfidf import empty_bag, fit_bag
 from tasks.models.networks.word_vectors import EMBEDDING, VECTOR_SIZE, set_word_vectors
 from tasks.models.optimizers import averaged_adam, cosine
@@ -23,10 +24,6 @@ def gru_network(*, dropout: float = 0.0) -> keras.Model:
     import keras
 
     return _sequential(keras.layers.GRU(32, dropout=dropout, recurrent_dropout=dropout))
-
-
-def _gru_dropout() -> keras.Model:
-    return gru_network(dropout=0.2)
 
 
 def _gru_bidirectional() -> keras.Model:
@@ -103,7 +100,7 @@ VARIANTS = (
     Variant(
         name="gru_dropout",
         summary="Embedding(10000, 32), GRU(32, dropout 0.2, recurrent dropout 0.2), Dense(1)",
-        network=_gru_dropout,
+        network=partial(gru_network, dropout=0.2),
         epochs=10,
     ),
     Variant(

@@ -2,7 +2,8 @@
 
 Every function takes inputs `(batch, steps, features)`, starts from a state of zeros, and returns the output of every step,
 `(batch, steps, units)`; the last step is `[:, -1]`. Weights are those of the Keras layer of the same name, as
-`layer.get_weights()` returns them.
+`layer.get_weights()` returns them. Nothing trains or predicts with these functions: the fast loops are in
+`tasks.models.engine.loops`.
 """
 
 from __future__ import annotations
@@ -78,17 +79,17 @@ def lstm(inputs: Array, *, kernel: Array, recurrent_kernel: Array, bias: Array) 
     def step(state: Array, x: Array) -> Array:
         output, carry = state[:, :units], state[:, units:]
         gates = np.split(x @ kernel + output @ recurrent_kernel + bias, 4, axis=1)
-        let_in, keep, let_out = sigmoid(gates[0]), sigmoid(gates[1]), sigmoid(gates[3])
-        carry = keep * carry + let_in * np.tanh(gates[2])
-        return np.concatenate([let_out * np.tanh(carry), carry], axis=1)
+        input_gate, forget_gate, output_gate = sigmoid(gates[0]), sigmoid(gates[1]), sigmoid(gates[3])
+        carry = forget_gate * carry + input_gate * np.tanh(gates[2])
+        return np.concatenate([output_gate * np.tanh(carry), carry], axis=1)
 
     return _every_step(inputs, state=np.zeros((len(inputs), 2 * units)), step=step)[:, :, :units]
 
 
 def _every_step(inputs: Array, *, state: Array, step: Callable[[Array, Array], Array]) -> Array:
     """Return the state after every step, `(batch, steps, size of the state)`."""
-    seen = []
+    states = []
     for t in range(inputs.shape[1]):
         state = step(state, inputs[:, t])
-        seen.append(state)
-    return np.stack(seen, axis=1)
+        states.append(state)
+    return np.stack(states, axis=1)

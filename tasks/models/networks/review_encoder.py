@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tasks.datasets.imdb.text import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN
+from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +41,7 @@ def encoder_class() -> Any:
             self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, ranks), UNKNOWN)
 
         def call(self, text: Any) -> Any:
-            # An empty encoding makes `lower` touch ASCII letters only, as in the ranks' own making.
+            # An empty encoding makes `lower` touch ASCII letters only, as the words were when their ranks were made.
             spaced = tf.strings.regex_replace(tf.strings.lower(tf.reshape(text, [-1]), encoding=""), FILTERED, " ")
             words = tf.strings.split(spaced, sep=" ")
             ranks = tf.ragged.map_flat_values(self.table.lookup, tf.ragged.boolean_mask(words, words != ""))
@@ -58,3 +58,6 @@ def encoder_class() -> Any:
             return {**super().get_config(), "words": list(self.words)}
 
     return ReviewEncoder
+
+
+LAYERS = (encoder_class,)

@@ -1,4 +1,4 @@
-"""The simple reference for reviews: logistic regression on the words and pairs of words that a review holds."""
+"""The linear baseline for reviews: logistic regression on the words and pairs of words that a review holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.datasets.imdb.text import RANK_OFFSET, VOCABULARY_SIZE
+from tasks.datasets.tokens import RANK_OFFSET, VOCABULARY_SIZE
 
 if TYPE_CHECKING:
     import keras
@@ -50,23 +50,23 @@ def bag_class() -> Any:
 
         def call(self, tokens: Any) -> Any:
             numbers, first = distinct_ngrams(ops, tokens)
-            place = self._place(numbers)
-            known = ops.logical_and(first, ops.equal(ops.take(self.numbers, place), numbers))
-            idf = ops.where(known, ops.take(self.idf, place), 0.0)
+            index = self._index_of(numbers)
+            is_known = ops.logical_and(first, ops.equal(ops.take(self.numbers, index), numbers))
+            idf = ops.where(is_known, ops.take(self.idf, index), 0.0)
             length = ops.sqrt(ops.maximum(ops.sum(idf * idf, axis=1), 1e-12))
-            score = ops.sum(idf * ops.take(self.weight, place), axis=1) / length
+            score = ops.sum(idf * ops.take(self.weight, index), axis=1) / length
             return ops.sigmoid(score[:, None] + self.bias)
 
-        def _place(self, numbers: Any) -> Any:
-            """Return where each number stands among the known ones, or some other place: by halving.
+        def _index_of(self, numbers: Any) -> Any:
+            """Return where each number stands among the is_known ones, or some other index: by halving.
 
             `searchsorted` compares every number with every other one when XLA compiles it.
             """
-            place = ops.zeros_like(numbers)
+            index = ops.zeros_like(numbers)
             for step in reversed([2**bit for bit in range(max(1, self.ngrams).bit_length())]):
-                further = ops.minimum(place + step, self.ngrams - 1)
-                place = ops.where(ops.take(self.numbers, further) <= numbers, further, place)
-            return place
+                further = ops.minimum(index + step, self.ngrams - 1)
+                index = ops.where(ops.take(self.numbers, further) <= numbers, further, index)
+            return index
 
         def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
             return (input_shape[0], 1)
@@ -75,6 +75,9 @@ def bag_class() -> Any:
             return {**super().get_config(), "ngrams": self.ngrams}
 
     return BagOfNgrams
+
+
+LAYERS = (bag_class,)
 
 
 def distinct_ngrams(ops: Any, tokens: Any) -> tuple[Any, Any]:
@@ -106,27 +109,27 @@ def fit_bag(learner: Any) -> None:
 
     reviews = learner.reviews["train"].astype(np.int32)
     numbers, first = distinct_ngrams(np, reviews)
-    known, found_in = np.unique(numbers[first], return_counts=True)
-    known, found_in = known[found_in >= MIN_REVIEWS], found_in[found_in >= MIN_REVIEWS]
-    idf = np.log((1 + len(reviews)) / (1 + found_in)) + 1
-    row, column = _found(numbers, first=first, known=known)
+    vocabulary, num_reviews = np.unique(numbers[first], return_counts=True)
+    vocabulary, num_reviews = vocabulary[num_reviews >= MIN_REVIEWS], num_reviews[num_reviews >= MIN_REVIEWS]
+    idf = np.log((1 + len(reviews)) / (1 + num_reviews)) + 1
+    row, column = _vocabulary_entries(numbers, first=first, vocabulary=vocabulary)
     length = np.sqrt(np.bincount(row, idf[column] ** 2, minlength=len(reviews)))
-    table = csr_matrix((idf[column] / length[row], (row, column)), shape=(len(reviews), len(known)))
+    table = csr_matrix((idf[column] / length[row], (row, column)), shape=(len(reviews), len(vocabulary)))
     solver = LogisticRegression(C=INVERSE_REGULARIZATION, solver="liblinear", random_state=0).fit(table, learner.labels["train"])
-    network = empty_bag(ngrams=len(known))
+    network = empty_bag(ngrams=len(vocabulary))
     bag = network.get_layer("bag")
-    bag.numbers.assign(known)
+    bag.numbers.assign(vocabulary)
     bag.idf.assign(idf)
     bag.weight.assign(solver.coef_[0])
     bag.bias.assign(solver.intercept_)
     learner.network = learner.plain_network = network
 
 
-def _found(
-    numbers: npt.NDArray[np.int32], *, first: npt.NDArray[np.bool_], known: npt.NDArray[np.int32]
+def _vocabulary_entries(
+    numbers: npt.NDArray[np.int32], *, first: npt.NDArray[np.bool_], vocabulary: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return review and place among the known numbers of everything that is known."""
-    wanted = numbers[first]
-    place = np.searchsorted(known, wanted).clip(max=len(known) - 1)
-    hit = known[place] == wanted
-    return np.nonzero(first)[0][hit], place[hit]
+    """Return review and index among the vocabulary numbers of everything that is vocabulary."""
+    candidates = numbers[first]
+    index = np.searchsorted(vocabulary, candidates).clip(max=len(vocabulary) - 1)
+    hit = vocabulary[index] == candidates
+    return np.nonzero(first)[0][hit], index[hit]

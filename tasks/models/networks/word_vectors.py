@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.datasets.imdb.text import UNKNOWN, VOCABULARY_SIZE
+from tasks.datasets.tokens import UNKNOWN, VOCABULARY_SIZE
 
 EMBEDDING = "words"
 VECTOR_SIZE = 96
@@ -15,7 +15,7 @@ WINDOW_WORDS = 5
 # Of Levy, Goldberg and Dagan (2015): frequent neighbours count for less, and the spectrum is flattened by its root.
 CONTEXT_POWER, SPECTRUM_POWER = 0.75, 0.5
 # Spread of the vectors, and weight and bound of the log ratio beside them: by validation.
-VECTOR_STD, RATIO_WEIGHT, MOST_RATIO = 0.2, 0.5, 2.0
+VECTOR_STD, RATIO_WEIGHT, MAX_RATIO = 0.2, 0.5, 2.0
 
 
 def set_word_vectors(learner: Any) -> None:
@@ -31,7 +31,7 @@ def word_vectors(reviews: npt.NDArray[np.uint16], *, label: npt.NDArray[np.float
     (naive Bayes; Wang and Manning 2012). The others come from the singular value decomposition of the positive pointwise
     mutual information of words at most 5 apart, a pair counted by the inverse of its distance.
     """
-    ratio = np.clip(log_ratio(reviews, label=label), -MOST_RATIO, MOST_RATIO)
+    ratio = np.clip(log_ratio(reviews, label=label), -MAX_RATIO, MAX_RATIO)
     return np.concatenate([RATIO_WEIGHT * ratio[:, None], _neighbourhood(reviews)], axis=1).astype(np.float32)
 
 
@@ -40,7 +40,8 @@ def log_ratio(reviews: npt.NDArray[np.uint16], *, label: npt.NDArray[np.float32]
     row, column = np.nonzero(reviews > UNKNOWN)
     pair = np.unique(row * VOCABULARY_SIZE + reviews[row, column])
     positive = label[pair // VOCABULARY_SIZE] == 1
-    counts = [np.bincount((pair % VOCABULARY_SIZE)[chosen], minlength=VOCABULARY_SIZE) + 1.0 for chosen in (positive, ~positive)]
+    words_of_pairs = pair % VOCABULARY_SIZE
+    counts = [np.bincount(words_of_pairs[is_label], minlength=VOCABULARY_SIZE) + 1.0 for is_label in (positive, ~positive)]
     ratio = np.log(counts[0] / counts[0].sum()) - np.log(counts[1] / counts[1].sum())
     ratio[: UNKNOWN + 1] = 0.0
     return np.asarray(ratio)
@@ -63,8 +64,8 @@ def _neighbourhood(reviews: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
     total = np.asarray(both.sum(axis=1)).ravel()
     context = total**CONTEXT_POWER / np.sum(total**CONTEXT_POWER)
     information = np.log(both.data / (total[both.row] * context[both.col]))
-    kept = information > 0
-    positive = csr_matrix((information[kept], (both.row[kept], both.col[kept])), shape=shape)
+    is_informative = information > 0
+    positive = csr_matrix((information[is_informative], (both.row[is_informative], both.col[is_informative])), shape=shape)
     left_vectors, values, _ = randomized_svd(positive, VECTOR_SIZE, n_iter=3, random_state=0)
     vectors = left_vectors * values**SPECTRUM_POWER
     return np.asarray((vectors * (VECTOR_STD / vectors.std()))[:, : VECTOR_SIZE - 1])

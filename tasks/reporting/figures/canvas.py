@@ -1,4 +1,4 @@
-"""The look that all pictures share: size, colours, grid, legend, and the bytes of the file."""
+"""What all pictures share: size, colours, grid, legend and file format."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-# The text column of a report in the Prefect UI is about 600 pixels wide: a wider picture is shrunk there, its text with it.
+# The text column of a report in the Prefect UI is about 600 pixels wide. A wider picture is shrunk there, and its text too.
 WIDTH_INCHES, DOTS_PER_INCH = 7.0, 100
-# Okabe and Ito (2008): told apart by people with any kind of colour vision.
+# Okabe and Ito (2008): people with any kind of colour vision can distinguish these colours.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A600")
 MEASURED, NAIVE, TEXT = "#333333", "#999999", "#555555"
 
@@ -36,7 +36,7 @@ def legend(figure: Any, *, handles: list[Any] | None = None) -> None:
 
 
 def small_png(figure: Any) -> bytes:
-    """Return a figure as a PNG of 64 colours: a third of the bytes, which every page with the report carries."""
+    """Return a figure as a PNG of 64 colours, which has a third of the bytes: every page with the report embeds them."""
     from PIL import Image
 
     figure.canvas.draw()

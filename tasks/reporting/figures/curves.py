@@ -10,11 +10,13 @@ from tasks.reporting.markdown import VariantResult, result_name
 
 
 def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) -> bytes:
-    """Draw loss by epoch, and accuracy below it where it was recorded: train as dots, validation as a line, best epoch ringed.
+    """Draw the loss by epoch, and below it the accuracy if any result has one.
+
+    Dots are the training split, lines the validation split, and a ring marks the best epoch.
 
     Args:
-        results: Those without curves are left out.
-        metric_label: What the loss is, with its unit.
+        results: Results without curves are left out.
+        metric_label: Name of the loss, with its unit.
     """
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
@@ -25,7 +27,7 @@ def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) 
         panels.append(("accuracy", "accuracy (share of rows)"))
     last_epoch = max((max(result.epochs_run, *map(len, result.curves.values())) for result, _ in drawn), default=1)
     dots: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linestyle": "none", "alpha": 0.75}
-    # The points make a single epoch visible, of which no line can be drawn.
+    # The points show a training of a single epoch, for which there is no line.
     line: dict[str, Any] = {"marker": ".", "markersize": 3, "linewidth": 1.8}
     ring = dots | {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6, "alpha": 1.0}
 
@@ -34,7 +36,7 @@ def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) 
         for result, colour in drawn:
             for curve, style in ((key, dots), (f"val_{key}", line)):
                 values = result.curves.get(curve, [])
-                # A resumed training holds its last epochs only.
+                # A resumed training has the curves of its last epochs only.
                 first = max(0, result.epochs_run - len(values)) + 1
                 axes.plot(range(first, first + len(values)), values, color=colour, **style)
                 if curve.startswith("val_") and first <= result.best_epoch < first + len(values):
@@ -45,7 +47,7 @@ def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) 
             axes.text(0.5, 0.5, "no learning curves recorded", transform=axes.transAxes, ha="center", va="center", color=TEXT)
     if drawn:
         entries = [Line2D([], [], color=colour, linewidth=4, label=result_name(result)) for result, colour in drawn]
-        styles = (("train", dots), ("validation", line), ("epoch that was kept", ring))
+        styles = (("train", dots), ("validation", line), ("best epoch", ring))
         entries += [Line2D([], [], color=TEXT, label=label, **style) for label, style in styles]
         legend(figure, handles=entries)
     return small_png(figure)

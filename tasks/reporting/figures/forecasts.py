@@ -1,4 +1,4 @@
-"""Pictures of a series and of a forecast of it."""
+"""Pictures of a time series and of a forecast of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEEK_DAYS = 7
 
 
 def series_pictures(plot_data: SeriesPlot, *, prediction: Floats, truth: Floats, naive: Floats, model: str) -> dict[str, bytes]:
-    """Return what a person looks at in a forecast: the series, a test week, and where the errors are."""
+    """Return the pictures of a forecast by title: a test week, the errors by hour and month, and the series."""
     return {
         "forecast of a test week": forecast_png(plot_data, prediction=prediction, truth=truth, naive=naive, model=model),
         "error by hour and by month": error_png(
@@ -27,11 +27,11 @@ def series_pictures(plot_data: SeriesPlot, *, prediction: Floats, truth: Floats,
 
 
 def series_png(plot_data: SeriesPlot) -> bytes:
-    """Draw the quantity over the whole series, the test split set off, and below it over the first ten days."""
+    """Draw the quantity over the whole series, with the test split in another colour, and below it over the first ten days."""
     figure, axes = figure_of(2, panel_inches=2.4)
     whole, days = axes[:, 0]
     stamp, value, first = plot_data.stamp, plot_data.value, plot_data.first_test_row
-    # One reading an hour: a line of hundreds of thousands of points on 700 pixels shows no more, and takes seconds.
+    # One reading an hour: hundreds of thousands of points on 700 pixels would show no more, and take seconds to draw.
     hourly = max(1, 3600 // plot_data.row_seconds)
     for part, name, colour in (
         (slice(0, first, hourly), "training and validation", COLOURS[0]),
@@ -55,9 +55,9 @@ def forecast_png(plot_data: SeriesPlot, *, prediction: Floats, truth: Floats, na
 
     Args:
         plot_data: The series.
-        prediction: One forecast a row, in order of time; the first week of it is drawn.
-        truth: What came, at the same stamps.
-        naive: What the naive baseline said.
+        prediction: One forecast a row, in order of time. The first week is drawn.
+        truth: The measured values at the same stamps.
+        naive: The forecasts of the naive baseline.
         model: Name for the legend.
     """
     figure, axes = figure_of(1)
@@ -74,17 +74,19 @@ def forecast_png(plot_data: SeriesPlot, *, prediction: Floats, truth: Floats, na
 
 
 def mean_by(group: npt.NDArray[np.integer[Any]], *, value: Floats, groups: int) -> Floats:
-    """Return the mean of the values of each group 0 to `groups` - 1; NaN where a group has none."""
+    """Return the mean of the values of each group 0 to `groups` - 1, NaN for an empty group."""
     count = np.bincount(group, minlength=groups)
     total = np.bincount(group, weights=value, minlength=groups)
     return np.asarray(np.divide(total, count, out=np.full(groups, np.nan), where=count > 0))
 
 
 def error_png(plot_data: SeriesPlot, *, error: Floats, naive_error: Floats, model: str) -> bytes:
-    """Draw the mean absolute error by hour of day and by month of the time that was forecast, beside the naive baseline.
+    """Draw the mean absolute error by hour of day and by month, beside that of the naive baseline.
+
+    Hour and month are those of the target, in local time.
 
     Args:
-        plot_data: The series, with the stamp of each target in local time.
+        plot_data: The series, with the stamp of each target.
         error: |forecast - measured| of every test example.
         naive_error: The same of the naive baseline.
         model: Name for the legend.
@@ -94,15 +96,15 @@ def error_png(plot_data: SeriesPlot, *, error: Floats, naive_error: Floats, mode
     month = stamp.astype("datetime64[M]").astype(int) % 12
     figure, axes = figure_of(2, panel_inches=2.4)
     for panel, group, groups, first, label in ((axes[0, 0], hour, 24, 0, "hour of day"), (axes[1, 0], month, 12, 1, "month")):
-        place = np.arange(groups) + first
+        ticks = np.arange(groups) + first
         for values, name, colour in (
             (naive_error, f"naive: {plot_data.horizon} before", NAIVE),
             (error, model, COLOURS[0]),
         ):
-            # Points as well as a line: a short test split has months that stand alone.
-            panel.plot(place, mean_by(group, value=values, groups=groups), color=colour, marker="o", markersize=3.5, label=name)
+            # Points as well as a line: a short test split may have a month without neighbours.
+            panel.plot(ticks, mean_by(group, value=values, groups=groups), color=colour, marker="o", markersize=3.5, label=name)
         panel.set(xlabel=label, ylabel=f"MAE ({plot_data.unit})", xlim=(first - 0.5, first + groups - 0.5))
-        panel.set_xticks(place[:: 3 if groups == 24 else 1])
+        panel.set_xticks(ticks[:: 3 if groups == 24 else 1])
         panel.set_ylim(bottom=0)
     legend(figure, handles=axes[0, 0].get_lines())
     return small_png(figure)

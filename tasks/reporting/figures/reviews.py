@@ -1,4 +1,4 @@
-"""Pictures of a review classifier: how it ranks, how it counts, how sure it may be, and what it read."""
+"""Pictures of a review classifier: ROC curve, calibration, confusion matrix, and the lengths of the reviews."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy.typing as npt
 
 from tasks.metrics import calibration_curve
 from tasks.models.spec import ReviewsPlot
-from tasks.reporting.figures.canvas import COLOURS, MEASURED, NAIVE, figure_of, legend, small_png
+from tasks.reporting.figures.canvas import COLOURS, NAIVE, figure_of, legend, small_png
+from tasks.reporting.figures.classes import confusion_png
 
 Floats = npt.NDArray[np.floating[Any]]
 LABELS = ("negative", "positive")
 
 
 def review_pictures(plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats, model: str) -> dict[str, bytes]:
-    """Return what a person looks at in a classifier.
+    """Return the pictures of a classifier by title.
 
     Args:
         plot_data: Lengths of the training reviews.
@@ -26,25 +27,18 @@ def review_pictures(plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats
     """
     return {
         "ROC curve and calibration": roc_and_calibration_png(prediction, truth=truth, model=model),
-        "confusion matrix": confusion_png(prediction, truth=truth, model=model),
+        "confusion matrix": confusion_png((prediction > 0.5).astype(int), truth=truth, classes=LABELS, model=model),
         "length of the training reviews": lengths_png(plot_data.lengths, read_tokens=plot_data.read_tokens),
     }
 
 
-def roc_curve(probability: Floats, *, truth: Floats) -> tuple[Floats, Floats]:
-    """Return the false and the true positive rates at every threshold, from (0, 0) to (1, 1); equal scores are one step."""
-    order = np.argsort(-probability, kind="stable")
-    last_of_equals = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
-    hits = np.cumsum(truth[order])[last_of_equals]
-    false = last_of_equals + 1 - hits
-    return np.append(0.0, false / false[-1]), np.append(0.0, hits / hits[-1])
-
-
 def roc_and_calibration_png(probability: Floats, *, truth: Floats, model: str) -> bytes:
     """Draw the ROC curve, and beside it the share of positive reviews by predicted probability."""
+    from sklearn.metrics import roc_curve
+
     figure, axes = figure_of(2, panel_inches=3.3, columns=2)
     roc, calibration = axes[0]
-    false_rate, true_rate = roc_curve(probability, truth=truth)
+    false_rate, true_rate, _ = roc_curve(truth, probability)
     roc.plot(false_rate, true_rate, color=COLOURS[0], linewidth=1.8, label=model)
     roc.set(xlabel="false positive rate (share of negatives)", ylabel="true positive rate (share of positives)")
     bins = calibration_curve(probability, label=truth)
@@ -56,46 +50,27 @@ def roc_and_calibration_png(probability: Floats, *, truth: Floats, model: str) -
         markersize=4,
     )
     calibration.set(xlabel="predicted probability (mean of a bin)", ylabel="share of positive reviews")
-    for panel, name in ((roc, "guessing"), (calibration, "as sure as it may be")):
+    for panel, name in ((roc, "guessing"), (calibration, "perfectly calibrated")):
         panel.plot([0, 1], [0, 1], color=NAIVE, linewidth=1.0, linestyle="--" if panel is roc else ":", label=name)
         panel.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     legend(figure)
     return small_png(figure)
 
 
-def confusion_png(probability: Floats, *, truth: Floats, model: str) -> bytes:
-    """Draw how many reviews of each label were called what."""
-    called = (probability > 0.5).astype(int)
-    counts = np.bincount(2 * truth.astype(int) + called, minlength=4).reshape(2, 2)
-    figure, axes = figure_of(1, panel_inches=2.6)
-    panel = axes[0, 0]
-    panel.grid(visible=False)
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for true in range(2):
-        for said in range(2):
-            share = shares[true, said]
-            text = f"{counts[true, said]:,}\n{100 * share:.1f} %"
-            panel.text(said, true, text, ha="center", va="center", color="white" if share > 0.5 else MEASURED)
-    panel.set(xlabel=f"said by {model}", ylabel="label", xticks=(0, 1), yticks=(0, 1), xticklabels=LABELS, yticklabels=LABELS)
-    figure.colorbar(image, ax=panel, label="share of the label's reviews")
-    return small_png(figure)
-
-
 def lengths_png(lengths: npt.NDArray[np.integer[Any]], *, read_tokens: int) -> bytes:
-    """Draw how long the training reviews are, and how many are cut there."""
+    """Draw the lengths of the training reviews, and how many are cut."""
     figure, axes = figure_of(1, panel_inches=2.4)
     panel = axes[0, 0]
     panel.hist(lengths, bins=50, range=(0, read_tokens), color=COLOURS[5], label="training reviews")
     cut = 100 * float(np.mean(lengths >= read_tokens))
-    panel.axvline(read_tokens, color=COLOURS[1], linewidth=1.6, label=f"all that is read: {cut:.1f} % are as long or longer")
+    panel.axvline(read_tokens, color=COLOURS[1], linewidth=1.6, label=f"tokens that are read: {cut:.1f} % are as long or longer")
     panel.set(xlabel="length (tokens)", ylabel="reviews", xlim=(0, None))
     legend(figure)
     return small_png(figure)
 
 
 def most_wrong(probability: Floats, *, truth: Floats, count: int) -> npt.NDArray[np.intp]:
-    """Return the places of the reviews that were called wrong with the greatest certainty, the worst first."""
-    miss = np.abs(probability - truth)
-    places = np.argsort(-miss, kind="stable")[:count]
-    return np.asarray(places[miss[places] > 0.5])
+    """Return the row numbers of the reviews that are labelled wrongly with the greatest certainty, the worst first."""
+    error = np.abs(probability - truth)
+    rows = np.argsort(-error, kind="stable")[:count]
+    return np.asarray(rows[error[rows] > 0.5])

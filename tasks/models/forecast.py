@@ -1,8 +1,14 @@
-"""What a window forecast is asked: which readings go in, and which value, how far ahead, comes out."""
+"""What a forecast of a time series is, in values: the readings that go in, the value that comes out, and the networks.
+
+This module knows no engine, so that networks can import it. `tasks.models.windows.forecast_problem` makes a problem of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from tasks.models.spec import Budget, Variant
 
 
 @dataclass(frozen=True)
@@ -10,7 +16,7 @@ class WindowTask:
     """The question that every network of one time series answers.
 
     A window is the last `lookback_rows` readings before a row, thinned to every `step_rows`-th; the target is one column,
-    `horizon_rows` after that row. This module knows no engine, so that networks can ask it for their shapes.
+    `horizon_rows` after that row.
 
     Attributes:
         columns: Columns of the table that a network reads, in the order in which it reads them.
@@ -50,6 +56,11 @@ class WindowTask:
         return self.columns.index(self.target)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of one window as a network sees it: (steps, columns)."""
+        return self.steps, len(self.columns)
+
+    @property
     def steps(self) -> int:
         """Readings that a network sees of one window."""
         return self.lookback_rows // self.step_rows
@@ -58,3 +69,31 @@ class WindowTask:
     def min_rows(self) -> int:
         """Rows without a gap that hold exactly one window and its target."""
         return self.lookback_rows + self.horizon_rows + 1
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A forecast problem: everything about it that is its data set's own.
+
+    Attributes:
+        dataset: Name of the data set.
+        task: The question that is asked when a person sets nothing else.
+        units: Unit for people by column, such as {"temperature_degc": "°C"}, for every column that can be the target. A
+            column is called by its quantity and ends in its unit, such as `temperature_degc`.
+        row_seconds: Regular spacing of the rows.
+        variants: A task to the networks for windows of it, and the linear baseline.
+        default_variants: The networks that a run trains when a person names none.
+        sample_budget: Epochs and steps that suffice on the sample.
+        decimals: Digits of the unit that mean something.
+        tutorial_rows: Rows of the tutorial's own files; None where it has no such data set.
+    """
+
+    dataset: str
+    task: WindowTask
+    units: Mapping[str, str]
+    row_seconds: int
+    variants: Callable[[WindowTask], tuple[Variant, ...]]
+    default_variants: tuple[str, ...]
+    sample_budget: Budget
+    decimals: int = 2
+    tutorial_rows: int | None = None

@@ -1,4 +1,7 @@
-"""Raw text to tokens, by the rule that the word ranks of the IMDB reviews were made with."""
+"""Texts as lists of numbers, as Keras publishes its reviews: ranks of words behind three numbers that are no word.
+
+Ingestion writes them, networks read them, and the engine knows the number of padding.
+"""
 
 from __future__ import annotations
 

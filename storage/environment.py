@@ -1,0 +1,60 @@
+"""The project's own variables of the environment: names, defaults, bounds and meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from storage.errors import SettingError
+
+_PREFIX = "RETRAIN_"
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Environment(BaseSettings):
+    """The variables `RETRAIN_*`; an empty one counts as not set."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+
+    home: str = Field("./var", description="The store: a folder, or an fsspec URL such as `s3://bucket/prefix`.")
+    mirror: str | None = Field(None, description="Folder or URL of a mirror with `SHA256SUMS`.")
+    require_gpu: bool | None = Field(None, description="Whether every training on this host refuses a CPU.")
+    host: str = Field("127.0.0.1", description="Address on which the service listens.")
+    prefect_port: Port = Field(4200, description="Port of Prefect in the service.")
+    mlflow_port: Port = Field(5000, description="Port of MLflow in the service.")
+    docs_port: Port = Field(5001, description="Port of the reports in the service.")
+    mlflow_address: str | None = Field(None, description="Base of the links to MLflow in reports.")
+    docs_address: str | None = Field(None, description="Base of the links to reports and Data Docs.")
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the variables as they are now.
+
+        Raises:
+            SettingError: A variable has a value that it cannot have.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, value = str(first["loc"][0]), first["input"]
+            raise SettingError(
+                f"{variable(name)} is {value!r}, expected {_expected(name)}: correct it, or unset it for {_default(name)}"
+            ) from None
+
+
+def variable(field: str) -> str:
+    """Return the name of the variable that a field of `Environment` is read from."""
+    return _PREFIX + field.upper()
+
+
+def _expected(field: str) -> str:
+    return "a port from 1 to 65535" if field.endswith("_port") else "true or false"
+
+
+def _default(field: str) -> str:
+    default = Environment.model_fields[field].default
+    return "its default" if default is None else str(default)

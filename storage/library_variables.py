@@ -1,0 +1,29 @@
+"""Variables that other libraries read, set for this process and those that it starts."""
+
+from __future__ import annotations
+
+import os
+
+# Telemetry, pickles and output at the terminal are never wanted here.
+_VALUES = {
+    "DO_NOT_TRACK": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Two lines with the addresses of run and experiment, at the end of each run against a tracking server.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+# A value that a person has set stays.
+_DEFAULTS = {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+}
+
+
+def set_library_variables() -> None:
+    """Set the variables; call it before one of the libraries is imported."""
+    os.environ.update(_VALUES)
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
