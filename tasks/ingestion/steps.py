@@ -50,7 +50,8 @@ def fetch(dataset: str, settings: DataSettings) -> RawRef:
     if raw.simulated and settings.data == "auto":
         logger.warning("%s: no mirror is named and upstream cannot be reached: THE SAMPLE, A SIMULATION, STANDS IN", dataset)
     size = sum(file.size_bytes for file in raw.files) / 1e6
-    logger.info("%s: %d files of source %s, %.1f MB", dataset, len(raw.files), raw.source, size)
+    files = "1 file" if len(raw.files) == 1 else f"{len(raw.files)} files"
+    logger.info("%s: %s of source %s, %.1f MB", dataset, files, raw.source, size)
     return raw
 
 
