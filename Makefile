@@ -33,7 +33,7 @@ test-all: $(READY) ## Run every test, those of service and browser beside the ot
 	@$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 
 servicetest: $(READY) ## Test the service with real workers, and its pages in a real browser
-	@$(BIN)/python -m pytest -m "service or ui"
+	@$(BIN)/python -m pytest -n 2 -m "service or ui"
 
 bench: $(READY) ## Measure on a quiet machine, beside what else could be used: make bench, make bench BENCH="--quick"
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -100,12 +100,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 
 
+_told_by_workers: list[str] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker has to tell, such as the tasks that Prefect tried again."""
+    _told_by_workers.extend(getattr(node, "workeroutput", {}).get("tried_again", ()))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many of the planted faults the contracts found, whatever processes ran the tests."""
     ran = {outcome: terminalreporter.stats.get(outcome, []) for outcome in ("passed", "failed")}
     found, missed = (sum("test_a_planted_fault_is_found[" in report.nodeid for report in ran[outcome]) for outcome in ran)
     if found + missed:
         terminalreporter.write_line(f"planted {found + missed}, found {found}")
+    for line in _told_by_workers:
+        terminalreporter.write_line(line)
 
 
 @dataclass(frozen=True)

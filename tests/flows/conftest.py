@@ -24,6 +24,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(line)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of xdist has no terminal: `tests/conftest.py` tells it in the process that has one."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tried_again"] = _tried_again
+
+
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmCommand]:
     command = WarmCommand(tmp_path_factory.mktemp("warm"))

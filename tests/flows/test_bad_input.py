@@ -470,6 +470,7 @@ def test_a_pickle_that_names_anything_else_runs_nothing(watched: Watched, tmp_pa
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_a_refusal_is_one_line_from_a_shell_too(watched: Watched, good: bytes, tmp_path: Path) -> None:
     """The one that goes deepest, in a process and with a server of its own."""
     bad = csv_zip(with_cell(csv_lines(good), "NaN"))

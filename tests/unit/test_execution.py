@@ -191,6 +191,7 @@ def steps_with(folder: Path, **more: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_program_is_compiled_once_and_gives_the_same_bits_from_its_file(tmp_path: Path) -> None:
     first = steps_with(tmp_path)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "retrain" / "programs").rglob("*.pb")}

@@ -315,6 +315,7 @@ def test_a_remote_store_needs_a_tracking_uri() -> None:
         Registry.open(Store.at("memory://registry-test"))
 
 
+@pytest.mark.slow
 def test_processes_that_meet_a_new_database_do_not_break_it_and_say_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from storage.layout import Store; from storage.registry import Registry; "

@@ -177,7 +177,7 @@ def test_trainings_side_by_side_share_the_cores(given: int | None, trainings: in
     assert TrainSettings(threads=given).with_threads_for(trainings, cores=cores).threads == threads
 
 
-@pytest.mark.parametrize(("dataset", "variant"), [("jena", "gru_baseline"), ("imdb", "lstm")])
+@pytest.mark.parametrize(("dataset", "variant"), [("jena", "gru_baseline"), pytest.param("imdb", "lstm", marks=pytest.mark.slow)])
 def test_threads_change_a_training_by_rounding_alone(keras: Any, samples: Any, dataset: str, variant: str) -> None:
     store, table, found = samples.store, samples.tables[dataset], {}
     for threads in (1, 2):
