@@ -23,4 +23,4 @@ def promote(
         models: Versions to choose from; the best by validation is the candidate.
         settings: When the champion changes.
     """
-    return promotion_steps.decide(models, table, settings)
+    return promotion_steps.promote_best(models, table, settings)

@@ -77,7 +77,7 @@ def choose_candidate(contenders: Sequence[Contender], *, metric: MetricSpec) -> 
     finite = [contender for contender in contenders if math.isfinite(contender.validation)]
     if not finite:
         names = ", ".join(contender.variant for contender in contenders)
-        raise ScoreError(f"validation {metric.key!r} of {names} is not finite, expected a number: look at the training loss")
+        raise ScoreError(f"validation {metric.label} of {names} is not finite, expected a number: look at the training loss")
     sign = 1 if metric.lower_is_better else -1
     return min(finite, key=lambda contender: sign * contender.validation)
 

@@ -16,7 +16,7 @@ from tasks.training.steps import logger
 
 
 @task(task_run_name="promote")
-def decide(models: Sequence[ModelRef], table: TableRef, settings: PromotionSettings) -> Decision:
+def promote_best(models: Sequence[ModelRef], table: TableRef, settings: PromotionSettings) -> Decision:
     """Test the best version against the champion, and move the aliases if it passes."""
     store = Store.from_environment()
     decision = promote.promote_best(models, table=table, settings=settings, registry=Registry.open(store), store=store)

@@ -20,10 +20,10 @@ from storage.tables import read_manifest, read_splits, read_validation
 from tasks.models.spec import Problem, ReviewsPlot
 from tasks.promotion.promote import answers_same_question
 from tasks.promotion.rule import Decision
-from tasks.reporting.baseline import compare_with_baseline
 from tasks.reporting.figures import example_pictures
 from tasks.reporting.figures.curves import learning_curves_png
 from tasks.reporting.figures.reviews import most_wrong
+from tasks.reporting.linear_baseline import compare_with_baseline
 from tasks.reporting.markdown import (
     RunReport,
     VariantResult,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scoring_helpers import CLASSES, FORECAST
 
-from tasks.reporting.baseline import compare_with_baseline
+from tasks.reporting.linear_baseline import compare_with_baseline
 
 ROWS = 2000
 
