@@ -43,7 +43,7 @@ def retrain(
             are always trained.
         data: Source of the data, and where it is fetched.
         training: How and where the variants are trained.
-        promotion: When the champion changes.
+        promotion: Whether and when a new champion is made.
     """
     limit_restarts()
     variants = choose_variants(variants, dataset=dataset, forecast=training.forecast)
