@@ -11,13 +11,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 POOL ?= cpu
-COVERAGE ?=
 BENCH ?=
 COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --generate-hashes --no-emit-index-url --no-header
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
 LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
 
-.PHONY: help run up down worker test test-all servicetest bench check format lock clean
+.PHONY: help run up down worker test test-all coverage servicetest bench check format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -28,9 +27,12 @@ run: $(READY) ## Set up once, then retrain both models: make run, make run DATA=
 test: $(READY) ## Set up once, then run the tests that a change waits for: a worker a core, about 4 minutes on two
 	@$(BIN)/python -m pytest -n auto -m "not service and not ui and not slow"
 
-test-all: $(READY) ## Run every test, those of service and browser beside the others; COVERAGE=1 tells which branches they reach
-	@$(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n auto --durations=25
-	@$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
+test-all: $(READY) ## Run every test, those of the service and the browser beside the others: what CI runs
+	@$(BIN)/python -m pytest -n auto --durations=25
+
+coverage: $(READY) ## Tell the share of lines and branches that the tests of units and contracts reach
+	@$(BIN)/python -m coverage run -m pytest -n auto -q -m "not slow" tests/unit tests/contracts
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 servicetest: $(READY) ## Test the service with real workers, and its pages in a real browser
 	@$(BIN)/python -m pytest -n 2 -m "service or ui"

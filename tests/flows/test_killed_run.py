@@ -101,7 +101,7 @@ def test_ctrl_c_ends_the_run_at_once_in_one_line(interrupted: tuple[Path, Done])
     home, done = interrupted
     assert done.code == 130
     # Python's own tracker of semaphores may add that it cleaned up after the trainings.
-    assert "retrain: stopped; the next run goes on from the last complete epoch\n" in done.err
+    assert "retrain: stopped; the next run resumes from the last complete epoch\n" in done.err
     assert "Traceback" not in done.out + done.err
     assert ("CRASHED",) in query(home, "SELECT state_type FROM flow_run WHERE name LIKE 'retrain-jena %'")
 
