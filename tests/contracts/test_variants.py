@@ -31,6 +31,21 @@ every_variant = pytest.mark.parametrize(
     ],
 )
 
+# `make test` trains the networks of a plain run and the baselines; `make test-all` every variant.
+every_trained_variant = pytest.mark.parametrize(
+    ("problem", "variant"),
+    [
+        pytest.param(
+            problem,
+            variant,
+            id=f"{problem.dataset}-{variant.name}",
+            marks=() if variant.is_baseline or variant.name in problem.default_variants else pytest.mark.slow,
+        )
+        for problem in PROBLEMS.values()
+        for variant in problem.variants.values()
+    ],
+)
+
 
 @every_problem
 def test_a_problem_is_described(problem: Problem) -> None:
@@ -83,7 +98,7 @@ def takes_a_step(learner: Any) -> None:
     assert all(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
 
 
-@every_variant
+@every_trained_variant
 def test_a_variant_trains_exports_and_predicts(
     keras: Any, tiny: Callable[[str], Any], tmp_path: Path, problem: Problem, variant: Variant
 ) -> None:

@@ -16,6 +16,8 @@ FOLDERS = [Path(os.environ.get("RETRAIN_MIRROR") or "none"), ROOT.parent / "shar
 TUTORIAL_REVIEW = [1, 14, 22, 16, 43, 530, 973, 1622, 1385, 65, 458, 4468, 66, 3941, 4, 173, 36, 256]
 TUTORIAL_TOKENS = 218
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

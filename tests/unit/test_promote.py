@@ -184,6 +184,7 @@ def test_a_run_of_linear_baselines_alone_keeps_what_is(stage: Stage) -> None:
     assert stage.aliases() == {}
 
 
+@pytest.mark.slow
 def test_a_champion_with_another_lookback_is_compared_on_the_examples_of_both(stage: Stage) -> None:
     """A shorter lookback has 720 more examples in each run of the test split; the paired test is on those of the longer one."""
     trained, table, store = stage.trained, stage.trained.table, stage.store

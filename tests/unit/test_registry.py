@@ -299,6 +299,7 @@ def tracking_server(tmp_path: Path) -> Iterator[str]:
         server.wait(30)
 
 
+@pytest.mark.slow
 def test_a_run_against_a_server_prints_nothing(
     tracking_server: str, tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

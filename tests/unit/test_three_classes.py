@@ -179,6 +179,7 @@ PROBLEM = Problem(
 )
 
 
+@pytest.mark.slow
 def test_three_classes_from_file_to_report(keras: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(DATASETS, "slopes", SPEC)
     monkeypatch.setitem(PROBLEMS, "slopes", PROBLEM)
