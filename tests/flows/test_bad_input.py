@@ -317,6 +317,7 @@ def test_a_changed_digest_names_both_and_the_way_to_accept_it(
     check_refused(run_station(changed_mirror, "--accept-digest", sha256(good)), pattern)
 
 
+@pytest.mark.slow
 def test_a_changed_digest_is_accepted_once_and_for_all(home: Path, changed_mirror: Path, other: bytes, warm: WarmCommand) -> None:
     short = ("--variants", "ridge", "--promote", "never", "--json")  # a training of a second
     command = ("run", "jena", "--data", "mirror", *STATION, *short)

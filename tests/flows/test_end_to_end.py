@@ -248,6 +248,7 @@ def test_nothing_unfinished_is_left(second_run: Run) -> None:
     assert [path for path in scratch.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
+@pytest.mark.slow
 def test_worse_candidate_is_registered_and_not_promoted(second_run: Run, worse_run: Run) -> None:
     (result,) = worse_run.done.json
     trained, baseline = result["results"]
@@ -262,6 +263,7 @@ def test_worse_candidate_is_registered_and_not_promoted(second_run: Run, worse_r
     assert result["decision"]["outcome"] == "rejected"
 
 
+@pytest.mark.slow
 def test_the_log_says_why_the_worse_candidate_was_not_promoted(worse_run: Run) -> None:
     champion = worse_run.aliased("jena-sample", "champion")
     logged = [line for line in promotions(worse_run.home, "jena-sample") if "decision" in line]
@@ -275,6 +277,7 @@ def test_the_log_says_why_the_worse_candidate_was_not_promoted(worse_run: Run) -
     assert worse_run.done.json[0]["decision"]["reason"] == decision["reason"]
 
 
+@pytest.mark.slow
 def test_models_lists_versions_aliases_and_scores(worse_run: Run, warm: WarmCommand) -> None:
     done = warm("models", home=worse_run.home)
     assert (done.code, done.err) == (0, "")
@@ -288,6 +291,7 @@ def test_models_lists_versions_aliases_and_scores(worse_run: Run, warm: WarmComm
     assert all(0 < entry["metrics"]["accuracy"] < 1 for entry in only.json)
 
 
+@pytest.mark.slow
 def test_show_tells_where_a_version_comes_from(worse_run: Run, warm: WarmCommand) -> None:
     plain = warm("show", "jena-sample@champion", home=worse_run.home)
     assert (plain.code, plain.err) == (0, "")
@@ -306,12 +310,14 @@ def test_show_tells_where_a_version_comes_from(worse_run: Run, warm: WarmCommand
     assert [line["decision"]["outcome"] for line in shown["decisions"]] == ["promoted"]
 
 
+@pytest.mark.slow
 def test_a_manifest_names_the_flow_run_that_made_it(worse_run: Run, warm: WarmCommand) -> None:
     shown = warm("show", f"jena-sample@{WORSE}", "--json", home=worse_run.home).json
     runs = query(worse_run.home, "SELECT flow_run.id, flow_run.name FROM flow_run WHERE name LIKE 'retrain-jena %'")
     assert shown["manifest"]["flow_run_id"] in {run_id for run_id, _ in runs}
 
 
+@pytest.mark.slow
 def test_promoting_by_hand_and_the_way_back(worse_run: Run, warm: WarmCommand) -> None:
     home, before = worse_run.home, worse_run.aliased("jena-sample", "champion")
     forth = warm("promote", f"jena-sample@{WORSE}", "--json", home=home)
@@ -355,6 +361,7 @@ print(json.dumps({"forecast_degc": forecast.tolist(), "positive": positive.tolis
 """
 
 
+@pytest.mark.slow
 def test_champions_predict_from_raw_rows_and_raw_text_in_a_fresh_process(
     second_run: Run, tmp_path: Path, warm: WarmCommand
 ) -> None:

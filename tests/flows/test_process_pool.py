@@ -25,6 +25,8 @@ from storage.layout import Store
 
 WRITERS, WRITES = 8, 25
 
+pytestmark = pytest.mark.slow
+
 
 def described(names: tuple[str, ...]) -> dict[str, Any]:
     return {"parent": os.getppid(), "imported": [name for name in names if name in sys.modules]}

@@ -79,6 +79,7 @@ print(json.dumps([trained_on(count) for count in (1, 2)]))
 """
 
 
+@pytest.mark.slow
 def test_two_devices_take_the_steps_of_one(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)

@@ -231,6 +231,7 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
     remove_folder(folder)
 
 
+@pytest.mark.slow
 def test_a_network_that_changed_since_a_stop_is_trained_from_the_start(
     keras: Any, samples: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

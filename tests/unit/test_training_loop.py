@@ -293,6 +293,7 @@ def test_steps_are_put_together_by_model_and_size_as_many_as_fit() -> None:
     assert list(group_batches([])) == []
 
 
+@pytest.mark.slow
 def test_many_steps_in_one_call_are_the_same_steps(keras: Any) -> None:
     """Three batches of 16, 16 and 6: the first two go together, and the shorter one alone."""
     found = {}
