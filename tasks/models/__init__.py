@@ -53,7 +53,8 @@ def choose_variants(names: tuple[str, ...], *, dataset: str, forecast: ForecastS
     Raises:
         SettingError: There is no such data set or variant, or the data set cannot be asked what a person set.
     """
-    variants = tuple(dict.fromkeys(names)) or problem_named(dataset, forecast=forecast).default_variants
+    problem = problem_named(dataset, forecast=forecast)  # refused here, whichever variants are named
+    variants = tuple(dict.fromkeys(names)) or problem.default_variants
     for name in variants:
         variant_named(name, dataset=dataset)
     return variants

@@ -82,9 +82,9 @@ def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[n
     import keras
     import tensorflow as tf
 
+    from tasks.models.engine.train_step import one_value_a_row
     from tasks.models.serialization import register_layers
 
     register_layers()
     model = keras.saving.load_model(model_file, compile=False, safe_mode=True)
-    outputs = np.asarray(model(tf.constant(inputs), training=False), dtype=np.float32)
-    return outputs[:, 0] if outputs.shape[1:] == (1,) else outputs
+    return one_value_a_row(np.asarray(model(tf.constant(inputs), training=False), dtype=np.float32))

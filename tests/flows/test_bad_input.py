@@ -144,6 +144,18 @@ WRONG_SETTINGS = {
         ("run", "jena", "--from", "2020a", "--to", "2020b"),
         r".*--from.*--source station.*",
     ),
+    "target, beside named variants": (
+        ("run", "jena", "--variants", "gru_baseline", "--target", "wind_direction_deg"),
+        r"unknown --target 'wind_direction_deg' for jena: choose air_density_g_per_m3, .*, wind_speed_m_per_s",
+    ),
+    "lookback between two steps": (
+        ("run", "jena", "--variants", "all", "--lookback-rows", "1441"),
+        r"--lookback-rows 1441 is no multiple of --step-rows 6: a window would begin between two of its readings",
+    ),
+    "horizon of what is no forecast": (
+        ("run", "all", "--horizon-rows", "72"),
+        r"--horizon-rows is 72, but imdb has no such setting: leave it out, or name the data set that has it",
+    ),
     "no epochs": (("run", "jena", "--epochs", "0"), r"--epochs is 0: .*greater than or equal to 1; see `retrain run --help`"),
     "negative epochs": (("run", "all", "--epochs", "-3"), r"--epochs is -3: .*greater than or equal to 1; see .*"),
     "no steps": (("run", "imdb", "--steps", "0"), r"--steps is 0: .*greater than or equal to 1; see .*"),
