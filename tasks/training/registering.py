@@ -25,12 +25,18 @@ from tasks.training.scoring import EvaluationRef, load_exported
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
 
 
-def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, registry: Registry) -> ModelRef | None:
-    """Return the version that an equal training made before, if there is one."""
+def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, registry: Registry, store: Store) -> ModelRef | None:
+    """Return the version that an equal training made before, if there is one.
+
+    A run that was killed right after it had registered the version has left its checkpoint folder, which is removed.
+    """
     key = training_key(table, variant=variant, settings=settings)
     name = model_name(table, problem=problem_asked_by(table, settings=settings))
     version = registry.find(name, training_key=key)
-    return None if version is None else model_ref(version, trained=False)
+    if version is None:
+        return None
+    remove_folder(store.checkpoint_folder(table.version, key))
+    return model_ref(version, trained=False)
 
 
 def model_ref(version: ModelVersion, *, trained: bool) -> ModelRef:
