@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import tenacity
 
-from storage.errors import SourceError
+from storage.errors import NotFoundError, SourceError
 
 Progress = Callable[[int, int | None], None]
 
@@ -43,6 +43,14 @@ def host_of(address: str) -> str:
         return str(local_source(address))
     parts = urlsplit(address)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
+def shown_address(address: str) -> str:
+    """Return an address for a message: without its credentials and its query."""
+    if not is_web_address(address):
+        return str(local_source(address))
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{host_of(address)}{parts.path}"
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ def copy_local(address: str, into: Path, *, expected: ExpectedFile, on_progress:
     """
     source = local_source(address)
     if not source.is_file():
-        raise SourceError(f"{expected.name} is not at {source}: put it there, or name another mirror in RETRAIN_MIRROR")
+        raise NotFoundError(f"{expected.name} is not at {source}: put it there, or name another mirror in RETRAIN_MIRROR")
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = _PartialFile(into, expected=expected, where=str(source), on_progress=on_progress)
     try:
@@ -349,7 +357,8 @@ class _PartialFile:
             retry_after = response.headers.get("retry-after", "")
             raise _BrokenError(f"HTTP {status}", wait_s=float(retry_after) if retry_after.isdigit() else 0.0)
         if status not in {200, 206}:
-            raise SourceError(
+            kind = NotFoundError if status in {404, 410} else SourceError
+            raise kind(
                 f"{self.expected.name} from {self.where}: HTTP {status} {response.reason_phrase}, expected the file: "
                 "check the address"
             )

@@ -17,6 +17,10 @@ class SourceError(RetrainError):
     """A source could not be reached, or sent something else than the file."""
 
 
+class NotFoundError(SourceError):
+    """The hosts answered, and have no such file."""
+
+
 class DigestChangedError(SourceError):
     """A file has another digest than the one that was locked on first use."""
 

@@ -111,6 +111,11 @@ class Store:
         """Return the local path of a copy of a remote raw file."""
         return self.scratch / "copies" / _segment(sha256, kind="digest") / _segment(name, kind="file name")
 
+    def part(self, dataset: str, sha256: str, version: str) -> Path:
+        """Return the local path of what was read from a raw file: a cache, which can be made again."""
+        name = f"{_segment(sha256, kind='digest')}-{_segment(version, kind='version')}.part"
+        return self.scratch / "parts" / _segment(dataset, kind="data set") / name
+
     def table_folder(self, dataset: str, version: str) -> UPath:
         """Return the folder of one published table version."""
         return self.root / "tables" / _segment(dataset, kind="data set") / _segment(version, kind="table version")

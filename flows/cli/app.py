@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from storage.errors import RetrainError
-from tasks.choices import DataOrigin, PromoteMode
+from tasks.choices import DataOrigin, PromoteMode, SplitRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +41,11 @@ _OPTION_OF_SETTING = {
     "step_rows": "--step-rows",
     "seed": "--seed",
     "margin": "--margin",
+    "rule": "--split",
+    "test_months": "--test-months",
+    "validation_months": "--validation-months",
+    "accept_failures": "--accept-failures",
+    "accept_reason": "--reason",
 }
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results.md"
@@ -51,8 +56,21 @@ DataOption = Annotated[
     DataOrigin | None, typer.Option(help="auto: the mirror if named, else upstream, else the sample. Default: auto.")
 ]
 SourceOption = Annotated[str | None, typer.Option(help="Source of the data set, such as station; its first one if not given.")]
-FirstOption = Annotated[str | None, typer.Option("--from", help="First part of a source in parts, such as 2009a of station.")]
-LastOption = Annotated[str | None, typer.Option("--to", help="Last part of a source in parts, such as 2014a of station.")]
+FirstOption = Annotated[
+    str | None, typer.Option("--from", help="First period of a source in periods, such as 2009, 2009a, 2014-03 or 2014-03-15.")
+]
+LastOption = Annotated[str | None, typer.Option("--to", help="Last period, or latest.")]
+AddressOption = Annotated[
+    list[str] | None, typer.Option(help="Address that is tried before the known ones, with {name} for the name of a file.")
+]
+SplitOption = Annotated[SplitRule | None, typer.Option(help="shares or recent; the source's own if not given.")]
+TestMonthsOption = Annotated[int | None, typer.Option(help="Months that test, with --split recent. Default: 12.")]
+ValidationMonthsOption = Annotated[int | None, typer.Option(help="Months that validate, with --split recent. Default: 12.")]
+DigestOption = Annotated[list[str] | None, typer.Option(help="SHA-256 of a changed file to accept.")]
+FailuresOption = Annotated[
+    list[str] | None, typer.Option(help="Table version to publish although its readings are rejected; needs --reason.")
+]
+ReasonOption = Annotated[str | None, typer.Option(help="Why these failures are accepted.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Upper bound on the epochs; the variant's own if not given.")]
 BatchSizeOption = Annotated[int | None, typer.Option(help="Examples a step; the variant's own if not given.")]
 LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate; the variant's own if not given.")]
@@ -70,6 +88,10 @@ def run(
     source: SourceOption = None,
     first: FirstOption = None,
     last: LastOption = None,
+    address: AddressOption = None,
+    split: SplitOption = None,
+    test_months: TestMonthsOption = None,
+    validation_months: ValidationMonthsOption = None,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
     batch_size: BatchSizeOption = None,
@@ -85,7 +107,9 @@ def run(
     promote: Annotated[PromoteMode | None, typer.Option(help="auto: promote what passes every check. Default: auto.")] = None,
     margin: Annotated[float | None, typer.Option(help="Relative gain that is enough without significance.")] = None,
     allow_baselines: Annotated[bool, typer.Option("--allow-baselines", help="Let a linear baseline become champion.")] = False,
-    accept_digest: Annotated[list[str] | None, typer.Option(help="SHA-256 of a changed file to accept.")] = None,
+    accept_digest: DigestOption = None,
+    accept_failures: FailuresOption = None,
+    reason: ReasonOption = None,
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Refuse to train on a CPU.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -98,8 +122,10 @@ def run(
         data={
             "data": data,
             "source": source,
-            "options": {"--from": first, "--to": last},
+            "options": {"--from": first, "--to": last, "--address": address},
+            "split": {"rule": split, "test_months": test_months, "validation_months": validation_months},
             "accept_digests": tuple(accept_digest or ()),
+            **_acceptance(accept_failures, reason=reason),
         },
         training={
             "epochs": epochs,
@@ -122,6 +148,55 @@ def run(
         results = run_all(plan, command=shlex.join(["retrain", *sys.argv[1:]]), quiet=as_json)
     if as_json:
         typer.echo(json.dumps(results, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def ingest(
+    dataset: Annotated[str, typer.Argument(help="Name of a data set, or all.")] = "all",
+    *,
+    data: DataOption = None,
+    source: SourceOption = None,
+    first: FirstOption = None,
+    last: LastOption = None,
+    address: AddressOption = None,
+    split: SplitOption = None,
+    test_months: TestMonthsOption = None,
+    validation_months: ValidationMonthsOption = None,
+    accept_digest: DigestOption = None,
+    accept_failures: FailuresOption = None,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch, repair, validate and publish the table, and train nothing."""
+    from flows.cli.run import ingest_all
+
+    plan = _plan(
+        dataset,
+        variants=None,
+        data={
+            "data": data,
+            "source": source,
+            "options": {"--from": first, "--to": last, "--address": address},
+            "split": {"rule": split, "test_months": test_months, "validation_months": validation_months},
+            "accept_digests": tuple(accept_digest or ()),
+            **_acceptance(accept_failures, reason=reason),
+        },
+        training={},
+        promotion={},
+    )
+    with _exit_on_interrupt():
+        tables = ingest_all(plan, quiet=as_json)
+    if as_json:
+        typer.echo(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
+
+
+def _acceptance(versions: list[str] | None, *, reason: str | None) -> dict[str, Any]:
+    """Return the settings by which the person at the terminal accepts failures."""
+    import getpass
+
+    if not versions:
+        return {"accept_reason": reason}
+    return {"accept_failures": tuple(versions), "accept_reason": reason, "accepted_by": getpass.getuser()}
 
 
 @app.command()
@@ -199,6 +274,10 @@ def _plan(
         if is_source_of_one and settings.source not in dataset_named(name).sources:
             # The source belongs to another data set, so this one takes its default source.
             settings = settings.model_copy(update={"source": None, "options": DataSettings().options})
+        elif len(names) > 1 and settings.source is None:
+            own = dataset_named(name).sources[dataset_named(name).default_source].options
+            if type(settings.options) is not own:  # they belong to the default source of another data set
+                settings = settings.model_copy(update={"options": DataSettings().options})
         try:
             source_files(dataset_named(name), settings)
         except SettingError as error:
@@ -217,10 +296,12 @@ def _plan(
 
 
 def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value is not None}
+    """Return settings without those that were not given, in groups too."""
+    given = {name: _without_none(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> dict[str, str]:
+def _source_options(source: str | None, *, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a source by field, from the flags that a person typed.
 
     Raises:
@@ -230,8 +311,10 @@ def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> d
     from tasks.datasets import DATASETS
 
     sources = {name: each for spec in DATASETS.values() for name, each in spec.sources.items()}
-    fields = sources[source].options.flags() if source in sources else {}
-    values = {flag: value for flag, value in typed.items() if value is not None}
+    default_sources = [spec.sources[spec.default_source] for spec in DATASETS.values()]
+    asked = [sources[source]] if source in sources else [] if source else default_sources
+    fields = {flag: field for each in asked for flag, field in each.options.flags().items()}
+    values = {flag: value for flag, value in typed.items() if value}
     stray = [flag for flag in values if flag not in fields]
     if stray and (source is None or source in sources):
         owners = " or ".join(name for name, each in sources.items() if set(stray) <= set(each.options.flags()))

@@ -19,6 +19,7 @@ from rich.markup import escape
 from flows.cli.console import make_console, print_result, show_progress
 from storage.io import write_atomically
 from storage.layout import Store
+from storage.references import TableRef
 
 
 def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> list[dict[str, Any]]:
@@ -55,6 +56,34 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
             f"Took {timedelta(seconds=round(time.monotonic() - started))}. More: `retrain models`, `retrain show MODEL`."
         )
     return results
+
+
+def ingest_all(plan: Sequence[Mapping[str, Any]], *, quiet: bool) -> list[TableRef]:
+    """Run the flow `ingest` for each entry of a plan, print what it published, and return the references.
+
+    Args:
+        plan: Parameters of each run, as for `run_all`.
+        quiet: Whether standard output is left free, for JSON.
+    """
+    store = Store.from_environment()
+    console = make_console(stderr=quiet)
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    console.print(f"Store {escape(str(store.root))}; starting Prefect ...", style="dim")
+    from flows.runtime.server import prefect_server
+
+    tables = []
+    with prefect_server(store):
+        from flows.ingest import ingest
+
+        with show_progress(console, store=store):
+            tables = [ingest(parameters["dataset"], parameters["data"]) for parameters in plan]
+    for table in tables:
+        state = "published" if table.published else "nothing new"
+        rows = ", ".join(f"{name} {count:,}" for name, count in table.rows.items())
+        newest = f", newest reading of {table.newest}" if table.newest else ""
+        console.print(f"{table.dataset}: {state}, table {table.version}{newest}; rows: {rows}", highlight=False)
+        console.print(f"  {escape(table.uri)}", style="dim", highlight=False, soft_wrap=True)
+    return tables
 
 
 def _import_ahead(*, training: bool) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from storage.errors import DataError
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, SplitTables
 
 
@@ -66,7 +67,7 @@ class DatasetCase:
 
     @cached_property
     def parsed(self) -> Parsed:
-        return self.spec.parse(self.files, "sample")
+        return self.spec.parse(self.files, TableRequest(source="sample"))
 
     @cached_property
     def split(self) -> SplitTables:
@@ -78,7 +79,7 @@ def sample_is_deterministic(case: DatasetCase) -> None:
     assert {name: path.read_bytes() for name, path in again.items()} == {
         name: path.read_bytes() for name, path in case.files.items()
     }, "two samples differ"
-    assert case.spec.parse(again, "sample").table.equals(case.parsed.table), "two parsings differ"
+    assert case.spec.parse(again, TableRequest(source="sample")).table.equals(case.parsed.table), "two parsings differ"
 
 
 def schema_is_the_promised_one(case: DatasetCase) -> None:
@@ -92,7 +93,7 @@ def repairs_are_counted_and_made(case: DatasetCase) -> None:
     for dirt in case.dirt:
         planted = 3
         files = dirt.plant(case.files, case.new_folder(f"dirty-{dirt.repair}"), planted)
-        dirty = case.spec.parse(files, "sample")
+        dirty = case.spec.parse(files, TableRequest(source="sample"))
         counted = {repair.name: repair.count for repair in dirty.repairs}
         assert counted[dirt.repair] == known[dirt.repair] + planted, f"{dirt.repair}: counted {counted[dirt.repair]}"
         assert dirt.left(dirty.table) == 0, f"{dirt.repair}: counted and not made"
@@ -113,7 +114,7 @@ def limits_are_enforced(case: DatasetCase) -> None:
         count = int(limits[dirt.repair] * rows * 1.1) + 5
         files = dirt.plant(case.files, case.new_folder(f"filthy-{dirt.repair}"), count)
         try:
-            case.spec.parse(files, "sample")
+            case.spec.parse(files, TableRequest(source="sample"))
         except DataError:
             continue
         raise AssertionError(f"{dirt.repair}: {count} of {rows} rows were taken, the limit is {limits[dirt.repair]:g}")
@@ -199,7 +200,7 @@ def suite_judges_columns_that_are_there(case: DatasetCase) -> None:
     frame = case.spec.validation_frame(case.parsed)
     assert len(frame) == case.parsed.table.num_rows, "the frame has other rows"
     for source in (*case.spec.sources, "sample"):
-        for expectation in case.spec.expectations(source):
+        for expectation in case.spec.expectations(TableRequest(source=source)):
             named = [expectation.arguments.get(key) for key in ("column", "column_A", "column_B")]
             named += list(expectation.arguments.get("column_list", ()))
             missing = {name for name in named if name is not None} - set(frame.columns)
@@ -231,7 +232,7 @@ def suite_rejects_a_broken_frame(case: DatasetCase) -> None:
         broken[column] = broken[column].astype(object)
         broken.loc[broken.index[:200], column] = None
     broken[numbers] = broken[numbers].astype(float)
-    report = validated(broken, name=case.spec.name, expectations=case.spec.expectations("sample"))
+    report = validated(broken, name=case.spec.name, expectations=case.spec.expectations(TableRequest(source="sample")))
     failed = [outcome for outcome in report.failed if outcome.severity == "critical"]
     missed = columns & set(case.spec.schema.names) - {outcome.column for outcome in failed if "null" in outcome.kind}
     assert not missed, f"empty rows of {sorted(missed)} pass"

@@ -16,6 +16,7 @@ from dataset_contracts import DATASET_CONTRACTS, DatasetCase, check
 from storage.tables import read_manifest, read_splits, read_validation
 from tasks.config import DatasetName
 from tasks.datasets import DATASETS
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Severity, SplitTables
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"station": {"first_half_year": "2009a", "last_half_year": "2010b"}}
@@ -29,7 +30,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Parsed]:
     results = {}
     for name, spec in DATASETS.items():
         paths = spec.simulate(tmp_path_factory.mktemp(name))
-        results[name] = spec.parse({path.name: path for path in paths}, "sample")
+        results[name] = spec.parse({path.name: path for path in paths}, TableRequest(source="sample"))
     return results
 
 
@@ -107,7 +108,7 @@ def test_its_expectations_are_worded_and_of_known_kinds(spec: DatasetSpec) -> No
         import great_expectations.expectations as gxe
 
     for source in (*spec.sources, "sample"):
-        suite = spec.expectations(source)
+        suite = spec.expectations(TableRequest(source=source))
         assert any(expectation.severity == "critical" for expectation in suite)
         for expectation in suite:
             assert expectation.severity in get_args(Severity)
@@ -121,7 +122,7 @@ def test_its_sample_passes_its_suite(spec: DatasetSpec, samples: Any) -> None:
     report = read_validation(samples.tables[spec.name], store=samples.store)
     assert report["passed_critical"] is True
     assert [outcome for outcome in report["outcomes"] if not outcome["success"] and outcome["severity"] == "critical"] == []
-    assert len(report["outcomes"]) == len(spec.expectations("sample"))
+    assert len(report["outcomes"]) == len(spec.expectations(TableRequest(source="sample")))
 
 
 @every_dataset

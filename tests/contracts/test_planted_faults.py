@@ -17,6 +17,7 @@ from storage.errors import DataError
 from tasks.datasets import DATASETS
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
 from tasks.datasets.jena.spec import COLUMNS
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import DatasetSpec, Parsed, SplitTables
 from tasks.models import PROBLEMS
 from tasks.models.networks.jena import FORECAST
@@ -78,7 +79,7 @@ def split_with(change: Callable[[Parsed, SplitTables], SplitTables]) -> DatasetS
 
 
 def parse_with(change: Callable[[Parsed], Parsed]) -> DatasetSpec:
-    return replace(SOUND_SPEC, parse=lambda files, source: change(SOUND_SPEC.parse(files, source)))
+    return replace(SOUND_SPEC, parse=lambda files, source: change(SOUND_SPEC.parse(files, TableRequest(source=source))))
 
 
 @spec_fault("statistics_are_of_train_rows")
@@ -223,7 +224,7 @@ def a_limit_not_enforced() -> DatasetSpec:
 
     def parse(files: Mapping[str, Path], source: str) -> Parsed:
         try:
-            sound.append(SOUND_SPEC.parse(files, source))
+            sound.append(SOUND_SPEC.parse(files, TableRequest(source=source)))
         except DataError:
             return sound[0]  # a table comes all the same
         return sound[-1]
@@ -560,7 +561,7 @@ def case_of(
 ) -> Callable[[Problem, Callable[[Any], None]], ProblemCase]:
     """A problem with small tables: a series with gaps, or some reviews."""
     files = {path.name: path for path in simulate(tmp_path_factory.mktemp("sound"))}
-    series = tables_with_gaps(SOUND_SPEC, SOUND_SPEC.parse(files, "sample"), rows=ROWS)
+    series = tables_with_gaps(SOUND_SPEC, SOUND_SPEC.parse(files, TableRequest(source="sample")), rows=ROWS)
     reviews, vocabulary = tiny("imdb")
 
     def make(problem: Problem, fit: Callable[[Any], None]) -> ProblemCase:

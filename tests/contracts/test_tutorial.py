@@ -77,7 +77,9 @@ def test_the_reviews_are_those_of_the_tutorial(tmp_path: Path) -> None:
     settings = DataSettings(data="mirror")
     raw = pipeline.fetch_raw("imdb", settings=settings, store=store, mirror=str(MIRROR))
     parsed = pipeline.parse_raw(raw, store=store)
-    table = pipeline.publish_parsed(parsed, validation=pipeline.validate_parsed(parsed, store=store), store=store)
+    table = pipeline.publish_parsed(
+        parsed, validation=pipeline.validate_parsed(parsed, settings=DataSettings(), store=store), store=store
+    )
     assert table.rows["train"] + table.rows["val"] == 25_000
     assert table.rows["test"] == 25_000
     splits, _ = read_splits(table, store=store)
@@ -94,7 +96,9 @@ def test_the_readings_are_those_of_the_tutorial(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
     raw = pipeline.fetch_raw("jena", settings=DataSettings(data="mirror"), store=store, mirror=str(MIRROR))
     parsed = pipeline.parse_raw(raw, store=store)
-    table = pipeline.publish_parsed(parsed, validation=pipeline.validate_parsed(parsed, store=store), store=store)
+    table = pipeline.publish_parsed(
+        parsed, validation=pipeline.validate_parsed(parsed, settings=DataSettings(), store=store), store=store
+    )
     splits, manifest = read_splits(table, store=store)
     assert manifest["facts"]["rows_read"] == 420_551
     assert set(COLUMNS) <= set(splits["train"].column_names)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from storage.errors import DataError, SettingError
 from tasks.datasets.imdb import spec as imdb
 from tasks.datasets.imdb.spec import SPEC
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
 from tasks.datasets.tokens import encode_text
 from tasks.ingestion.validation import rejected_message, run_suite
@@ -64,12 +65,14 @@ def write(
 
 
 def parse(folder: Path, **contents: Any) -> Parsed:
-    return SPEC.parse(write(folder, **contents), "sample")
+    return SPEC.parse(write(folder, **contents), TableRequest(source="sample"))
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
-    return SPEC.parse({path.name: path for path in SPEC.simulate(tmp_path_factory.mktemp("sample"))}, "sample")
+    return SPEC.parse(
+        {path.name: path for path in SPEC.simulate(tmp_path_factory.mktemp("sample"))}, TableRequest(source="sample")
+    )
 
 
 def test_reviews_come_in_the_order_of_load_data(tmp_path: Path) -> None:
@@ -156,17 +159,17 @@ def test_a_table_of_numbers_is_no_list_of_reviews(tmp_path: Path) -> None:
     files = write(tmp_path, train=[[1]])
     np.savez(files["imdb.npz"], x_train=np.ones((2, 3), int), y_train=[0, 1], x_test=np.ones((2, 3), int), y_test=[0, 1])
     with pytest.raises(DataError, match=r"x_train of .* has dtype int64 and 2 dimensions: expected lists"):
-        SPEC.parse(files, "sample")
+        SPEC.parse(files, TableRequest(source="sample"))
 
 
 def test_the_real_source_has_25_000_reviews_a_part(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="2 train reviews: expected 25,000"):
-        SPEC.parse(write(tmp_path, train=[[1], [2]]), "keras")
+        SPEC.parse(write(tmp_path, train=[[1], [2]]), TableRequest(source="keras"))
 
 
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="unknown source 'kears' for imdb: choose keras, sample"):
-        SPEC.parse(write(tmp_path, train=[[1]]), "kears")
+        SPEC.parse(write(tmp_path, train=[[1]]), TableRequest(source="kears"))
 
 
 def test_the_source_takes_no_options() -> None:
@@ -274,7 +277,7 @@ def test_the_frame_tells_of_reviews_without_quoting_them() -> None:
 
 
 def test_the_sample_passes_its_suite(sample: Parsed) -> None:
-    report = run_suite(SPEC.validation_frame(sample), name="imdb", expectations=SPEC.expectations("sample"))
+    report = run_suite(SPEC.validation_frame(sample), name="imdb", expectations=SPEC.expectations(TableRequest(source="sample")))
     assert report.failed == ()
 
 
@@ -292,20 +295,20 @@ FAULTS: dict[str, Mapping[str, Any]] = {
 @pytest.mark.parametrize("column", FAULTS)
 def test_a_fault_fails_the_suite(sample: Parsed, column: str) -> None:
     frame = SPEC.validation_frame(sample).assign(**FAULTS[column])
-    report = run_suite(frame, name="imdb", expectations=SPEC.expectations("sample"))
+    report = run_suite(frame, name="imdb", expectations=SPEC.expectations(TableRequest(source="sample")))
     assert column in {outcome.column for outcome in report.failed if outcome.severity == "critical"}
     assert f"{column}: expected" in rejected_message(report)
 
 
 def test_leaks_are_a_warning(sample: Parsed) -> None:
     frame = SPEC.validation_frame(sample).assign(is_in_train=1.0)
-    report = run_suite(frame, name="imdb", expectations=SPEC.expectations("sample"))
+    report = run_suite(frame, name="imdb", expectations=SPEC.expectations(TableRequest(source="sample")))
     assert [(outcome.column, outcome.severity) for outcome in report.failed] == [("is_in_train", "warning")]
     assert report.passed_critical
 
 
 def test_the_real_suite_wants_the_real_number_of_reviews(sample: Parsed) -> None:
-    report = run_suite(SPEC.validation_frame(sample), name="imdb", expectations=SPEC.expectations("keras"))
+    report = run_suite(SPEC.validation_frame(sample), name="imdb", expectations=SPEC.expectations(TableRequest(source="keras")))
     assert report.failed[0].kind == "table_row_count_to_be_between"
     assert report.failed[0].severity == "critical"
 
@@ -315,7 +318,7 @@ def real() -> Parsed:
     names = [file.name for file in SPEC.sources["keras"].files({})]
     for mirror in MIRRORS:
         if mirror != Path() and all((mirror / name).is_file() for name in names):
-            return SPEC.parse({name: mirror / name for name in names}, "keras")
+            return SPEC.parse({name: mirror / name for name in names}, TableRequest(source="keras"))
     pytest.skip("no real reviews: neither ../shared/data/mirror nor the folder RETRAIN_MIRROR holds imdb.npz")
 
 
@@ -331,5 +334,5 @@ def test_the_real_reviews_are_whole_and_balanced(real: Parsed) -> None:
     assert bounds["train"]["positives"] + bounds["val"]["positives"] == 12_500
     assert bounds["test"]["positives"] == 12_500
     assert real.extras["words"].num_rows == 9_996
-    report = run_suite(SPEC.validation_frame(real), name="imdb", expectations=SPEC.expectations("keras"))
+    report = run_suite(SPEC.validation_frame(real), name="imdb", expectations=SPEC.expectations(TableRequest(source="keras")))
     assert report.failed == ()

@@ -201,7 +201,7 @@ def test_unchanged_input_publishes_nothing_and_other_bytes_another_version(tmp_p
     raw = small_jena(tmp_path / "a", store=store)
     assert find_published_table(raw, store=store) is None
     parsed = parse_raw(raw, store=store)
-    first = publish_parsed(parsed, validation=validate_parsed(parsed, store=store), store=store)
+    first = publish_parsed(parsed, validation=validate_parsed(parsed, settings=DataSettings(), store=store), store=store)
     assert first.published
     assert first.version == table_version(raw, transform_version=jena.SPEC.transform_version)
     before = files_under(first.uri)
@@ -214,7 +214,7 @@ def test_unchanged_input_publishes_nothing_and_other_bytes_another_version(tmp_p
     assert published == first.model_copy(update={"published": False})
     # A second run that did not look publishes the same version, which stands already.
     parsed = parse_raw(raw, store=store)
-    again = publish_parsed(parsed, validation=validate_parsed(parsed, store=store), store=store)
+    again = publish_parsed(parsed, validation=validate_parsed(parsed, settings=DataSettings(), store=store), store=store)
     assert again == published
     assert files_under(first.uri) == before
 
@@ -231,7 +231,7 @@ def test_a_rejected_table_leaves_its_data_docs_and_nothing_else(tmp_path: Path, 
     with pytest.raises(
         RejectedError, match=r"critical expectations? failed: .*relative_humidity_percent.*Data Docs: .*index\.html"
     ):
-        validate_parsed(parsed, store=store)
+        validate_parsed(parsed, settings=DataSettings(), store=store)
     assert not store.table_folder("jena", parsed.version).exists()
     assert find_published_table(raw, store=store) is None
     assert staged(store, "jena") == []

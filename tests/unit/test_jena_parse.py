@@ -20,6 +20,7 @@ from tasks.datasets.jena import parse
 from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.physics import COLUMNS, LAYOUT, validation_frame
 from tasks.datasets.jena.sample import SAMPLE_FILE, write_csv_zip
+from tasks.datasets.request import TableRequest
 
 
 def test_tutorial_rows_come_out_exactly(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_simulated_frame_round_trips(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_unquoted_header_line_ends_and_a_last_line_without_end(tmp_path: Path, line_end: str) -> None:
     text = line_end.join((",".join(HEADERS), *TUTORIAL[:2]))
-    parsed = jena.SPEC.parse({SAMPLE_FILE: zipped(tmp_path, text)}, "sample")
+    parsed = jena.SPEC.parse({SAMPLE_FILE: zipped(tmp_path, text)}, TableRequest(source="sample"))
     assert parsed.table["wind_direction_deg"].to_pylist() == [float(np.float32(152.3)), float(np.float32(136.1))]
 
 
@@ -69,7 +70,7 @@ def test_half_years_are_joined_in_order_whatever_the_order_of_the_mapping(tmp_pa
     files = {}
     for name, rows in (("mpi_roof_2009b.zip", TUTORIAL[3:]), ("mpi_roof_2009a.zip", TUTORIAL[:3])):
         files[name] = zipped(tmp_path, "\n".join((HEADER, *rows)), name=name)
-    parsed = jena.SPEC.parse(files, "station")
+    parsed = jena.SPEC.parse(files, TableRequest(source="station"))
     assert parsed.table["timestamp"].to_pylist() == sorted(parsed.table["timestamp"].to_pylist())
     assert repairs(parsed)["out_of_order_rows"] == 0
     assert parsed.facts["rows"] == 5
@@ -151,7 +152,7 @@ def test_what_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / SAMPLE_FILE
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"{SAMPLE_FILE} is not a sound zip file .*: delete it from the store or mirror"):
-        jena.SPEC.parse({SAMPLE_FILE: path}, "sample")
+        jena.SPEC.parse({SAMPLE_FILE: path}, TableRequest(source="sample"))
 
 
 def test_a_truncated_or_damaged_zip_is_refused(tmp_path: Path) -> None:
@@ -162,20 +163,20 @@ def test_a_truncated_or_damaged_zip_is_refused(tmp_path: Path) -> None:
     for content in (whole[: len(whole) // 2], bytes(damaged)):
         path.write_bytes(content)
         with pytest.raises(DataError, match="is not a sound zip file"):
-            jena.SPEC.parse({SAMPLE_FILE: path}, "sample")
+            jena.SPEC.parse({SAMPLE_FILE: path}, TableRequest(source="sample"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"{SAMPLE_FILE} is not a sound zip file"):
-        jena.SPEC.parse({SAMPLE_FILE: tmp_path / "none.zip"}, "sample")
+        jena.SPEC.parse({SAMPLE_FILE: tmp_path / "none.zip"}, TableRequest(source="sample"))
     with pytest.raises(DataError, match="no file was given for jena"):
-        jena.SPEC.parse({}, "sample")
+        jena.SPEC.parse({}, TableRequest(source="sample"))
 
 
 @pytest.mark.parametrize("member", ["../jena.csv", "/jena.csv", "a/../../jena.csv", "C:\\jena.csv", "..\\jena.csv"])
 def test_unsafe_member_names_are_refused(tmp_path: Path, member: str) -> None:
     with pytest.raises(DataError, match="unsafe member name"):
-        jena.SPEC.parse({SAMPLE_FILE: zipped(tmp_path, HEADER, member=member)}, "sample")
+        jena.SPEC.parse({SAMPLE_FILE: zipped(tmp_path, HEADER, member=member)}, TableRequest(source="sample"))
 
 
 @pytest.mark.parametrize("members", [(), ("a.csv", "b.csv"), ("a.txt",), tuple(f"{i}.csv" for i in range(9))])
@@ -185,7 +186,7 @@ def test_anything_but_one_csv_is_refused(tmp_path: Path, members: tuple[str, ...
         for member in members:
             archive.writestr(member, HEADER)
     with pytest.raises(DataError, match=r"expected (exactly )?one csv"):
-        jena.SPEC.parse({SAMPLE_FILE: path}, "sample")
+        jena.SPEC.parse({SAMPLE_FILE: path}, TableRequest(source="sample"))
 
 
 def test_the_resource_fork_of_the_upstream_zip_is_passed_over(tmp_path: Path) -> None:
@@ -193,14 +194,14 @@ def test_the_resource_fork_of_the_upstream_zip_is_passed_over(tmp_path: Path) ->
     with zipfile.ZipFile(path, "a") as archive:
         archive.mkdir("__MACOSX")
         archive.writestr("__MACOSX/._jena_climate_2009_2016.csv", b"\x00\x05\x16\x07")
-    assert jena.SPEC.parse({SAMPLE_FILE: path}, "sample").facts["rows"] == 5
+    assert jena.SPEC.parse({SAMPLE_FILE: path}, TableRequest(source="sample")).facts["rows"] == 5
 
 
 def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     # 20 MB of one byte shrink to about 20 kB, a ratio near 1000.
     path = zipped(tmp_path, b"0" * 20_000_000)
     with pytest.raises(DataError, match="unpacks to more than"):
-        jena.SPEC.parse({SAMPLE_FILE: path}, "sample")
+        jena.SPEC.parse({SAMPLE_FILE: path}, TableRequest(source="sample"))
 
 
 def test_a_header_without_rows_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from jena_helpers import DATA, MIRROR, TUTORIAL, failures, parse_text, parsed_of
 from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.physics import COLUMNS, DERIVED, validation_frame
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate
+from tasks.datasets.request import TableRequest
 from tasks.ingestion.validation import run_suite
 
 
@@ -20,7 +21,7 @@ from tasks.ingestion.validation import run_suite
 def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("suite")
     (path,) = simulate(folder)
-    table = jena.SPEC.parse({SAMPLE_FILE: path}, "sample").table
+    table = jena.SPEC.parse({SAMPLE_FILE: path}, TableRequest(source="sample")).table
     return {name: table[name].to_numpy() for name in COLUMNS}
 
 
@@ -31,7 +32,7 @@ def test_sample_passes(readings: dict[str, Any]) -> None:
 def test_every_expectation_names_a_column_of_the_frame(readings: dict[str, Any]) -> None:
     frame = validation_frame(parsed_of(readings))
     assert list(frame.columns) == ["timestamp", *COLUMNS, "spacing_s", *DERIVED]
-    suite = jena.SPEC.expectations("station")
+    suite = jena.SPEC.expectations(TableRequest(source="station"))
     assert {e.arguments["column"] for e in suite if "column" in e.arguments} == set(frame.columns)
     assert all(e.meaning for e in suite)
 
@@ -125,7 +126,7 @@ def test_reconstructed_years_pass() -> None:
 
 
 def test_suite_runs_in_great_expectations_and_names_what_is_wrong(readings: dict[str, Any]) -> None:
-    suite = jena.SPEC.expectations("sample")
+    suite = jena.SPEC.expectations(TableRequest(source="sample"))
     right = parsed_of(readings)
     report = run_suite(validation_frame(right), name="jena", expectations=suite)
     assert [outcome for outcome in report.outcomes if not outcome.success] == []

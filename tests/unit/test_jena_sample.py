@@ -12,6 +12,7 @@ import pytest
 from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.physics import LAYOUT, dew_point_degc, saturation_vapor_pressure_mbar
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate, simulated_weather, write_csv_zip
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
 
 
@@ -22,7 +23,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def parsed(sample: Path) -> Parsed:
-    return jena.SPEC.parse({SAMPLE_FILE: sample}, "sample")
+    return jena.SPEC.parse({SAMPLE_FILE: sample}, TableRequest(source="sample"))
 
 
 def test_sample_is_the_same_bytes_each_time(sample: Path, tmp_path: Path) -> None:

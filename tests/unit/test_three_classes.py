@@ -187,7 +187,9 @@ def test_three_classes_from_file_to_report(keras: Any, monkeypatch: pytest.Monke
     registry = Registry.open(store)
     raw = pipeline.fetch_raw("slopes", settings=DataSettings(data="sample"), store=store, mirror=None)
     parsed = pipeline.parse_raw(raw, store=store)
-    table = pipeline.publish_parsed(parsed, validation=pipeline.validate_parsed(parsed, store=store), store=store)
+    table = pipeline.publish_parsed(
+        parsed, validation=pipeline.validate_parsed(parsed, settings=DataSettings(), store=store), store=store
+    )
 
     settings = TrainSettings()
     fitted = fit_variant(table, variant="gru", settings=settings, store=store, on_progress=lambda progress: None)

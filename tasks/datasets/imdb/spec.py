@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ import pyarrow as pa
 from storage.errors import DataError, SettingError, unknown
 from storage.pickles import load_npz_arrays
 from tasks.datasets.imdb.sample import simulate
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import DatasetSpec, Expectation, Parsed, Repair, Severity, Source, SourceFile, Split, SplitTables
 from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
 
@@ -76,7 +78,8 @@ class _Ragged:
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(self.flat, type=value_type))
 
 
-def _keras_files(options: Mapping[str, Any]) -> tuple[SourceFile, ...]:
+def _keras_files(options: Mapping[str, Any], today: date) -> tuple[SourceFile, ...]:
+    del today  # the reviews are finished
     if options:
         raise SettingError(f"unknown option {sorted(options)[0]!r} for the imdb source keras: it takes none")
     return (
@@ -99,12 +102,12 @@ def _keras_files(options: Mapping[str, Any]) -> tuple[SourceFile, ...]:
     )
 
 
-def parse(files: Mapping[str, Path], source: str) -> Parsed:
+def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
     """Return the reviews, train before test, each part in the order of `keras.datasets.imdb.load_data`.
 
     Args:
         files: `imdb.npz` and `imdb_word_index.json` by name.
-        source: `keras`, which has 25,000 reviews a part, or `sample`, which has any number.
+        request: Of the source `keras` each part has 25,000 reviews; the sample has any number.
 
     Returns:
         The column `review` holds the position in the part's array in the file.
@@ -113,6 +116,7 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
         DataError: An array is missing, a label or rank is not one, a part has another number of reviews.
         SettingError: No such source.
     """
+    source = request.source
     if source not in ("keras", "sample"):
         raise unknown("source", source, where="imdb", choices=("keras", "sample"))
     words = _read_words(files[_WORD_INDEX])
@@ -141,8 +145,6 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
         share=empty / rows if rows else 0.0,
         limit=_EMPTY_REVIEWS_LIMIT,
     )
-    if repair.share > repair.limit:
-        raise DataError(f"{empty:,} of {rows:,} reviews in {_ARCHIVE} have no words: expected a share of at most {repair.limit}")
     table = pa.concat_tables(tables).combine_chunks()
     facts = {
         "rows_read": rows,
@@ -285,8 +287,9 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
     )
 
 
-def expectations(source: str) -> tuple[Expectation, ...]:
+def expectations(request: TableRequest) -> tuple[Expectation, ...]:
     """Return the suite over `validation_frame`; the sample is held to the same, but for its size and lengths."""
+    source = request.source
     fewest, most, mean_tokens = 2, None, (20, 500)
     if source == "keras":
         most = 2 * _OFFICIAL_REVIEWS
