@@ -114,6 +114,7 @@ def reproduce_all(
         output: The document.
     """
     from tasks.datasets import dataset_named
+    from tasks.ingestion.pipeline import today
     from tasks.models import problem_named
     from tasks.reporting.tutorial import Reproduction, differences, section, with_section
 
@@ -127,7 +128,7 @@ def reproduce_all(
             tutorial_rows=problem_named(dataset).tutorial_rows,
             results=results,
             seeds=tuple(parameters["training"].seed for parameters in plan),
-            pinned={file.name: file.sha256 for file in spec.sources[spec.default_source].files({}) if file.sha256},
+            pinned={file.name: file.sha256 for file in spec.sources[spec.default_source].files({}, today()) if file.sha256},
             usual_budget=usual_budget,
             command=command,
             date=time.strftime("%Y-%m-%d"),

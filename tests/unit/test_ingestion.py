@@ -20,7 +20,8 @@ from tasks.config import DataSettings
 from tasks.datasets import DATASETS
 from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
-from tasks.datasets.jena.spec import StationOptions
+from tasks.datasets.jena.station import StationOptions
+from tasks.datasets.request import SplitSettings
 from tasks.ingestion.pipeline import (
     fetch_raw,
     find_published_table,
@@ -31,7 +32,7 @@ from tasks.ingestion.pipeline import (
     validate_parsed,
 )
 
-HALF_YEARS = StationOptions(first_half_year="2009a", last_half_year="2009a")
+HALF_YEARS = StationOptions(from_period="2009a", to_period="2009a")
 SAMPLE = DataSettings(data="sample")
 ROWS = 10_000  # as few as the suite lets pass
 
@@ -132,9 +133,7 @@ def test_a_mirror_gives_its_own_digests(tmp_path: Path, store: Store) -> None:
     mirror.mkdir()
     name = "mpi_roof_2009a.zip"
     write_csv_zip(simulated_weather(50, seed=1, start="2009-01-01T00:10:00"), mirror / name)
-    settings = DataSettings(
-        data="mirror", source="station", options=StationOptions(first_half_year="2009a", last_half_year="2009a")
-    )
+    settings = DataSettings(data="mirror", source="station", options=StationOptions(from_period="2009a", to_period="2009a"))
     (mirror / "SHA256SUMS").write_text(f"{sha256_of(mirror / name)}  {name}\n")
     raw = fetch_raw("jena", settings=settings, store=store, mirror=str(mirror))
     assert (raw.source, raw.origin, raw.simulated, [file.name for file in raw.files]) == ("station", "mirror", False, [name])
@@ -148,11 +147,16 @@ def test_a_mirror_gives_its_own_digests(tmp_path: Path, store: Store) -> None:
     [
         ("wine", SAMPLE, "unknown data set 'wine' for retrain: choose imdb, jena"),
         ("jena", DataSettings(source="roof"), "unknown source 'roof' for jena: choose keras-2009-2016, station"),
-        ("jena", DataSettings(source="station"), "first_half_year is None"),
+        (
+            "jena",
+            DataSettings(source="station", options=StationOptions(from_period="2031")),
+            "from_period is '2031', which is in the future on 2026-03-10: give a period that has begun",
+        ),
+        ("imdb", DataSettings(split=SplitSettings(rule="recent")), "unknown split 'recent' for imdb: choose shares"),
         (
             "imdb",
             DataSettings(options=HALF_YEARS),
-            "source keras of imdb has no options first_half_year, last_half_year: leave them out",
+            "source keras of imdb has no options from_period, to_period: leave them out",
         ),
         (
             "jena",
@@ -161,7 +165,10 @@ def test_a_mirror_gives_its_own_digests(tmp_path: Path, store: Store) -> None:
         ),
     ],
 )
-def test_settings_that_mean_no_source_are_refused(dataset: str, settings: DataSettings, message: str, store: Store) -> None:
+def test_settings_that_mean_no_source_are_refused(
+    dataset: str, settings: DataSettings, message: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRAIN_TODAY", "2026-03-10")
     with pytest.raises(SettingError, match=message):
         fetch_raw(dataset, settings=settings, store=store, mirror=None)
     assert files_under(store.root) == {}
@@ -242,9 +249,59 @@ def test_a_rejected_table_leaves_its_data_docs_and_nothing_else(tmp_path: Path, 
     assert any(not outcome["success"] and outcome["column"] == "relative_humidity_percent" for outcome in report["outcomes"])
 
 
+def test_a_rejected_table_can_be_accepted_by_a_named_person_once_and_for_this_version_alone(tmp_path: Path, store: Store) -> None:
+    humidity = np.where(np.arange(ROWS) == 7, 180.0, 60.0)
+    raw = small_jena(tmp_path / "a", store=store, **{"rh (%)": humidity})
+    parsed = parse_raw(raw, store=store)
+    with pytest.raises(RejectedError, match=f"accept this one version with --accept-failures {parsed.version} --reason"):
+        validate_parsed(parsed, settings=DataSettings(), store=store)
+    accepting = DataSettings(
+        accept_failures=(parsed.version,), accept_reason="a known fault of the logger", accepted_by="a weather engineer"
+    )
+    parsed = parse_raw(raw, store=store)
+    validation = validate_parsed(parsed, settings=accepting, store=store)
+    assert validation.acceptance is not None
+    assert (validation.acceptance["by"], validation.acceptance["reason"]) == (
+        "a weather engineer",
+        "a known fault of the logger",
+    )
+    table = publish_parsed(parsed, validation=validation, store=store)
+    manifest = read_manifest(store.table_folder("jena", table.version))
+    assert manifest["acceptance"] == validation.acceptance
+    assert any("relative_humidity" in failure for failure in manifest["acceptance"]["failures"])
+    # It never carries over to other data.
+    other = parse_raw(small_jena(tmp_path / "b", store=store, rows=ROWS + 1, **{"rh (%)": 180.0}), store=store)
+    with pytest.raises(RejectedError, match=f"the failures accepted are those of {parsed.version}, and this is {other.version}"):
+        validate_parsed(other, settings=accepting, store=store)
+
+
+def test_a_fault_of_the_schema_cannot_be_accepted(tmp_path: Path, store: Store) -> None:
+    parsed = parse_raw(small_jena(tmp_path / "a", store=store, rows=5_000), store=store)
+    accepting = DataSettings(accept_failures=(parsed.version,), accept_reason="there are no more rows", accepted_by="somebody")
+    with pytest.raises(RejectedError, match="nobody can accept this, because tables and models rest on it: at least 10000 rows"):
+        validate_parsed(parsed, settings=accepting, store=store)
+
+
+@pytest.mark.parametrize("missing", ["accept_reason", "accepted_by"])
+def test_failures_are_accepted_with_a_name_and_a_reason(missing: str) -> None:
+    values = {"accept_failures": ("0" * 12,), "accept_reason": "a known fault", "accepted_by": "somebody"}
+    DataSettings.model_validate(values)
+    with pytest.raises(ValidationError, match="give accept_reason and accepted_by"):
+        DataSettings.model_validate(values | {missing: None})
+
+
+def test_more_repairs_than_a_limit_allows_are_rejected_and_a_limit_can_be_set(tmp_path: Path, store: Store) -> None:
+    wind = np.where(np.arange(ROWS) % 10 == 5, -9999.0, 3.0 + np.arange(ROWS) % 7)
+    columns = {"wv (m/s)": wind, "max. wv (m/s)": np.where(wind < 0, wind, wind + 1)}
+    parsed = parse_raw(small_jena(tmp_path / "a", store=store, **columns), store=store)
+    message = r"missing_values: 2,000, a share of 0\.0143, expected at most 0\.005 \(a missing reading"
+    with pytest.raises(RejectedError, match=message):
+        validate_parsed(parsed, settings=DataSettings(), store=store)
+
+
 def test_a_file_that_cannot_be_parsed_stages_nothing(tmp_path: Path, store: Store) -> None:
     raw = small_jena(tmp_path / "a", store=store, **{"wv (m/s)": np.full(ROWS, -9999.0)})
-    with pytest.raises(DataError, match="sentinel_values"):
+    with pytest.raises(DataError, match="no row with every reading"):
         parse_raw(raw, store=store)
     assert staged(store, "jena") == []
     assert not store.table_folder("jena", table_version(raw, transform_version=1)).exists()
@@ -260,8 +317,8 @@ def test_the_report_of_a_table_is_kept_beside_it(samples: Any) -> None:
 
 
 def test_an_option_beside_its_source_is_told_where_it_belongs() -> None:
-    with pytest.raises(ValidationError, match="first_half_year: write the options of a source under options"):
-        DataSettings.model_validate({"source": "station", "first_half_year": "2009a"})
+    with pytest.raises(ValidationError, match="from_period: write the options of a source under options"):
+        DataSettings.model_validate({"source": "station", "from_period": "2009a"})
 
 
 def test_the_form_shows_the_options_of_every_source_with_help() -> None:
@@ -271,8 +328,9 @@ def test_the_form_shows_the_options_of_every_source_with_help() -> None:
 
     schema = parameter_schema(retrain)
     shown = schema.definitions["StationOptions"]["properties"]
-    assert {name: field["description"] for name, field in shown.items()} == {
-        "first_half_year": "First half-year, such as 2009a.",
-        "last_half_year": "Last half-year, such as 2014a.",
+    assert {name: field["description"].split(":")[0] for name, field in shown.items()} == {
+        "from_period": "First period",
+        "to_period": "Last period, or latest",
+        "addresses": "Addresses that are tried before the known ones, with {name} for the name of a file, such as https",
     }
     assert schema.properties["dataset"]["enum"] == list(DATASETS)

@@ -218,8 +218,8 @@ def _period_of(request: TableRequest) -> Period | None:
 
 
 def _within(
-    seconds: Seconds, readings: Mapping[str, npt.NDArray[np.float32]], *, period: Period | None
-) -> tuple[Seconds, Mapping[str, npt.NDArray[np.float32]]]:
+    seconds: Seconds, readings: dict[str, npt.NDArray[np.float32]], *, period: Period | None
+) -> tuple[Seconds, dict[str, npt.NDArray[np.float32]]]:
     """Return the rows of a period: those that end after its first midnight and not after its last."""
     if period is None:
         return seconds, readings
