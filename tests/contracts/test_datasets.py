@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +20,10 @@ from tasks.datasets import DATASETS
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Severity, SplitTables
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {"station": {"first_half_year": "2009a", "last_half_year": "2010b"}}
-"""Options of the sources that cannot do without."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {"station": {"from_period": "2009a", "to_period": "2010b"}}
+"""Options of the sources whose files follow from them."""
+
+TODAY = date(2026, 3, 10)
 
 every_dataset = pytest.mark.parametrize("spec", DATASETS.values(), ids=lambda spec: spec.name)
 
@@ -49,7 +52,7 @@ def test_it_is_described(spec: DatasetSpec) -> None:
     assert spec.default_source in spec.sources
     assert spec.sample_source in spec.sources
     assert "sample" not in spec.sources  # the name of the simulation is no source's
-    assert all(getattr(spec, field.name) is not None for field in fields(spec))
+    assert all(getattr(spec, field.name) is not None for field in fields(spec) if field.default is not None)
 
 
 def test_the_form_offers_exactly_the_registered_data_sets() -> None:
@@ -59,8 +62,8 @@ def test_the_form_offers_exactly_the_registered_data_sets() -> None:
 @every_dataset
 def test_every_source_names_its_files(spec: DatasetSpec) -> None:
     for name, source in spec.sources.items():
-        files = source.files(OPTIONS.get(name, {}))
-        assert set(OPTIONS.get(name, {})) == set(source.options.model_fields)
+        files = source.files(OPTIONS.get(name, {}), TODAY)
+        assert set(OPTIONS.get(name, {})) <= set(source.options.model_fields)
         assert all(field.description for field in source.options.model_fields.values())
         assert files
         names = [file.name for file in files]
@@ -77,7 +80,7 @@ def test_every_source_names_its_files(spec: DatasetSpec) -> None:
 
 @every_dataset
 def test_its_sample_is_in_the_layout_of_a_source(spec: DatasetSpec, tmp_path: Path) -> None:
-    files = spec.sources[spec.sample_source].files(OPTIONS.get(spec.sample_source, {}))
+    files = spec.sources[spec.sample_source].files(OPTIONS.get(spec.sample_source, {}), TODAY)
     paths = spec.simulate(tmp_path)
     assert {path.name for path in paths} == {file.name for file in files}
     for path in paths:
@@ -95,7 +98,7 @@ def test_its_sample_parses_to_the_promised_schema(spec: DatasetSpec, parsed: dic
     for repair in result.repairs:
         assert re.fullmatch(r"[a-z_]+", repair.name)
         assert repair.rule
-        assert 0 <= repair.share <= repair.limit < 1
+        assert 0 <= repair.share <= repair.limit <= 1
         assert (repair.count == 0) == (repair.share == 0)
     assert result.facts["rows_read"] > 0
     assert not set(result.extras) & set(SPLITS)

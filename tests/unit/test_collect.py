@@ -41,9 +41,11 @@ def test_the_plain_values_are_those_of_store_and_registry(trained: Any) -> None:
         assert result["validation"] == {"mae_normalised": version.metrics["val_loss"]}
     # The sample's faults: two repeated stamps, and one -9999.
     assert {repair["name"]: repair["count"] for repair in plain["repairs"]} == {
-        "repeated_stamps": 2,
+        "repeated_rows": 2,
+        "contradicting_rows": 0,
         "out_of_order_rows": 0,
-        "sentinel_values": 1,
+        "missing_values": 1,
+        "incomplete_rows": 0,
     }
 
 

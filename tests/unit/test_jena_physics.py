@@ -100,8 +100,14 @@ def test_residuals_of_one_row_by_hand(tmp_path: Path) -> None:
 
 def test_real_year_2020_has_its_known_faults_and_passes() -> None:
     parsed = real(MIRROR, ["mpi_roof_2020a.zip", "mpi_roof_2020b.zip"])
-    assert repairs(parsed) == {"repeated_stamps": 1, "out_of_order_rows": 0, "sentinel_values": 1}
-    assert parsed.facts["sentinels"] == {"wind_speed_m_per_s": 1}
+    assert repairs(parsed) == {
+        "repeated_rows": 1,
+        "contradicting_rows": 0,
+        "out_of_order_rows": 0,
+        "missing_values": 1,
+        "incomplete_rows": 0,
+    }
+    assert parsed.facts["missing_values"] == {"wind_speed_m_per_s": 1}
     assert parsed.facts["rows_read"] == 26_200 + 26_496
     assert (parsed.facts["gaps"], parsed.facts["longest_gap_minutes"]) == (1, 100)
     assert parsed.facts["null_values"] == {}

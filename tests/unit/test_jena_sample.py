@@ -37,13 +37,14 @@ def test_sample_has_the_promised_faults_and_no_others(parsed: Parsed) -> None:
     assert parsed.facts["rows_read"] == 25_995
     assert parsed.facts["rows"] == 25_993
     assert {repair.name: repair.count for repair in parsed.repairs} == {
-        "repeated_stamps": 2,
+        "repeated_rows": 2,
+        "contradicting_rows": 0,
         "out_of_order_rows": 0,
-        "sentinel_values": 1,
+        "missing_values": 1,
+        "incomplete_rows": 0,
     }
-    assert parsed.facts["sentinels"] == {"wind_speed_m_per_s": 1}
+    assert parsed.facts["missing_values"] == {"wind_speed_m_per_s": 1}
     assert (parsed.facts["gaps"], parsed.facts["longest_gap_minutes"], parsed.facts["missing_rows"]) == (1, 80, 7)
-    assert parsed.facts["null_values"] == {}
 
 
 def test_every_split_holds_windows_on_both_sides_of_what_a_window_needs(parsed: Parsed) -> None:
