@@ -24,7 +24,7 @@ from storage.tables import read_splits
 from tasks.config import DataSettings
 from tasks.datasets.jena.station import StationOptions
 from tasks.datasets.spec import SPLITS
-from tasks.ingestion import pipeline
+from tasks.ingestion import fetching, pipeline
 
 JENA_VARIANTS = ("gru_baseline", "gru_dropout")
 IMDB_VARIANTS = ("gru_baseline", "lstm", "simple_rnn")
@@ -39,7 +39,7 @@ def published(dataset: str, *, store: Store, mirrors: Sequence[str], sample: boo
         if found:
             settings, mirror = found, candidate
             break
-    raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror)
+    raw = fetching.fetch_raw(dataset, settings=settings, store=store, mirror=mirror)
     published = pipeline.find_published_table(raw, store=store)
     if published:
         return published

@@ -62,11 +62,11 @@ def pipeline_pieces(home: str, tables: list[str]) -> Laps:
     from storage.layout import Store
     from storage.registry import Registry
     from tasks.config import DataSettings, TrainSettings
-    from tasks.ingestion import pipeline
+    from tasks.ingestion import fetching, pipeline
     from tasks.training import fitting, registering, scoring
 
     store = Store.at(home)
-    raw = pipeline.fetch_raw("jena", settings=DataSettings(data="sample"), store=store, mirror=None)
+    raw = fetching.fetch_raw("jena", settings=DataSettings(data="sample"), store=store, mirror=None)
     parsed = pipeline.parse_raw(raw, store=store)
     timed(laps, "import of Great Expectations", lambda: __import__("great_expectations"))
     timed(laps, "validation of the sample, first", lambda: pipeline.validate_parsed(parsed, store=store))

@@ -114,7 +114,7 @@ def reproduce_all(
         output: The document.
     """
     from tasks.datasets import dataset_named
-    from tasks.ingestion.pipeline import today
+    from tasks.ingestion.fetching import today
     from tasks.models import problem_named
     from tasks.reporting.tutorial import Reproduction, differences, section, with_section
 

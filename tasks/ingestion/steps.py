@@ -18,7 +18,7 @@ from storage.layout import Store
 from storage.progress import write_note
 from storage.references import RawRef, TableRef
 from tasks.config import DataSettings, mirror_address
-from tasks.ingestion import pipeline
+from tasks.ingestion import fetching, pipeline
 from tasks.ingestion.pipeline import ParsedRef, ValidationRef
 
 logger = logging.getLogger("retrain")
@@ -46,7 +46,7 @@ def fetch(dataset: str, settings: DataSettings) -> RawRef:
     """Fetch the raw files of a data set that the store does not have yet."""
     store = Store.from_environment()
     progress = _FetchProgress(dataset, file=store.progress(f"fetch-{dataset}"))
-    raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=progress)
+    raw = fetching.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=progress)
     progress.close()
     if raw.simulated and settings.data == "auto":
         logger.warning("%s: no mirror is named and upstream cannot be reached: THE SAMPLE, A SIMULATION, STANDS IN", dataset)

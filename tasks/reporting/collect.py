@@ -106,6 +106,9 @@ def run_report(
         rows=table.rows,
         repairs=manifest["repairs"],
         facts=manifest["facts"],
+        split=_split_text(manifest),
+        acceptance=manifest.get("acceptance"),
+        stale=table.stale,
         validation=dict(read_validation(table, store=store)),
         results=results,
         champion=_champion(decision, versions=versions, table=table, problem=problem, registry=registry, store=store),
@@ -134,6 +137,16 @@ def run_report(
     )
 
 
+def _split_text(manifest: Mapping[str, Any]) -> str:
+    """Return how the rows were divided; empty for a table that does not say."""
+    split = manifest.get("request", {}).get("split", {})
+    if split.get("rule") == "recent":
+        return (
+            f"the newest {split['test_months']} months test, the {split['validation_months']} before validate, all before trains"
+        )
+    return "fixed shares of the rows" if split.get("rule") == "shares" else ""
+
+
 def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the report as JSON-ready values; `raw` are the raw files of the table."""
     values = {
@@ -142,6 +155,8 @@ def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dic
         "simulated": report.simulated,
         "source": report.source,
         "table": {"version": report.table_version, "published": report.table_published, "rows": report.rows},
+        "acceptance": report.acceptance,
+        "stale": report.stale,
         "repairs": report.repairs,
         "decision": {"outcome": report.decision.outcome, "reason": report.decision.reason},
         "raw": raw,

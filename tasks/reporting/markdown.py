@@ -89,6 +89,9 @@ class RunReport:
         most_wrong: Test reviews that the candidate is most wrong about; none for a forecast.
         links: Address by name.
         versions: Library versions, one line.
+        split: How the rows were divided, in words.
+        acceptance: Who accepted which critical failures of the data, when and why, or None.
+        stale: True if the source should have brought newer rows by now.
     """
 
     dataset: str
@@ -112,6 +115,9 @@ class RunReport:
     links: dict[str, str]
     versions: str
     date: str
+    split: str = ""
+    acceptance: dict[str, Any] | None = None
+    stale: bool = False
 
 
 def markdown_cell(value: object) -> str:
@@ -232,6 +238,21 @@ def _sample_line(report: RunReport) -> list[str]:
     ]
 
 
+def _warnings(report: RunReport) -> list[str]:
+    """Return what a reader must know of the data before any score."""
+    lines = []
+    if report.stale:
+        newest = report.facts.get("last_stamp", "unknown")
+        lines.append(f"> **STALE:** the newest reading is of {newest}; the source has brought nothing for longer than expected.")
+    if report.acceptance:
+        accepted = "; ".join(str(failure).rstrip(".") for failure in report.acceptance["failures"])
+        lines.append(
+            f"> **REJECTED, AND ACCEPTED** by {report.acceptance['by']} on {report.acceptance['at'][:10]}: {accepted}. Reason: "
+            f"{report.acceptance['reason']}"
+        )
+    return "\n>\n".join(lines).split("\n") if lines else []
+
+
 def _changes(report: RunReport) -> list[str]:
     """Return what this run published and trained, and what existed before."""
     table = "published" if report.table_published else "unchanged, nothing published"
@@ -254,7 +275,7 @@ def _changes(report: RunReport) -> list[str]:
 def _data(report: RunReport) -> list[str]:
     """Return the rows by split, the facts and the repairs."""
     splits = ", ".join(f"{name} {count:,}" for name, count in report.rows.items())
-    lines = [f"Rows: {splits}.", ""]
+    lines = [f"Rows: {splits}{f' ({report.split})' if report.split else ''}.", ""]
     if report.facts:
         lines += [
             markdown_table(
@@ -343,6 +364,7 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
     parts: list[list[str]] = [
         [f"# {report.title}: {report.model_name}"],
         _sample_line(report),
+        _warnings(report),
         [f"**Decision:** {report.decision.reason}"],
         [f"**Against the linear baseline:** {report.baseline_comparison}"] if report.baseline_comparison else [],
         ["## What changed"],

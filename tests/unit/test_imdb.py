@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tasks.datasets.spec import Parsed
 from tasks.datasets.tokens import encode_text
 from tasks.ingestion.validation import rejected_message, run_suite
 
+TODAY = date(2026, 3, 10)
 WORDS = {"the": 1, "film": 2, "is": 3, "good": 4, "bad": 5}
 TUTORIAL_BEGINNING = [1, 14, 22, 16, 43, 530, 973, 1622, 1385, 65, 458, 4468, 66, 3941, 4, 173, 36, 256]
 MIRRORS = [Path(os.environ.get("RETRAIN_MIRROR", "")), Path(__file__).parents[3] / "shared" / "data" / "mirror"]
@@ -173,9 +175,9 @@ def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_source_takes_no_options() -> None:
-    assert [file.name for file in SPEC.sources["keras"].files({})] == ["imdb.npz", "imdb_word_index.json"]
+    assert [file.name for file in SPEC.sources["keras"].files({}, TODAY)] == ["imdb.npz", "imdb_word_index.json"]
     with pytest.raises(SettingError, match="unknown option 'years'"):
-        SPEC.sources["keras"].files({"years": 2})
+        SPEC.sources["keras"].files({"years": 2}, TODAY)
 
 
 def table_of(train: list[list[int]], test: list[list[int]]) -> Parsed:
@@ -315,7 +317,7 @@ def test_the_real_suite_wants_the_real_number_of_reviews(sample: Parsed) -> None
 
 @pytest.fixture(scope="module")
 def real() -> Parsed:
-    names = [file.name for file in SPEC.sources["keras"].files({})]
+    names = [file.name for file in SPEC.sources["keras"].files({}, TODAY)]
     for mirror in MIRRORS:
         if mirror != Path() and all((mirror / name).is_file() for name in names):
             return SPEC.parse({name: mirror / name for name in names}, TableRequest(source="keras"))

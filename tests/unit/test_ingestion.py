@@ -22,15 +22,8 @@ from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
 from tasks.datasets.jena.station import StationOptions
 from tasks.datasets.request import SplitSettings
-from tasks.ingestion.pipeline import (
-    fetch_raw,
-    find_published_table,
-    parse_raw,
-    publish_parsed,
-    resolve_origin,
-    table_version,
-    validate_parsed,
-)
+from tasks.ingestion.fetching import fetch_raw, resolve_origin
+from tasks.ingestion.pipeline import find_published_table, parse_raw, publish_parsed, table_version, validate_parsed
 
 HALF_YEARS = StationOptions(from_period="2009a", to_period="2009a")
 SAMPLE = DataSettings(data="sample")

@@ -26,7 +26,7 @@ from tasks.datasets.spec import (
     SourceFile,
     SplitTables,
 )
-from tasks.ingestion import pipeline
+from tasks.ingestion import fetching, pipeline
 from tasks.models import PROBLEMS
 from tasks.models.engine.accelerated import accelerate_for_scoring
 from tasks.models.engine.train_step import predict
@@ -185,7 +185,7 @@ def test_three_classes_from_file_to_report(keras: Any, monkeypatch: pytest.Monke
     monkeypatch.setitem(PROBLEMS, "slopes", PROBLEM)
     store = Store.at(tmp_path)
     registry = Registry.open(store)
-    raw = pipeline.fetch_raw("slopes", settings=DataSettings(data="sample"), store=store, mirror=None)
+    raw = fetching.fetch_raw("slopes", settings=DataSettings(data="sample"), store=store, mirror=None)
     parsed = pipeline.parse_raw(raw, store=store)
     table = pipeline.publish_parsed(
         parsed, validation=pipeline.validate_parsed(parsed, settings=DataSettings(), store=store), store=store

@@ -1,0 +1,154 @@
+"""From the options of a command to the parameters of its runs, every one checked before a run starts."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import ValidationError
+
+# Options by the settings that they set: errors name the option that a person typed.
+_OPTION_OF_SETTING = {
+    "accept_digests": "--accept-digest",
+    "epochs": "--epochs",
+    "steps_per_epoch": "--steps",
+    "patience_epochs": "--patience",
+    "batch_size": "--batch-size",
+    "learning_rate": "--learning-rate",
+    "target": "--target",
+    "horizon_rows": "--horizon-rows",
+    "lookback_rows": "--lookback-rows",
+    "step_rows": "--step-rows",
+    "seed": "--seed",
+    "margin": "--margin",
+    "rule": "--split",
+    "test_months": "--test-months",
+    "validation_months": "--validation-months",
+    "accept_failures": "--accept-failures",
+    "accept_reason": "--reason",
+}
+
+
+def plan_runs(
+    dataset: str, *, variants: str | None, data: dict[str, Any], training: dict[str, Any], promotion: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the parameters of one flow run for each data set. Every parameter is checked before a run starts.
+
+    Raises:
+        SettingError: A parameter cannot be; the message names the option that a person typed.
+    """
+    from pydantic import ValidationError
+
+    from storage.errors import SettingError
+    from tasks.config import DataSettings, PromotionSettings, TrainSettings, mirror_address
+    from tasks.datasets import DATASETS, dataset_named
+    from tasks.ingestion.fetching import resolve_origin, source_files
+    from tasks.models import choose_variants, problem_named
+
+    data = data | {"options": _source_options(data["source"], typed=data["options"])}
+    try:
+        data_settings = DataSettings(**_without_none(data))
+        train_settings = TrainSettings(**_without_none(training))
+        promotion_settings = PromotionSettings(**_without_none(promotion))
+    except ValidationError as error:
+        raise SettingError(_first_error_text(error)) from None
+    names = tuple(DATASETS) if dataset == "all" else (dataset_named(dataset).name,)
+    is_source_of_one = any(data_settings.source in dataset_named(name).sources for name in names)
+    plan = []
+    for name in names:
+        if variants == "all":
+            variant_names = tuple(problem_named(name).variants)
+        else:
+            variant_names = () if variants is None else tuple(variants.split(","))
+        try:
+            variant_names = choose_variants(variant_names, dataset=name, forecast=train_settings.forecast)
+        except SettingError as error:
+            raise SettingError(_with_option_names(str(error))) from None
+        settings = data_settings
+        if is_source_of_one and settings.source not in dataset_named(name).sources:
+            # The source belongs to another data set, so this one takes its default source.
+            settings = settings.model_copy(update={"source": None, "options": DataSettings().options})
+        elif len(names) > 1 and settings.source is None:
+            own = dataset_named(name).sources[dataset_named(name).default_source].options
+            if type(settings.options) is not own:  # they belong to the default source of another data set
+                settings = settings.model_copy(update={"options": DataSettings().options})
+        try:
+            source_files(dataset_named(name), settings)
+        except SettingError as error:
+            raise SettingError(_with_option_names(str(error))) from None
+        resolve_origin(settings, mirror=mirror_address(), url="", can_reach=lambda _: True)
+        plan.append(
+            {
+                "dataset": name,
+                "variants": variant_names,
+                "data": settings,
+                "training": train_settings,
+                "promotion": promotion_settings,
+            }
+        )
+    return plan
+
+
+def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without those that were not given, in groups too."""
+    given = {name: _without_none(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _source_options(source: str | None, *, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a source by field, from the flags that a person typed.
+
+    Raises:
+        SettingError: The source has no such option.
+    """
+    from storage.errors import SettingError
+    from tasks.datasets import DATASETS
+
+    sources = {name: each for spec in DATASETS.values() for name, each in spec.sources.items()}
+    default_sources = [spec.sources[spec.default_source] for spec in DATASETS.values()]
+    asked = [sources[source]] if source in sources else [] if source else default_sources
+    fields = {flag: field for each in asked for flag, field in each.options.flags().items()}
+    values = {flag: value for flag, value in typed.items() if value}
+    stray = [flag for flag in values if flag not in fields]
+    if stray and (source is None or source in sources):
+        owners = " or ".join(name for name, each in sources.items() if set(stray) <= set(each.options.flags()))
+        raise SettingError(f"{' and '.join(stray)} belong to another source: add --source {owners}, or leave them out")
+    return {fields[flag]: value for flag, value in values.items() if flag in fields}
+
+
+def _option_of_setting() -> dict[str, str]:
+    """Return the option for each setting that has one, those of every source among them."""
+    from tasks.datasets import DATASETS
+
+    options = dict(_OPTION_OF_SETTING)
+    for spec in DATASETS.values():
+        for source in spec.sources.values():
+            options |= {field: flag for flag, field in source.options.flags().items()}
+    return options
+
+
+def _with_option_names(message: str) -> str:
+    """Return a message with the names of settings replaced by the options that a person types."""
+    for setting, option in _option_of_setting().items():
+        message = re.sub(rf"\b{setting}\b", option, message)
+    return message
+
+
+def _first_error_text(error: ValidationError) -> str:
+    """Return the first error of the settings as a line that names the option, its value and what was expected."""
+    first = error.errors()[0]
+    # For an element of a list the location ends with its index.
+    field = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
+    return f"{_option_of_setting().get(field, field)} is {first['input']!r}: {first['msg']}; see `retrain run --help`"
+
+
+def acceptance(versions: list[str] | None, *, reason: str | None) -> dict[str, Any]:
+    """Return the settings by which the person at the terminal accepts failures."""
+    import getpass
+
+    if not versions:
+        return {"accept_reason": reason}
+    return {"accept_failures": tuple(versions), "accept_reason": reason, "accepted_by": getpass.getuser()}
