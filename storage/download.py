@@ -45,14 +45,6 @@ def host_of(address: str) -> str:
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
 
-def shown_address(address: str) -> str:
-    """Return an address for a message: without its credentials and its query."""
-    if not is_web_address(address):
-        return str(local_source(address))
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{host_of(address)}{parts.path}"
-
-
 @dataclass(frozen=True)
 class ExpectedFile:
     """What is known of a file before its digest is computed.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from upath import UPath
 
@@ -23,7 +24,6 @@ from storage.download import (
     host_of,
     is_web_address,
     local_source,
-    shown_address,
 )
 from storage.errors import DigestChangedError, NotFoundError, SettingError, SourceError
 from storage.io import copy_file, locked, read_json, sha256_of, write_json
@@ -196,13 +196,19 @@ def _obtain(
     # A host that is gone for good must not hide that the others have no such file.
     has_answer = any(isinstance(error, NotFoundError) for error in errors)
     if has_answer and all(isinstance(error, NotFoundError | UnreachableError) for error in errors):
-        addresses = ", ".join(dict.fromkeys(shown_address(url) for url in urls))
+        addresses = ", ".join(dict.fromkeys(_shown(url) for url in urls))
         raise NotFoundError(f"{reasons}; tried {addresses}") from errors[-1]
     if any(isinstance(error, UnreachableError) for error in errors):
         raise SourceError(
             f"cannot fetch {expected.name}: {reasons}: set RETRAIN_MIRROR to a folder or URL that holds it, or use --data sample"
         ) from errors[-1]
     raise SourceError(reasons) from errors[-1]
+
+
+def _shown(address: str) -> str:
+    """Return an address for a message: without its credentials and its query."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{host_of(address)}{parts.path}" if is_web_address(address) else str(local_source(address))
 
 
 def _hosts(urls: Sequence[str]) -> str:

@@ -122,9 +122,9 @@ def test_an_empty_review_is_dropped_and_counted(tmp_path: Path) -> None:
     assert 999 not in parsed.table["review"].slice(0, 999).to_pylist()
 
 
-def test_too_many_empty_reviews_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"1 of 4 reviews in imdb\.npz have no words"):
-        parse(tmp_path, train=[[1], []])
+def test_too_many_empty_reviews_are_told(tmp_path: Path) -> None:
+    (repair,) = parse(tmp_path, train=[[1], []]).repairs
+    assert (repair.count, repair.share, repair.is_within_limit) == (1, 1 / 4, False)
 
 
 REFUSED = {
