@@ -147,9 +147,9 @@ def parse(files: Mapping[str, Path], source: str) -> Parsed:
     unused: list[str] = []
     parts = []
     for name in sorted(files):
-        seconds, readings, extras = read_file(name, path=files[name], station=source == STATION_SOURCE)
-        parts.append((seconds, readings))
-        unused += [extra for extra in extras if extra not in unused]
+        content = read_file(name, path=files[name])
+        parts.append((content.seconds, content.readings))
+        unused += [extra for extra in content.unused if extra not in unused]
     seconds = np.concatenate([part_seconds for part_seconds, _ in parts])
     readings = {name: np.concatenate([part[name] for _, part in parts]) for name in COLUMNS}
     rows_read = len(seconds)
