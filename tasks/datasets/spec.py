@@ -28,6 +28,7 @@ class SourceFile:
         max_bytes: Above this the download stops.
         magic: First bytes that the file must have (an HTML page in its stead is found by them).
         growing: True while the publisher still appends to the file: its digest may change.
+        own: A person's own file: never sought in a mirror, never replaced by the sample.
     """
 
     name: str
@@ -37,6 +38,7 @@ class SourceFile:
     size_bytes: int | None = None
     magic: bytes = b""
     growing: bool = False
+    own: bool = False
 
 
 class SourceOptions(BaseModel):
