@@ -40,6 +40,7 @@ FORMS = {
     "CRLF and no end of the last line": Form(PLAIN, line_end="\r\n", ending=""),
     "blank lines at the end": Form(PLAIN, ending="\n\n  \n\n"),
     "CRLF and blank lines at the end": Form(PLAIN, line_end="\r\n", ending="\r\n\r\n \r\n"),
+    "empty rows of a spreadsheet at the end": Form(PLAIN, separator=";", ending="\r\n;;;;;;;;;;;;;;\r\n;;;;;;;;;;;;;;\r\n"),
     "CR alone": Form(PLAIN, line_end="\r", ending="\r"),
     "byte order mark": Form(PLAIN, encoding="utf-8-sig"),
     "byte order mark and quotes": Form(PLAIN, encoding="utf-8-sig", quote_header=True),
@@ -166,14 +167,16 @@ def test_a_missing_column_is_named_with_what_the_file_has_and_the_remedy(tmp_pat
         "roof.csv, line 1: no column is named 'T (degC)' (temperature_degc); the file has 'Date Time', 'p (mbar)', 'Tpot (K)', "
         "'Tdew (degC)', 'rh (%)', 'VPmax (mbar)', 'VPact (mbar)', 'VPdef (mbar)', 'sh (g/kg)', 'H2OC (mmol/mol)', "
         "'rho (g/m**3)', 'wv (m/s)', 'max. wv (m/s)', 'wd (deg)': restore the publisher's header, or read it as a file of your "
-        "own (source file) and set columns to temperature_degc=NAME and so on"
+        "own with --source file --input FILE --columns temperature_degc=NAME"
     )
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         read(tmp_path, without("T (degC)"))
 
 
 def test_a_missing_stamp_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no column is named 'Date Time' \(timestamp\); .* and set stamp_column to its name$"):
+    with pytest.raises(
+        DataError, match=r"no column is named 'Date Time' \(timestamp\); .* with --source file --input FILE --stamp-column NAME$"
+    ):
         read(tmp_path, without("Date Time"))
 
 
@@ -286,6 +289,8 @@ PAGE = "<!DOCTYPE html>\n<html><body>Please log in</body></html>"
         (" \n\n", "roof.csv is empty, expected readings"),
         (PAGE, "roof.csv is an HTML page, expected readings: open the address in a browser, and save the file itself"),
         (f"\n  {PAGE}", "roof.csv is an HTML page"),
+        (gzip.compress(PAGE.encode()), "roof.csv is an HTML page"),
+        ("[" * 200_000, "roof.csv has a first line of 200000 bytes, expected the names of columns"),
         (HEADER, "roof.csv has a header and no rows"),
         (f"{HEADER}\n\n \n", "roof.csv has a header and no rows"),
         (rows(*TUTORIAL).encode("utf-16"), "roof.csv, line 1: the text is neither UTF-8 nor latin-1: save the file as UTF-8"),
@@ -318,6 +323,20 @@ def test_a_blank_line_before_the_header_and_between_rows_counts_as_a_line(tmp_pa
     with pytest.raises(DataError, match=r"roof\.csv, line 5: 'cold'"):
         read(tmp_path, text)
     assert_same(read(tmp_path, "\n" + rows(TUTORIAL[0], "", *TUTORIAL[1:])))
+
+
+def test_a_line_end_within_quotes_is_a_line_too(tmp_path: Path) -> None:
+    lines = [f'{row},"wet\nand cold"' for row in TUTORIAL]
+    assert_same(read(tmp_path, rows(*lines, header=f"{HEADER},remarks")))
+    lines[2] = lines[2].replace("-8.51", "cold", 1)
+    with pytest.raises(DataError, match=r"roof\.csv, line 6: 'cold'"):
+        read(tmp_path, rows(*lines, header=f"{HEADER},remarks"))
+
+
+def test_many_missing_columns_are_counted(tmp_path: Path) -> None:
+    message = "'Date Time' (timestamp), 'p (mbar)' (pressure_mbar), 'T (degC)' (temperature_degc), 'Tpot (K)' "
+    with pytest.raises(DataError, match=re.escape(message) + r".*, and 11 more; the file has 'a', 'b': "):
+        read(tmp_path, "a,b\n1,2\n")
 
 
 # Parquet.

@@ -118,7 +118,7 @@ def test_a_stamp_that_does_not_exist_is_named(stamp: str) -> None:
 def test_mixed_forms_are_named(stamp: str) -> None:
     message = (
         f"roof.csv, line 3: {stamp!r} in timestamp (Date Time), expected dd.mm.yyyy HH:MM:SS such as 01.01.2009 00:10:00 as in "
-        "the first row: correct the file, or set stamp_format"
+        "the first row: correct the file, or set --stamp-format"
     )
     with pytest.raises(DataError, match=re.escape(message)):
         read("01.01.2009 00:20:00", stamp)
@@ -130,7 +130,7 @@ def test_mixed_forms_are_named(stamp: str) -> None:
 def test_a_form_that_is_not_known_is_refused(stamp: str) -> None:
     message = (
         f"roof.csv, line 2: {stamp!r} in timestamp (Date Time), expected dd.mm.yyyy HH:MM:SS such as 01.01.2009 00:10:00, or "
-        "ISO 8601 without a zone such as 2009-01-01 00:10:00: correct the file, or set stamp_format"
+        "ISO 8601 without a zone such as 2009-01-01 00:10:00: correct the file, or set --stamp-format"
     )
     with pytest.raises(DataError, match=re.escape(message)):
         read(stamp)
@@ -143,7 +143,7 @@ def test_day_and_month_in_either_order_are_refused_unless_a_stamp_decides(mark: 
 
     message = (
         f"roof.csv, line 3: '03{mark}04{mark}2020 00:10' in timestamp (Date Time), which could be dd{mark}mm{mark}yyyy HH:MM or "
-        f"mm{mark}dd{mark}yyyy HH:MM: set stamp_format to %d{mark}%m{mark}%Y %H:%M or %m{mark}%d{mark}%Y %H:%M"
+        f"mm{mark}dd{mark}yyyy HH:MM: set --stamp-format to %d{mark}%m{mark}%Y %H:%M or %m{mark}%d{mark}%Y %H:%M"
     )
     with pytest.raises(DataError, match=re.escape(message)):
         read(*stamps("03/03/2020 00:10", "03/04/2020 00:10"))

@@ -24,7 +24,7 @@ STATION_EXTRAS = (
     "Tlog (degC)",
     "CO2 (ppm)",
 )
-_MAX_LISTED = 40
+_MAX_LISTED, _MAX_MISSING = 40, 4
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def find_columns(header: Sequence[str], *, layout: Layout, where: str) -> Column
         if len(names) > 1:
             raise DataError(
                 f"{where}: {header[position].strip()!r} is named for {' and '.join(names)}, expected a column for each: "
-                "correct stamp_column and columns"
+                "correct --stamp-column and --columns"
             )
     return ColumnPositions(
         stamp=stamps[0],
@@ -141,10 +141,11 @@ def _raise_missing(header: Sequence[str], *, missing: Sequence[str], has_stamp: 
     names = [f"{layout.columns[name][0]!r} ({name})" for name in missing]
     if not has_stamp:
         names.insert(0, f"{layout.stamp_columns[0]!r} ({TIMESTAMP})")
+    if len(names) > _MAX_MISSING:
+        names[_MAX_MISSING:] = [f"and {len(names) - _MAX_MISSING} more"]
     present = ", ".join(repr(name.strip()[:_MAX_LISTED]) for name in header[:_MAX_LISTED])
-    settings = [*([] if has_stamp else ["stamp_column to its name"])]
-    settings += [f"columns to {missing[0]}=NAME and so on"] if missing else []
+    options = [*([] if has_stamp else ["--stamp-column NAME"]), *([f"--columns {missing[0]}=NAME"] if missing else [])]
     raise DataError(
         f"{where}: no column is named {', '.join(names)}; the file has {present}: restore the publisher's header, or read it as "
-        f"a file of your own (source file) and set {' and '.join(settings)}"
+        f"a file of your own with --source file --input FILE {' '.join(options)}"
     )

@@ -6,8 +6,9 @@ What a file leaves open is refused: no number, stamp or column is guessed that c
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +23,7 @@ from tasks.datasets.jena.layout import STATION_LAYOUT, ColumnPositions, Layout, 
 from tasks.datasets.jena.numbers import Place, count_overflows, numbers_of_text
 from tasks.datasets.jena.physics import TIMESTAMP
 from tasks.datasets.jena.stamps import Seconds, seconds_of
-from tasks.datasets.jena.unpack import MAX_UNPACKED_BYTES, PARQUET, REMEDY, first_bytes, read_text
+from tasks.datasets.jena.unpack import MAX_UNPACKED_BYTES, PARQUET, REMEDY, first_bytes, read_text, refuse_page
 
 __all__ = ["STATION_LAYOUT", "FileContent", "Layout", "Readings", "Seconds", "read_file"]
 
@@ -33,6 +34,7 @@ _SEPARATORS = ",;\t"
 # A logger fills a field with stars; runs of another length, or among blanks, are found more slowly.
 _OVERFLOWS = tuple("*" * length for length in range(1, 17))
 _BLOCK_BYTES = 4 << 20
+_MAX_HEADER_BYTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,12 @@ def read_file(name: str, *, path: Path, layout: Layout = STATION_LAYOUT) -> File
             be read with certainty.
     """
     head = first_bytes(name, path=path)
+    refuse_page(name, head=head)
     if head.startswith(PARQUET):
         return _read_parquet(name, path=path, layout=layout)
-    return _read_csv(_find_header(name, body=read_text(name, path=path, head=head), layout=layout), layout=layout)
+    body = read_text(name, path=path, head=head)
+    refuse_page(name, head=body)
+    return _read_csv(_find_header(name, body=body, layout=layout), layout=layout)
 
 
 def _content(seconds: Seconds, *, readings: Readings, overflows: Mapping[str, int], columns: ColumnPositions) -> FileContent:
@@ -105,12 +110,24 @@ class _Csv:
 
     def place(self, row: int) -> str:
         """Return file and line of a row; blank lines are no rows."""
-        return f"{self.name}, line {self.lines()[row][0]}"
+        # A quoted field of a column that is not used may have line ends of its own.
+        reader = csv.reader(io.StringIO(str(self.rows, "latin-1"), newline=""), delimiter=self.separator)
+        line = self.first_line
+        try:
+            for fields in reader:
+                if fields and row == 0:
+                    break
+                row -= bool(fields)
+                line = self.first_line + reader.line_num
+        except csv.Error:  # a field of more than 128 KiB on the way there
+            return self.name
+        return f"{self.name}, line {line}"
 
-    def lines(self) -> list[tuple[int, str]]:
-        """Return the lines that are rows, with their numbers."""
-        text = str(self.rows, "latin-1").split("\n")
-        return [(line, each.rstrip("\r")) for line, each in enumerate(text, start=self.first_line) if each.rstrip("\r")]
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the lines that are not blank, with their numbers."""
+        for line, text in enumerate(str(self.rows, "latin-1").split("\n"), start=self.first_line):
+            if text.rstrip("\r"):
+                yield line, text.rstrip("\r")
 
     def read(self, types: Mapping[str, pa.DataType], *, missing: Sequence[str] = (), decimal_mark: str = ".") -> pa.Table:
         """Return columns by canonical name.
@@ -149,6 +166,8 @@ def _find_header(name: str, *, body: bytes, layout: Layout) -> _Csv:
     start = body.rfind(b"\n", 0, first.start()) + 1
     end = body.find(b"\n", start)
     end = len(body) if end < 0 else end
+    if end - start > _MAX_HEADER_BYTES:
+        raise DataError(f"{name} has a first line of {end - start} bytes, expected the names of columns: {REMEDY}")
     line = body.count(b"\n", 0, start) + 1
     where = f"{name}, line {line}"
     separator, header = _header_fields(_decoded(body[start:end], where=where), layout=layout, where=where)
@@ -191,11 +210,11 @@ def _header_fields(line: str, *, layout: Layout, where: str) -> tuple[str, list[
 
 
 def _end_of_rows(body: bytes) -> int:
-    """Return where the last line ends that is not blank."""
+    """Return where the last line ends that has a field; a spreadsheet writes empty rows as separators alone."""
     end = len(body)
     while True:
         start = body.rfind(b"\n", 0, end) + 1
-        if start == 0 or body[start:end].strip():
+        if start == 0 or body[start:end].strip(b' \t\r,;"'):
             return end
         end = start - 1
 
@@ -259,7 +278,8 @@ def _raise_uneven(text: _Csv, *, message: str) -> NoReturn:
             continue
         if text.separator == "," and len(fields) > text.width and all(re.fullmatch(r"\s*-?\d*\s*", part) for part in fields[1:]):
             remedy = "if these are decimal commas, write decimal points, or ; between the fields"
-        raise DataError(f"{where}: the row has {len(fields)} fields, expected {text.width} as in the header: {remedy}")
+        count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+        raise DataError(f"{where}: the row has {count}, expected {text.width} as in the header: {remedy}")
     detail = re.sub(r"\s+", " ", message)[:200]
     raise DataError(f"{text.name}: the rows do not fit the layout ({detail}): {remedy}")
 

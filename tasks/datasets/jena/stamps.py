@@ -114,7 +114,7 @@ def seconds_of(stamps: pa.Array, *, stamp_format: str, header: str, place: Place
     raise column.error(
         0,
         expected=f"expected {STATION_FORMAT.in_words} such as {STATION_FORMAT.example}, or ISO 8601 without a zone such as "
-        f"{_EXAMPLE.isoformat(' ')}: correct the file, or set stamp_format",
+        f"{_EXAMPLE.isoformat(' ')}: correct the file, or set --stamp-format",
     )
 
 
@@ -149,7 +149,7 @@ class _Stamps:
             if is_either.any():
                 raise self.error(
                     int(np.argmax(is_either)),
-                    expected=f"which could be {day_first.in_words} or {month_first.in_words}: set stamp_format to "
+                    expected=f"which could be {day_first.in_words} or {month_first.in_words}: set --stamp-format to "
                     f"{day_first.text} or {month_first.text}",
                 )
         if exists.all():
@@ -189,7 +189,7 @@ class _Stamps:
     def _form_error(self, row: int, *, form: StampFormat) -> DataError:
         like_first = " as in the first row" if row else ""
         return self.error(
-            row, expected=f"expected {form.in_words} such as {form.example}{like_first}: correct the file, or set stamp_format"
+            row, expected=f"expected {form.in_words} such as {form.example}{like_first}: correct the file, or set --stamp-format"
         )
 
 

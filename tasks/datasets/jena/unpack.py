@@ -23,7 +23,7 @@ def first_bytes(name: str, *, path: Path) -> bytes:
     """Return the beginning of a file.
 
     Raises:
-        DataError: It cannot be read, is empty, or is a page of HTML.
+        DataError: It cannot be read or is empty.
     """
     try:
         with path.open("rb") as stream:
@@ -32,9 +32,17 @@ def first_bytes(name: str, *, path: Path) -> bytes:
         raise DataError(f"{name} cannot be read ({error.strerror}): {REMEDY}") from error
     if not head:
         raise DataError(f"{name} is empty, expected readings: {REMEDY}")
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-        raise DataError(f"{name} is an HTML page, expected readings: open the address in a browser, and save the file itself")
     return head
+
+
+def refuse_page(name: str, *, head: bytes) -> None:
+    """Refuse what a host sends in place of a file, such as a form to log in.
+
+    Raises:
+        DataError: The bytes begin as HTML or XML does.
+    """
+    if head[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        raise DataError(f"{name} is an HTML page, expected readings: open the address in a browser, and save the file itself")
 
 
 def read_text(name: str, *, path: Path, head: bytes) -> bytes:
