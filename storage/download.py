@@ -349,11 +349,9 @@ class _PartialFile:
             retry_after = response.headers.get("retry-after", "")
             raise _BrokenError(f"HTTP {status}", wait_s=float(retry_after) if retry_after.isdigit() else 0.0)
         if status not in {200, 206}:
-            kind = NotFoundError if status in {404, 410} else SourceError
-            raise kind(
-                f"{self.expected.name} from {self.where}: HTTP {status} {response.reason_phrase}, expected the file: "
-                "check the address"
-            )
+            answer = f"HTTP {status} {response.reason_phrase}, expected the file: check the address"
+            text = f"{self.expected.name} from {self.where}: {answer}"
+            raise NotFoundError(text) if status in {404, 410} else SourceError(text)
         start = 0
         if status == 206:
             first_byte = response.headers.get("content-range", "").removeprefix("bytes ").split("-")[0]

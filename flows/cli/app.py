@@ -41,6 +41,10 @@ LastOption = Annotated[str | None, typer.Option("--to", help="Last period, or la
 AddressOption = Annotated[
     list[str] | None, typer.Option(help="Address that is tried before the known ones, with {name} for the name of a file.")
 ]
+InputOption = Annotated[str | None, typer.Option("--input", help="File of your own, or its URL, of a source that reads one.")]
+ColumnsOption = Annotated[str | None, typer.Option(help="Columns of that file with other names: reading=column,reading=column.")]
+StampColumnOption = Annotated[str | None, typer.Option(help="Column of its time stamps.")]
+StampFormatOption = Annotated[str | None, typer.Option(help="Form of its time stamps, such as '%d.%m.%Y %H:%M'.")]
 SplitOption = Annotated[SplitRule | None, typer.Option(help="shares or recent; the source's own if not given.")]
 TestMonthsOption = Annotated[int | None, typer.Option(help="Months that test, with --split recent. Default: 12.")]
 ValidationMonthsOption = Annotated[int | None, typer.Option(help="Months that validate, with --split recent. Default: 12.")]
@@ -67,6 +71,10 @@ def run(
     first: FirstOption = None,
     last: LastOption = None,
     address: AddressOption = None,
+    input_file: InputOption = None,
+    columns: ColumnsOption = None,
+    stamp_column: StampColumnOption = None,
+    stamp_format: StampFormatOption = None,
     split: SplitOption = None,
     test_months: TestMonthsOption = None,
     validation_months: ValidationMonthsOption = None,
@@ -100,7 +108,15 @@ def run(
         data={
             "data": data,
             "source": source,
-            "options": {"--from": first, "--to": last, "--address": address},
+            "options": {
+                "--from": first,
+                "--to": last,
+                "--address": address,
+                "--input": input_file,
+                "--columns": columns,
+                "--stamp-column": stamp_column,
+                "--stamp-format": stamp_format,
+            },
             "split": {"rule": split, "test_months": test_months, "validation_months": validation_months},
             "accept_digests": tuple(accept_digest or ()),
             **acceptance(accept_failures, reason=reason),
@@ -137,6 +153,10 @@ def ingest(
     first: FirstOption = None,
     last: LastOption = None,
     address: AddressOption = None,
+    input_file: InputOption = None,
+    columns: ColumnsOption = None,
+    stamp_column: StampColumnOption = None,
+    stamp_format: StampFormatOption = None,
     split: SplitOption = None,
     test_months: TestMonthsOption = None,
     validation_months: ValidationMonthsOption = None,
@@ -154,7 +174,15 @@ def ingest(
         data={
             "data": data,
             "source": source,
-            "options": {"--from": first, "--to": last, "--address": address},
+            "options": {
+                "--from": first,
+                "--to": last,
+                "--address": address,
+                "--input": input_file,
+                "--columns": columns,
+                "--stamp-column": stamp_column,
+                "--stamp-format": stamp_format,
+            },
             "split": {"rule": split, "test_months": test_months, "validation_months": validation_months},
             "accept_digests": tuple(accept_digest or ()),
             **acceptance(accept_failures, reason=reason),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import ValidationError
+
+    from tasks.datasets.spec import SourceOptions
 
 # Options by the settings that they set: errors name the option that a person typed.
 _OPTION_OF_SETTING = {
@@ -48,8 +51,8 @@ def plan_runs(
     from tasks.ingestion.fetching import resolve_origin, source_files
     from tasks.models import choose_variants, problem_named
 
-    data = data | {"options": _source_options(data["source"], typed=data["options"])}
     try:
+        data = data | {"options": _source_options(data["source"], typed=data["options"])}
         data_settings = DataSettings(**_without_none(data))
         train_settings = TrainSettings(**_without_none(training))
         promotion_settings = PromotionSettings(**_without_none(promotion))
@@ -98,11 +101,12 @@ def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _source_options(source: str | None, *, typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a source by field, from the flags that a person typed.
+def _source_options(source: str | None, *, typed: Mapping[str, Any]) -> SourceOptions | None:
+    """Return the options of a source from the flags that a person typed; None: none was typed.
 
     Raises:
         SettingError: The source has no such option.
+        ValidationError: An option has a value that it cannot have.
     """
     from storage.errors import SettingError
     from tasks.datasets import DATASETS
@@ -110,13 +114,20 @@ def _source_options(source: str | None, *, typed: Mapping[str, Any]) -> dict[str
     sources = {name: each for spec in DATASETS.values() for name, each in spec.sources.items()}
     default_sources = [spec.sources[spec.default_source] for spec in DATASETS.values()]
     asked = [sources[source]] if source in sources else [] if source else default_sources
-    fields = {flag: field for each in asked for flag, field in each.options.flags().items()}
+    model_of = {flag: each.options for each in asked for flag in each.options.flags()}
     values = {flag: value for flag, value in typed.items() if value}
-    stray = [flag for flag in values if flag not in fields]
+    stray = [flag for flag in values if flag not in model_of]
     if stray and (source is None or source in sources):
         owners = " or ".join(name for name, each in sources.items() if set(stray) <= set(each.options.flags()))
         raise SettingError(f"{' and '.join(stray)} belong to another source: add --source {owners}, or leave them out")
-    return {fields[flag]: value for flag, value in values.items() if flag in fields}
+    if stray or not values:
+        return None
+    model = model_of[next(iter(values))]
+    fields = {model.flags()[flag]: value for flag, value in values.items()}
+    if "path" in fields and "://" not in fields["path"]:
+        # A run may work in another folder than the person who types.
+        fields["path"] = str(Path(fields["path"]).expanduser().absolute())
+    return model(**fields)
 
 
 def _option_of_setting() -> dict[str, str]:
@@ -133,7 +144,9 @@ def _option_of_setting() -> dict[str, str]:
 def _with_option_names(message: str) -> str:
     """Return a message with the names of settings replaced by the options that a person types."""
     for setting, option in _option_of_setting().items():
-        message = re.sub(rf"\b{setting}\b", option, message)
+        # A setting of one word is a word of the language too; its value or its fault follows it where it is meant.
+        pattern = rf"\b{setting}\b" if "_" in setting else rf"\b{setting}(?= (is|begins|'))"
+        message = re.sub(pattern, option, message)
     return message
 
 

@@ -197,7 +197,7 @@ def a_repair_counted_and_not_made() -> DatasetSpec:
     return parse_with(change)
 
 
-@spec_fault("repairs_are_counted_and_made")
+@spec_fault("repairs_are_counted_and_made", "limits_are_enforced")
 def a_repair_made_and_not_counted() -> DatasetSpec:
     def change(parsed: Parsed) -> Parsed:
         return replace(parsed, repairs=tuple(replace(repair, count=0, share=0.0) for repair in parsed.repairs))
@@ -226,7 +226,7 @@ def a_limit_not_enforced() -> DatasetSpec:
     return parse_with(change)
 
 
-@spec_fault("repairs_are_described")
+@spec_fault("repairs_are_described", "limits_are_enforced")
 def a_share_of_nothing() -> DatasetSpec:
     def change(parsed: Parsed) -> Parsed:
         return replace(parsed, repairs=tuple(replace(repair, share=repair.limit) for repair in parsed.repairs))

@@ -139,7 +139,7 @@ def test_a_mirror_gives_its_own_digests(tmp_path: Path, store: Store) -> None:
     ("dataset", "settings", "message"),
     [
         ("wine", SAMPLE, "unknown data set 'wine' for retrain: choose imdb, jena"),
-        ("jena", DataSettings(source="roof"), "unknown source 'roof' for jena: choose keras-2009-2016, station"),
+        ("jena", DataSettings(source="roof"), "unknown source 'roof' for jena: choose file, keras-2009-2016, station"),
         (
             "jena",
             DataSettings(source="station", options=StationOptions(from_period="2031")),

@@ -110,7 +110,6 @@ def test_real_year_2020_has_its_known_faults_and_passes() -> None:
     assert parsed.facts["missing_values"] == {"wind_speed_m_per_s": 1}
     assert parsed.facts["rows_read"] == 26_200 + 26_496
     assert (parsed.facts["gaps"], parsed.facts["longest_gap_minutes"]) == (1, 100)
-    assert parsed.facts["null_values"] == {}
     frame = validation_frame(parsed)
     assert failures(frame) == set()
     columns = {name: parsed.table[name].to_numpy() for name in COLUMNS}

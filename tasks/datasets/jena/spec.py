@@ -7,6 +7,7 @@ a gap of the series.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, timedelta
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 from pydantic import ConfigDict, Field
 
 from storage.errors import DataError, SettingError, unknown
+from tasks.datasets.jena.layout import STATION_LAYOUT
+from tasks.datasets.jena.own_file import OwnFileOptions, layout_of, own_files
 from tasks.datasets.jena.parse import Seconds, read_file
 from tasks.datasets.jena.physics import COLUMNS, ROW_SECONDS, TIMESTAMP, expectations, validation_frame
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate
@@ -44,8 +47,8 @@ TRAIN_ROWS = 200_000
 VAL_ROWS = 100_000
 REFERENCE_ROWS = 420_551
 
-KERAS_SOURCE, STATION_SOURCE, SAMPLE_SOURCE = "keras-2009-2016", "station", "sample"
-SOURCES = (KERAS_SOURCE, STATION_SOURCE, SAMPLE_SOURCE)
+KERAS_SOURCE, STATION_SOURCE, OWN_SOURCE, SAMPLE_SOURCE = "keras-2009-2016", "station", "file", "sample"
+SOURCES = (KERAS_SOURCE, STATION_SOURCE, OWN_SOURCE, SAMPLE_SOURCE)
 
 _FULL_SPAN = ("2009-01-01T00:10:00", "2017-01-01T00:00:00")
 _FIRST_YEAR_AFTER = "2017"
@@ -107,18 +110,19 @@ def read_part(name: str, path: Path, request: TableRequest) -> pa.Table:
     Raises:
         DataError: The file does not have the known layout, or a value in it cannot be read.
     """
-    seconds, readings, unused = read_file(name, path=path, station=request.source != SAMPLE_SOURCE)
-    stamps = pa.array(seconds.astype("datetime64[s]"))
-    table = pa.table([stamps, *(pa.array(readings[column]) for column in COLUMNS)], schema=SCHEMA)
-    return table.replace_schema_metadata({_PART_NOTES: ",".join(unused).encode()})
+    layout = layout_of(request.options) if request.source == OWN_SOURCE else STATION_LAYOUT
+    content = read_file(name, path=path, layout=layout)
+    stamps = pa.array(content.seconds.astype("datetime64[s]"))
+    table = pa.table([stamps, *(pa.array(content.readings[column]) for column in COLUMNS)], schema=SCHEMA)
+    return table.replace_schema_metadata({_PART_NOTES: json.dumps(content.unused).encode()})
 
 
 def _part(name: str, path: Path, request: TableRequest) -> tuple[Part, list[str]]:
     """Return stamps and readings of a file, or of the part that was read from it before, and the unused columns."""
     table = pq.read_table(path) if path.suffix == ".part" else read_part(name, path, request)
-    unused = (table.schema.metadata or {}).get(_PART_NOTES, b"").decode()
+    unused = json.loads((table.schema.metadata or {}).get(_PART_NOTES, b"[]"))
     seconds = table[TIMESTAMP].to_numpy().astype("datetime64[s]").astype(np.int64)
-    return (seconds, {column: table[column].to_numpy() for column in COLUMNS}), [each for each in unused.split(",") if each]
+    return (seconds, {column: table[column].to_numpy() for column in COLUMNS}), unused
 
 
 def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
@@ -161,7 +165,7 @@ def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
         row_seconds=ROW_SECONDS,
         shares=(TRAIN_ROWS, VAL_ROWS, REFERENCE_ROWS),
     )
-    missing = {name: int((~(values > _SENTINEL)).sum()) for name, values in readings.items()}
+    missing = {name: int((~(np.isfinite(values) & (values > _SENTINEL))).sum()) for name, values in readings.items()}
     seconds, readings, hole_repairs = fill_holes(
         seconds,
         readings=readings,
@@ -304,6 +308,7 @@ SPEC = DatasetSpec(
     sources={
         KERAS_SOURCE: Source(keras_files, KerasOptions, goes_on=keras_goes_on),
         STATION_SOURCE: Source(station_files, StationOptions, goes_on=goes_on),
+        OWN_SOURCE: Source(own_files, OwnFileOptions),
     },
     transform_version=2,
     schema=SCHEMA,
