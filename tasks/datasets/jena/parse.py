@@ -49,10 +49,19 @@ def read_file(name: str, *, path: Path, station: bool) -> tuple[Seconds, Reading
     Raises:
         DataError: It is not a sound zip with one csv of the known layout, or a value in it cannot be read.
     """
-    body = _unzip(name, path=path)
+    body = _read_plain(name, path=path) if name.endswith(".csv") else _unzip(name, path=path)
     extras = _check_header(name, body=body, station=station)
     seconds, readings = _read_csv(name, body=body, extras=extras)
     return seconds, readings, extras
+
+
+def _read_plain(name: str, *, path: Path) -> bytes:
+    """Return a csv that is not packed, as the station's current file."""
+    with path.open("rb") as stream:
+        body = stream.read(_MAX_UNPACKED_BYTES + 1)
+    if len(body) > _MAX_UNPACKED_BYTES:
+        raise DataError(f"{name} has more than {_MAX_UNPACKED_BYTES} bytes: delete it from the store and fetch it again")
+    return body
 
 
 def _unzip(name: str, *, path: Path) -> bytes:
