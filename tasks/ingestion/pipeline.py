@@ -177,7 +177,7 @@ class _Fetching:
     say: OnProgress | None
 
     def all_of(self, files: Sequence[SourceFile]) -> tuple[RawFile, ...]:
-        """Return every file once, and of a rolling file also its earlier states.
+        """Return every file once, and of a rolling file also its earlier states, the newest first.
 
         Raises:
             NotFoundError: A file that must be there is not, or none of the optional ones is.
@@ -249,7 +249,8 @@ class _Fetching:
     def _earlier(self, file: SourceFile, *, but: RawFile | None) -> dict[str, RawFile]:
         since = today() - timedelta(days=KEPT_STATES_DAYS)
         states = earlier_states(self.store, dataset=self.dataset, origin=self._locked_under(file), name=file.name, since=since)
-        return {f"{state.name}@{state.sha256[:12]}": state for state in states if but is None or state.sha256 != but.sha256}
+        newest_first = reversed(states)
+        return {f"{each.name}@{each.sha256[:12]}": each for each in newest_first if but is None or each.sha256 != but.sha256}
 
     def _locked_under(self, file: SourceFile) -> str:
         if file.own:
