@@ -49,7 +49,7 @@ def read_file(name: str, *, path: Path, station: bool) -> tuple[Seconds, Reading
     Raises:
         DataError: It is not a sound zip with one csv of the known layout, or a value in it cannot be read.
     """
-    body = _read_plain(name, path=path) if name.endswith(".csv") else _unzip(name, path=path)
+    body = _read_plain(name, path=path) if name.split("@", maxsplit=1)[0].endswith(".csv") else _unzip(name, path=path)
     extras = _check_header(name, body=body, station=station)
     seconds, readings = _read_csv(name, body=body, extras=extras)
     return seconds, readings, extras
