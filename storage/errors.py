@@ -18,7 +18,15 @@ class SourceError(RetrainError):
 
 
 class NotFoundError(SourceError):
-    """The hosts answered, and have no such file."""
+    """The hosts answered, and have no such file.
+
+    Attributes:
+        tried: Name of the file, address, and what came of it, for every address; empty where there is only one place.
+    """
+
+    def __init__(self, message: str, *, tried: Iterable[tuple[str, str, str]] = ()) -> None:
+        super().__init__(message)
+        self.tried = tuple(tried)
 
 
 class DigestChangedError(SourceError):

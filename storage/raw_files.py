@@ -73,6 +73,7 @@ def fetch(
     rolling: bool = False,
     today: date | None = None,
     accepted: Collection[str] = (),
+    silent_hosts: set[str] | None = None,
     on_progress: Progress | None = None,
     policy: RetryPolicy | None = None,
 ) -> RawFile:
@@ -95,6 +96,7 @@ def fetch(
         rolling: True to remember every state of the file, for `earlier_states`.
         today: The day that a state is remembered with.
         accepted: Digests that may replace the locked one.
+        silent_hosts: Hosts that gave no answer for another file, which are not waited for again; those of this file are added.
         on_progress: Called with the bytes so far and the total, if the host sends it.
         policy: Waits and tries.
 
@@ -124,7 +126,13 @@ def fetch(
         expected = ExpectedFile(name=name, max_bytes=max_bytes, size_bytes=size_bytes, magic=magic)
         try:
             validators, is_current = _obtain(
-                urls, partial, expected=expected, policy=policy, current=current, on_progress=on_progress
+                urls,
+                partial,
+                expected=expected,
+                policy=policy,
+                current=current,
+                silent_hosts=set() if silent_hosts is None else silent_hosts,
+                on_progress=on_progress,
             )
             if is_current and stored:
                 if not growing:
@@ -167,6 +175,7 @@ def _obtain(
     expected: ExpectedFile,
     policy: RetryPolicy,
     current: Validators | None,
+    silent_hosts: set[str],
     on_progress: Progress | None,
 ) -> tuple[Validators | None, bool]:
     """Fill the partial file from the first address that has it.
@@ -181,13 +190,17 @@ def _obtain(
             if not is_web_address(url):
                 download.copy_local(url, partial, expected=expected, on_progress=on_progress)
                 return None, False
+            if host_of(url) in silent_hosts and len(urls) > 1:
+                raise UnreachableError(f"{host_of(url)} cannot be reached (it gave no answer before)")
             share_s = max(contact_until - time.monotonic(), 0.1) / (len(urls) - position)
             validators = download.download(
                 url, partial, expected=expected, policy=policy, contact_s=share_s, current=current, on_progress=on_progress
             )
         except SourceError as error:
             errors.append(error)
-            if not isinstance(error, UnreachableError):
+            if isinstance(error, UnreachableError):
+                silent_hosts.add(host_of(url))
+            else:
                 # The budget limits silence only, so a host that answered has used none of it.
                 contact_until = time.monotonic() + policy.contact_s
         else:
@@ -197,7 +210,9 @@ def _obtain(
     has_answer = any(isinstance(error, NotFoundError) for error in errors)
     if has_answer and all(isinstance(error, NotFoundError | UnreachableError) for error in errors):
         addresses = ", ".join(dict.fromkeys(_shown(url) for url in urls))
-        raise NotFoundError(f"{reasons}; tried {addresses}") from errors[-1]
+        answers = ["cannot be reached" if isinstance(error, UnreachableError) else "no such file" for error in errors]
+        tried = [(expected.name, _shown(url), answer) for url, answer in zip(urls, answers, strict=True)]
+        raise NotFoundError(f"{reasons}; tried {addresses}", tried=tried) from errors[-1]
     if any(isinstance(error, UnreachableError) for error in errors):
         raise SourceError(
             f"cannot fetch {expected.name}: {reasons}: set RETRAIN_MIRROR to a folder or URL that holds it, or use --data sample"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -142,9 +142,10 @@ class _Fetching:
     settings: DataSettings
     store: Store
     say: OnProgress | None
+    silent_hosts: set[str] = field(default_factory=set)
 
     def all_of(self, files: Sequence[SourceFile]) -> tuple[RawFile, ...]:
-        """Return every file once, and of a rolling file also its earlier states.
+        """Return every file once, and of a rolling file also its earlier states, the newest first.
 
         Raises:
             NotFoundError: A file that must be there is not, or none of the optional ones is.
@@ -159,9 +160,7 @@ class _Fetching:
                     raise
                 missing.append(error)
         if missing and len(missing) == sum(file.optional for file in files):
-            raise NotFoundError(f"none of the files with the newest rows is there: {'; '.join(map(str, missing))}") from missing[
-                -1
-            ]
+            raise self._nowhere(missing, what="none of the files with the newest rows is there") from missing[-1]
         for file in files:
             for each in (file, *file.instead) if file.rolling else ():
                 found |= self._earlier(each, but=found.get(each.name))
@@ -188,7 +187,20 @@ class _Fetching:
         absent = [other for other in others if other.name not in found]
         if found and all(other.optional or other.rolling for other in absent):
             return found
-        raise NotFoundError("; ".join(map(str, errors))) from errors[-1]
+        raise self._nowhere(errors, what=f"{first.name} and what may stand in for it are not there") from errors[-1]
+
+    def _nowhere(self, errors: Sequence[NotFoundError], *, what: str) -> NotFoundError:
+        """Return the error for files that no address has: it names each file and each address once."""
+        if len(errors) == 1 or not all(error.tried for error in errors):
+            return NotFoundError("; ".join(map(str, errors)), tried=errors[0].tried)
+        tried = [each for error in errors for each in error.tried]
+        names = dict.fromkeys(name for name, _, _ in tried)
+        places = dict.fromkeys(f"{address.replace(name, '{name}')} ({answer})" for name, address, answer in tried)
+        options = dataset_named(self.dataset).sources[self.source].options
+        flags = [flag for flag, field in options.flags().items() if field in options.address_fields()]
+        remedy = f", and give the new address with {' or '.join(flags)}" if flags else ""
+        message = f"{what}: {', '.join(names)}; tried {', '.join(places)}: see whether the publisher has moved them{remedy}"
+        return NotFoundError(message, tried=tried)
 
     def _fetch(self, file: SourceFile) -> RawFile:
         urls, sha256, size_bytes, locked_under = file.urls, file.sha256, file.size_bytes, self._locked_under(file)
@@ -210,13 +222,15 @@ class _Fetching:
             rolling=file.rolling,
             today=today(),
             accepted=self.settings.accept_digests,
+            silent_hosts=self.silent_hosts,
             on_progress=None if self.say is None else _named(self.say, file.name),
         )
 
     def _earlier(self, file: SourceFile, *, but: RawFile | None) -> dict[str, RawFile]:
         since = today() - timedelta(days=KEPT_STATES_DAYS)
         states = earlier_states(self.store, dataset=self.dataset, origin=self._locked_under(file), name=file.name, since=since)
-        return {f"{state.name}@{state.sha256[:12]}": state for state in states if but is None or state.sha256 != but.sha256}
+        newest_first = reversed(states)
+        return {f"{each.name}@{each.sha256[:12]}": each for each in newest_first if but is None or each.sha256 != but.sha256}
 
     def _locked_under(self, file: SourceFile) -> str:
         if file.own:

@@ -316,13 +316,8 @@ def test_a_growing_file_is_asked_for_by_its_validator(get: Get, host: Host, stor
     assert host.requests[1]["if-none-match"] == '"one"'
     host.body, host.etag = OTHER, '"two"'
     assert get(host.url, growing=True).sha256 == OTHER_DIGEST
-    assert locked(store) == {
-        "sha256": OTHER_DIGEST,
-        "size_bytes": len(OTHER),
-        "etag": '"two"',
-        "last_modified": None,
-        "growing": True,
-    }
+    expected = {"sha256": OTHER_DIGEST, "size_bytes": len(OTHER), "etag": '"two"', "last_modified": None, "growing": True}
+    assert locked(store) == expected
     assert store.raw_file("jena", DIGEST, "a.zip").read_bytes() == DATA
 
 

@@ -36,6 +36,7 @@ from tasks.datasets.jena.station import (
     period_of_file,
     station_files,
 )
+from tasks.datasets.overlaps import without_known_rows
 from tasks.datasets.repairs import Part, fill_holes, repair_row_order
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import DatasetSpec, Parsed, Source, SourceFile, SourceOptions, SplitTables
@@ -128,11 +129,12 @@ def _part(name: str, path: Path, request: TableRequest) -> tuple[Part, list[str]
 def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
     """Return the canonical table of the named files, with every repair counted.
 
-    Where files overlap, a file of a period comes before a current file, and a newer current file before an older one.
+    Where files overlap, a file of a period comes before a current file, and a newer current file before an older one. Rows of a
+    current file that are known from these are no repeats; the fact `overlapping_rows` counts them.
 
     Args:
         files: Files by name, or the parts that `read_part` returned for them. The name of an earlier state of a current file
-            ends in `@` and some digits of its digest.
+            ends in `@` and some digits of its digest; newer states come first.
         request: Of the source `keras-2009-2016` the file of these years must hold exactly the 420,551 known rows.
 
     Raises:
@@ -145,7 +147,7 @@ def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
         raise DataError(f"no file was given for jena from {request.source}: fetch it first")
     unused: list[str] = []
     parts: dict[str, Part] = {}
-    for name in sorted(files):
+    for name in files:
         parts[name], extras = _part(name, files[name], request)
         unused += [extra for extra in extras if extra not in unused]
         _check_period(name, parts[name][0])
@@ -153,14 +155,14 @@ def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
             _check_full(parts[name][0])
     if request.source == KERAS_SOURCE and len(parts) > 1:
         _check_seam(parts)
-    in_order = _by_trust(parts)
-    rows_read = sum(len(seconds) for seconds, _ in in_order)
+    in_order, overlapping_rows = _by_trust(parts)
+    rows_read = sum(len(seconds) for seconds, _ in parts.values())
     seconds, readings, order_repairs = repair_row_order(in_order, limits=request.limits)
     seconds, readings = _within(seconds, readings, period=_period_of(request))
     edges = split_edges(
         seconds,
         # Of one file every row counts, as in the tutorial; an overlap of files must not move the edges.
-        rows_read=rows_read if len(in_order) == 1 else len(seconds),
+        rows_read=rows_read if len(parts) == 1 else len(seconds),
         split=request.split,
         row_seconds=ROW_SECONDS,
         shares=(TRAIN_ROWS, VAL_ROWS, REFERENCE_ROWS),
@@ -181,6 +183,7 @@ def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
     table = pa.table([stamps, *(pa.array(readings[name]) for name in COLUMNS)], schema=SCHEMA)
     facts = {
         "rows_read": rows_read,
+        **({"overlapping_rows": overlapping_rows} if overlapping_rows else {}),
         "rows": table.num_rows,
         "first_stamp": iso(seconds[0]),
         "last_stamp": iso(seconds[-1]),
@@ -197,17 +200,17 @@ def _file_name(name: str) -> str:
     return name.split("@", maxsplit=1)[0]
 
 
-def _by_trust(parts: Mapping[str, Part]) -> list[Part]:
-    """Return files of a period by name, then current files from the newest; those that another covers are left out."""
+def _by_trust(parts: Mapping[str, Part]) -> tuple[list[Part], int]:
+    """Return files of a period by name, then current files from the newest with what they add, and how many rows were known.
+
+    Of two current files with the same newest stamp the first that is given comes first.
+    """
     is_current = {name: name != SAMPLE_FILE and period_of_file(_file_name(name)) is None for name in parts}
-    of_periods = [part for name, part in parts.items() if not is_current[name]]
+    of_periods = [parts[name] for name in sorted(parts) if not is_current[name]]
     current = [part for name, part in parts.items() if is_current[name]]
-    current.sort(key=lambda part: (int(part[0][-1]), -int(part[0][0])), reverse=True)
-    newest_first: list[Part] = []
-    for part in current:
-        if not newest_first or part[0][0] < newest_first[-1][0][0]:
-            newest_first.append(part)
-    return [*of_periods, *newest_first]
+    current.sort(key=lambda part: int(part[0].max()), reverse=True)
+    added, known_rows = without_known_rows(current, trusted=of_periods)
+    return [*of_periods, *added], known_rows
 
 
 def _period_of(request: TableRequest) -> Period | None:

@@ -121,7 +121,7 @@ def period_asked(options: Mapping[str, Any], *, today: date) -> Period:
     for name, value, period in (("from_period", asked_first, first), ("to_period", asked_last, last)):
         if period.first > today:
             raise SettingError(f"{name} is {value!r}, which is in the future on {today}: give a period that has begun")
-    if last.first < first.first or (last.end is not None and first.end is not None and last.end < first.end):
+    if last.end is not None and last.end <= first.first:
         raise SettingError(f"periods {asked_first!r} to {asked_last!r} are reversed: give the earlier one as from_period")
     return Period(first.first, last.end)
 
