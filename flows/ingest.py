@@ -23,4 +23,7 @@ def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRe
         return published
     parsed = ingestion_steps.parse(raw)
     validation = ingestion_steps.validate(parsed)
-    return ingestion_steps.publish(parsed, validation)
+    table = ingestion_steps.publish(parsed, validation)
+    # Great Expectations is imported for the Data Docs alone, which nobody has to wait for.
+    ingestion_steps.document(table)
+    return table

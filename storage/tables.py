@@ -86,6 +86,13 @@ def exists(store: Store, dataset: str, version: str) -> bool:
     return store.manifest(dataset, version).is_file()
 
 
+def published_versions(store: Store, dataset: str) -> tuple[str, ...]:
+    """Return every published version of a data set, sorted."""
+    folder = store.table_folder(dataset, "any").parent
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.exists() else []
+    return tuple(name for name in names if exists(store, dataset, name))
+
+
 def _written_schema(file: pq.ParquetFile) -> pa.Schema | None:
     """Return the Arrow schema as written: Parquet has no time stamps in seconds and would return milliseconds."""
     packed = (file.metadata.metadata or {}).get(b"ARROW:schema")
@@ -107,5 +114,5 @@ def read_splits(table: TableRef, *, store: Store) -> tuple[dict[str, pa.Table], 
 
 def read_validation(table: TableRef, *, store: Store) -> Mapping[str, Any]:
     """Return the validation report of a table."""
-    report: Mapping[str, Any] = json.loads((store.report_folder(table.dataset, table.version) / "validation.json").read_text())
+    report: Mapping[str, Any] = json.loads(store.validation_report(table.dataset, table.version).read_text())
     return report

@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from storage.download import is_web_address, local_source, reachable
 from storage.errors import RejectedError, SettingError, unknown
-from storage.folders import publish_folder, replace_folder
-from storage.io import digest_of_json, read_json, write_json
+from storage.folders import copy_folder, publish_folder, remove_folder
+from storage.io import digest_of_json, locked, read_json, write_json
 from storage.layout import Store
 from storage.raw_files import fetch, local_copy, mirror_file
 from storage.references import RawFile, RawRef, Reference, TableRef
-from storage.tables import exists, read_manifest, read_table, write_manifest, write_table
+from storage.tables import exists, published_versions, read_manifest, read_table, write_manifest, write_table
 from tasks.config import DataSettings
 from tasks.datasets import dataset_named
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, SourceFile
@@ -211,36 +211,67 @@ def _read_parsed(folder: Path) -> Parsed:
 
 
 def validate_parsed(parsed: ParsedRef, *, store: Store) -> ValidationRef:
-    """Run the data set's suite, and store its Data Docs whether it passes or not.
+    """Run the data set's suite, and store its report.
+
+    The Data Docs of data that passes are written once it is published (`write_missing_docs`), because Great Expectations
+    takes seconds to be imported; those of data that does not pass are written here.
 
     Raises:
         RejectedError: A critical expectation failed. The staged data is removed.
     """
-    from tasks.ingestion.validation import rejected_message, run_suite
+    from tasks.ingestion.outcomes import rejected_message
+    from tasks.ingestion.validation import run_suite
 
     spec = dataset_named(parsed.dataset)
     staged = Path(parsed.folder)
-    docs = staged.with_name(f"{staged.name}-docs")
-    shutil.rmtree(docs, ignore_errors=True)
     report = run_suite(
         spec.validation_frame(_read_parsed(staged)),
         name=f"{spec.name}-{parsed.version}",
         expectations=spec.expectations(parsed.raw.source),
-        docs_folder=docs,
     )
-    reports = store.report_folder(parsed.dataset, parsed.version)
-    write_json(docs / "validation.json", report.as_dict())
-    replace_folder(docs, into=reports)
+    docs_index = store.docs_index(parsed.dataset, parsed.version)
+    with locked(docs_index.parent):
+        # What is there is of an earlier validation of this version.
+        remove_folder(docs_index.parent)
+        write_json(store.validation_report(parsed.dataset, parsed.version), report.as_dict())
     if not report.passed_critical:
         shutil.rmtree(staged, ignore_errors=True)
-        raise RejectedError(f"{rejected_message(report)}; Data Docs: {reports / 'index.html'}")
+        _write_docs(parsed.dataset, version=parsed.version, store=store)
+        raise RejectedError(f"{rejected_message(report)}; Data Docs: {docs_index}")
     passed = sum(outcome.success for outcome in report.outcomes)
     return ValidationRef(
-        report_uri=str(reports / "validation.json"),
-        docs_uri=str(reports / "index.html"),
+        report_uri=str(store.validation_report(parsed.dataset, parsed.version)),
+        docs_uri=str(docs_index),
         passed=passed,
         failed=len(report.outcomes) - passed,
     )
+
+
+def write_missing_docs(dataset: str, *, store: Store) -> tuple[str, ...]:
+    """Write the Data Docs of every published version of a data set that has none, and return these versions.
+
+    That is the version just published, and any whose run was killed before it came to this.
+    """
+    missing = [
+        version
+        for version in published_versions(store, dataset)
+        if not store.docs_index(dataset, version).is_file() and store.validation_report(dataset, version).is_file()
+    ]
+    for version in missing:
+        _write_docs(dataset, version=version, store=store)
+    return tuple(missing)
+
+
+def _write_docs(dataset: str, *, version: str, store: Store) -> None:
+    """Write the Data Docs of a validated version from its stored report; the index is written last."""
+    from tasks.ingestion.gx import write_data_docs
+    from tasks.ingestion.outcomes import ValidationReport
+
+    docs_index = store.docs_index(dataset, version)
+    with tempfile.TemporaryDirectory() as folder, locked(docs_index.parent):
+        report = ValidationReport.from_dict(read_json(store.validation_report(dataset, version)))
+        write_data_docs(report, folder=Path(folder))
+        copy_folder(Path(folder), into=docs_index.parent, last=docs_index.name)
 
 
 def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store) -> TableRef:

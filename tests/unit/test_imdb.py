@@ -21,7 +21,8 @@ from tasks.datasets.imdb import spec as imdb
 from tasks.datasets.imdb.spec import SPEC
 from tasks.datasets.spec import Parsed
 from tasks.datasets.tokens import encode_text
-from tasks.ingestion.validation import rejected_message, run_suite
+from tasks.ingestion.outcomes import rejected_message
+from tasks.ingestion.validation import run_suite
 
 WORDS = {"the": 1, "film": 2, "is": 3, "good": 4, "bad": 5}
 TUTORIAL_BEGINNING = [1, 14, 22, 16, 43, 530, 973, 1622, 1385, 65, 458, 4468, 66, 3941, 4, 173, 36, 256]
