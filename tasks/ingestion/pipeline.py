@@ -17,7 +17,7 @@ from storage.io import digest_of_json, locked, read_json, write_json
 from storage.layout import Store
 from storage.raw_files import fetch, local_copy, mirror_file
 from storage.references import RawFile, RawRef, Reference, TableRef
-from storage.tables import exists, published_versions, read_manifest, read_table, write_manifest, write_table
+from storage.tables import exists, published_versions, read_manifest, read_staged, write_manifest, write_staged, write_tables
 from tasks.config import DataSettings
 from tasks.datasets import dataset_named
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, SourceFile
@@ -197,17 +197,17 @@ def parse_raw(raw: RawRef, *, store: Store) -> ParsedRef:
 
 
 def _write_parsed(parsed: Parsed, *, folder: Path) -> None:
-    write_table(parsed.table, folder / "parsed.parquet")
+    write_staged(parsed.table, folder / "parsed.arrow")
     for name, table in parsed.extras.items():
-        write_table(table, folder / f"extra-{name}.parquet")
+        write_staged(table, folder / f"extra-{name}.arrow")
     write_json(folder / "parsed.json", {"repairs": [asdict(repair) for repair in parsed.repairs], "facts": dict(parsed.facts)})
 
 
 def _read_parsed(folder: Path) -> Parsed:
     notes = read_json(folder / "parsed.json")
-    extras = {path.stem.removeprefix("extra-"): read_table(path) for path in sorted(folder.glob("extra-*.parquet"))}
+    extras = {path.stem.removeprefix("extra-"): read_staged(path) for path in sorted(folder.glob("extra-*.arrow"))}
     repairs = tuple(Repair(**repair) for repair in notes["repairs"])
-    return Parsed(table=read_table(folder / "parsed.parquet"), repairs=repairs, facts=notes["facts"], extras=extras)
+    return Parsed(table=read_staged(folder / "parsed.arrow"), repairs=repairs, facts=notes["facts"], extras=extras)
 
 
 def validate_parsed(parsed: ParsedRef, *, store: Store) -> ValidationRef:
@@ -284,8 +284,7 @@ def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tables: dict[str, pa.Table] = {**{str(name): table for name, table in splits.tables.items()}, **data.extras}
-    for name, table in tables.items():
-        write_table(table, folder / f"{name}.parquet")
+    write_tables(tables, folder=folder)
     write_manifest(
         folder,
         {
