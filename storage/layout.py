@@ -136,6 +136,14 @@ class Store:
         """Return the folder of the Data Docs of one table version."""
         return self.root / "reports" / _segment(dataset, kind="data set") / _segment(version, kind="table version")
 
+    def validation_report(self, dataset: str, version: str) -> UPath:
+        """Return the results of the expectations of one table version, from which its Data Docs are written."""
+        return self.report_folder(dataset, version) / "validation.json"
+
+    def docs_index(self, dataset: str, version: str) -> UPath:
+        """Return the first page of the Data Docs of one table version; docs without it are not complete."""
+        return self.report_folder(dataset, version) / "index.html"
+
     def checkpoint_folder(self, table_version: str, config_digest: str) -> UPath:
         """Return the folder from which an interrupted training resumes."""
         key = f"{_segment(table_version, kind='table version')}-{_segment(config_digest, kind='config digest')}"

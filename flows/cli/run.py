@@ -97,7 +97,7 @@ def _import_ahead(*, training: bool) -> None:
 
     import_mlflow()
     if training:
-        from tasks.ingestion.validation import import_great_expectations
+        from tasks.ingestion.gx import import_great_expectations
 
         import_great_expectations()
 

@@ -17,13 +17,16 @@ MOSTLY_REGULAR = 0.99
 
 
 def series_frame(table: pa.Table, *, timestamp: str, row_seconds: int) -> pd.DataFrame:
-    """Return a table as a frame, with the seconds from the row before in `spacing_s`; the first row counts as regular."""
+    """Return a table as a frame, with the seconds from the row before in `spacing_s`; the first row counts as regular.
+
+    The columns are those of the table itself, not copies.
+    """
     seconds = table[timestamp].to_numpy().astype("datetime64[s]")
     data: dict[str, Any] = {timestamp: seconds}
     data.update((name, table[name].to_numpy()) for name in table.column_names if name != timestamp)
     spacing_s = np.full(len(seconds), row_seconds, dtype=np.int64)
     spacing_s[1:] = np.diff(seconds.astype(np.int64))
-    return pd.DataFrame(data | {SPACING: spacing_s})
+    return pd.DataFrame(data | {SPACING: spacing_s}, copy=False)
 
 
 def series_expectations(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import RejectedError
-from storage.folders import publish_folder, replace_folder
-from storage.io import digest_of_json, read_json, write_atomically, write_json
+from storage.folders import copy_folder, publish_folder, remove_folder
+from storage.io import digest_of_json, locked, read_json, write_atomically, write_json
 from storage.layout import Store
 from storage.raw_files import local_copy
 from storage.references import RawFile, RawRef, Reference, TableRef
-from storage.tables import exists, read_manifest, read_table, write_manifest, write_table
+from storage.tables import exists, published_versions, read_manifest, read_staged, write_manifest, write_staged, write_tables
 from tasks.config import DataSettings
 from tasks.datasets import dataset_named
 from tasks.datasets.request import TableRequest
@@ -152,37 +153,37 @@ def _readable(file: RawFile, *, spec: DatasetSpec, request: TableRequest, store:
 
 
 def _write_parsed(parsed: Parsed, *, folder: Path) -> None:
-    write_table(parsed.table, folder / "parsed.parquet")
+    write_staged(parsed.table, folder / "parsed.arrow")
     for name, table in parsed.extras.items():
-        write_table(table, folder / f"extra-{name}.parquet")
+        write_staged(table, folder / f"extra-{name}.arrow")
     write_json(folder / "parsed.json", {"repairs": [asdict(repair) for repair in parsed.repairs], "facts": dict(parsed.facts)})
 
 
 def _read_parsed(folder: Path) -> Parsed:
     notes = read_json(folder / "parsed.json")
-    extras = {path.stem.removeprefix("extra-"): read_table(path) for path in sorted(folder.glob("extra-*.parquet"))}
+    extras = {path.stem.removeprefix("extra-"): read_staged(path) for path in sorted(folder.glob("extra-*.arrow"))}
     repairs = tuple(Repair(**repair) for repair in notes["repairs"])
-    return Parsed(table=read_table(folder / "parsed.parquet"), repairs=repairs, facts=notes["facts"], extras=extras)
+    return Parsed(table=read_staged(folder / "parsed.arrow"), repairs=repairs, facts=notes["facts"], extras=extras)
 
 
 def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) -> ValidationRef:
-    """Run the data set's suite, and store its Data Docs whether it passes or not.
+    """Run the data set's suite, and store its report.
+
+    The Data Docs of data that passes are written once it is published (`write_missing_docs`), because Great Expectations
+    takes seconds to be imported; those of data that does not pass are written here.
 
     Raises:
         RejectedError: A critical expectation failed, or more was repaired than a limit allows, and no person has accepted
             that for this table version. The staged data is removed.
     """
-    from tasks.ingestion.validation import rejected_message, run_suite
+    from tasks.ingestion.outcomes import rejected_message
+    from tasks.ingestion.validation import run_suite
 
     spec = dataset_named(parsed.dataset)
     staged = Path(parsed.folder)
-    docs = staged.with_name(f"{staged.name}-docs")
-    shutil.rmtree(docs, ignore_errors=True)
     data = _read_parsed(staged)
     expectations = spec.expectations(_request_of(parsed.raw))
-    report = run_suite(
-        spec.validation_frame(data), name=f"{spec.name}-{parsed.version}", expectations=expectations, docs_folder=docs
-    )
+    report = run_suite(spec.validation_frame(data), name=f"{spec.name}-{parsed.version}", expectations=expectations)
     excessive = [repair for repair in data.repairs if not repair.is_within_limit]
     critical = [
         expectation
@@ -192,23 +193,53 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
     accepted = None
     if excessive or critical:
         accepted = acceptance(settings, version=parsed.version, excessive=excessive, critical=critical)
-    reports = store.report_folder(parsed.dataset, parsed.version)
-    write_json(docs / "validation.json", report.as_dict() | {"acceptance": accepted})
-    replace_folder(docs, into=reports)
+    docs_index = store.docs_index(parsed.dataset, parsed.version)
+    with locked(docs_index.parent):
+        # What is there is of an earlier validation of this version.
+        remove_folder(docs_index.parent)
+        write_json(store.validation_report(parsed.dataset, parsed.version), report.as_dict() | {"acceptance": accepted})
     if (excessive or critical) and accepted is None:
         shutil.rmtree(staged, ignore_errors=True)
+        _write_docs(parsed.dataset, version=parsed.version, store=store)
         reasons = [f"{spec.name}-{parsed.version}: {excess_text(repair)}" for repair in excessive]
         reasons += [rejected_message(report)] if critical else []
         what_to_do = remedy(settings, version=parsed.version, critical=critical)
-        raise RejectedError(f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {reports / 'index.html'}")
+        raise RejectedError(f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {docs_index}")
     passed = sum(outcome.success for outcome in report.outcomes)
     return ValidationRef(
-        report_uri=str(reports / "validation.json"),
-        docs_uri=str(reports / "index.html"),
+        report_uri=str(store.validation_report(parsed.dataset, parsed.version)),
+        docs_uri=str(docs_index),
         passed=passed,
         failed=len(report.outcomes) - passed,
         acceptance=accepted,
     )
+
+
+def write_missing_docs(dataset: str, *, store: Store) -> tuple[str, ...]:
+    """Write the Data Docs of every published version of a data set that has none, and return these versions.
+
+    That is the version just published, and any whose run was killed before it came to this.
+    """
+    missing = [
+        version
+        for version in published_versions(store, dataset)
+        if not store.docs_index(dataset, version).is_file() and store.validation_report(dataset, version).is_file()
+    ]
+    for version in missing:
+        _write_docs(dataset, version=version, store=store)
+    return tuple(missing)
+
+
+def _write_docs(dataset: str, *, version: str, store: Store) -> None:
+    """Write the Data Docs of a validated version from its stored report; the index is written last."""
+    from tasks.ingestion.gx import write_data_docs
+    from tasks.ingestion.outcomes import ValidationReport
+
+    docs_index = store.docs_index(dataset, version)
+    with tempfile.TemporaryDirectory() as folder, locked(docs_index.parent):
+        report = ValidationReport.from_dict(read_json(store.validation_report(dataset, version)))
+        write_data_docs(report, folder=Path(folder))
+        copy_folder(Path(folder), into=docs_index.parent, last=docs_index.name)
 
 
 def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store) -> TableRef:
@@ -221,8 +252,7 @@ def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tables: dict[str, pa.Table] = {**{str(name): table for name, table in splits.tables.items()}, **data.extras}
-    for name, table in tables.items():
-        write_table(table, folder / f"{name}.parquet")
+    write_tables(tables, folder=folder)
     write_manifest(
         folder,
         {

@@ -80,9 +80,10 @@ class _FetchProgress:
 
 @task(task_run_name="find table")
 def find_table(raw: RawRef) -> TableRef | None:
-    """Return the table that was published from these raw files before, or None."""
+    """Return the table that was published from these raw files before, or None. Data Docs that it lacks are written."""
     table = pipeline.find_published_table(raw, store=Store.from_environment())
     if table:
+        pipeline.write_missing_docs(table.dataset, store=Store.from_environment())
         logger.info("%s: nothing changed since table %s", raw.dataset, table.version)
     return table
 
@@ -146,3 +147,9 @@ def _tell(what: str, table: TableRef) -> None:
         resource={"prefect.resource.id": f"retrain.table.{table.dataset}", "prefect.resource.name": table.dataset},
         payload={"version": table.version, "newest": table.newest, "rows": table.rows, "simulated": table.simulated},
     )
+
+
+@task(task_run_name="write data docs")
+def document(table: TableRef) -> None:
+    """Write the Data Docs of a table that was just published."""
+    pipeline.write_missing_docs(table.dataset, store=Store.from_environment())

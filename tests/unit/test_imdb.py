@@ -23,7 +23,8 @@ from tasks.datasets.imdb.spec import SPEC
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
 from tasks.datasets.tokens import encode_text
-from tasks.ingestion.validation import rejected_message, run_suite
+from tasks.ingestion.outcomes import rejected_message
+from tasks.ingestion.validation import run_suite
 
 TODAY = date(2026, 3, 10)
 WORDS = {"the": 1, "film": 2, "is": 3, "good": 4, "bad": 5}

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -23,7 +28,14 @@ from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv
 from tasks.datasets.jena.station import StationOptions
 from tasks.datasets.request import SplitSettings
 from tasks.ingestion.fetching import fetch_raw, resolve_origin
-from tasks.ingestion.pipeline import find_published_table, parse_raw, publish_parsed, table_version, validate_parsed
+from tasks.ingestion.pipeline import (
+    find_published_table,
+    parse_raw,
+    publish_parsed,
+    table_version,
+    validate_parsed,
+    write_missing_docs,
+)
 
 HALF_YEARS = StationOptions(from_period="2009a", to_period="2009a")
 SAMPLE = DataSettings(data="sample")
@@ -221,6 +233,46 @@ def test_unchanged_input_publishes_nothing_and_other_bytes_another_version(tmp_p
     other = small_jena(tmp_path / "b", store=store, rows=ROWS + 1)
     assert find_published_table(other, store=store) is None
     assert table_version(other, transform_version=jena.SPEC.transform_version) != first.version
+
+
+def test_data_docs_follow_the_table_and_the_next_run_writes_those_of_a_killed_one(tmp_path: Path, store: Store) -> None:
+    tables = []
+    for name in ("a", "b"):
+        raw = small_jena(tmp_path / name, store=store, rows=ROWS + len(tables))
+        parsed = parse_raw(raw, store=store)
+        validation = validate_parsed(parsed, settings=DataSettings(), store=store)
+        tables.append(publish_parsed(parsed, validation=validation, store=store))
+        assert not Path(validation.docs_uri).exists()
+        assert Path(validation.report_uri).is_file()
+    # The run of the first table was killed here. That of the second writes the docs of both.
+    versions = sorted(table.version for table in tables)
+    assert write_missing_docs("jena", store=store) == tuple(versions)
+    for version in versions:
+        index = Path(str(store.docs_index("jena", version)))
+        (page,) = re.findall(r'href="(validations/[^"]+)"', index.read_text())
+        assert (index.parent / unquote(page)).is_file()
+    assert write_missing_docs("jena", store=store) == ()
+    assert write_missing_docs("imdb", store=store) == ()
+
+
+def test_a_table_is_published_before_great_expectations_is_imported(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from sample_helpers import publish_sample
+from storage.layout import Store
+from tasks.ingestion.pipeline import write_missing_docs
+
+store = Store.at({str(tmp_path)!r})
+for name in ("jena", "imdb"):
+    publish_sample(name, store=store)
+print([name for name in sys.modules if name.startswith("great_expectations")], end=" ")
+write_missing_docs("jena", store=store)
+print("great_expectations" in sys.modules)
+"""
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.stdout == "[] True\n", done.stderr
 
 
 def test_a_rejected_table_leaves_its_data_docs_and_nothing_else(tmp_path: Path, store: Store) -> None:

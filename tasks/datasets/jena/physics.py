@@ -126,7 +126,7 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
             temperature, pressure_mbar=pressure, vapor_pressure_mbar=vapor
         )
         data["gust_excess_m_per_s"] = data["max_wind_speed_m_per_s"] - data["wind_speed_m_per_s"]
-    return pd.DataFrame(data)
+    return pd.DataFrame(data, copy=False)
 
 
 @dataclass(frozen=True)
