@@ -70,7 +70,11 @@ def pipeline_pieces(home: str, tables: list[str]) -> Laps:
     parsed = pipeline.parse_raw(raw, store=store)
     timed(laps, "import of Great Expectations", lambda: __import__("great_expectations"))
     for time_of in ("first", "second"):
-        validation = timed(laps, f"validation of the sample, {time_of}", lambda: pipeline.validate_parsed(parsed, settings=settings, store=store))
+        validation = timed(
+            laps,
+            f"validation of the sample, {time_of}",
+            lambda: pipeline.validate_parsed(parsed, settings=DataSettings(), store=store),
+        )
     pipeline.publish_parsed(parsed, validation=validation, store=store)
     timed(laps, "Data Docs of the sample", lambda: pipeline.write_missing_docs("jena", store=store))
     timed(laps, "import of TensorFlow and Keras", lambda: __import__("keras"))

@@ -154,9 +154,18 @@ class PromotionSettings(Settings):
         description="auto: the best new version becomes champion if it passes every check. manual: a person decides. "
         "never: the champion stays.",
     )
-    alpha: float = Field(0.05, gt=0, lt=1, description="Significance level of the paired test against the champion.")
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Probability of a false promotion over all paired tests against one champion on the same test rows: each "
+        "further test needs a smaller p-value.",
+    )
     margin: float | None = Field(
-        None, gt=0, lt=1, description="Relative gain over the champion that is enough without significance. None: no gain is."
+        None,
+        gt=0,
+        lt=1,
+        description="Relative gain over the champion that is enough without significance, in any number of tests. None: no gain.",
     )
     allow_baselines: bool = Field(
         default=False,

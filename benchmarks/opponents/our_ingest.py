@@ -15,6 +15,7 @@ from benchmarks.opponents.turns import answer_requests
 from storage.layout import Store
 from storage.raw_files import fetch
 from storage.references import RawRef
+from tasks.config import DataSettings
 from tasks.datasets import dataset_named
 from tasks.ingestion import pipeline
 from tasks.ingestion.gx import import_great_expectations
@@ -43,7 +44,7 @@ def ingest(dataset: str, *, files: list[Path], home: Path) -> dict[str, Any]:
     lap("fetch")
     parsed = pipeline.parse_raw(raw, store=store)
     lap("parse")
-    validation = pipeline.validate_parsed(parsed, settings=settings, store=store)
+    validation = pipeline.validate_parsed(parsed, settings=DataSettings(), store=store)
     lap("validate")
     table = pipeline.publish_parsed(parsed, validation=validation, store=store)
     lap("publish")

@@ -40,6 +40,8 @@ class VariantResult:
         tutorial_best: The best validation score that the tutorial prints for this variant, or None.
         is_baseline: Whether it is a linear baseline, not a network.
         execution: How each part of the network ran in training, and what would make it faster.
+        seen_note: How many of the scored test rows it has seen, such as `has seen 9 of the 90 test rows`; empty if none. Its
+            scores are then too good.
     """
 
     variant: str
@@ -55,6 +57,7 @@ class VariantResult:
     tutorial_best: float | None
     is_baseline: bool
     execution: tuple[str, ...] = ()
+    seen_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,8 @@ def _marked_results(report: RunReport) -> list[tuple[VariantResult, str]]:
 
     def role(result: VariantResult) -> str:
         if champion is not None and result.version == champion.version:
-            return "previous champion" if decision.outcome == "promoted" else "champion"
+            name = "previous champion" if decision.outcome == "promoted" else "champion"
+            return f"{name}, {champion.seen_note}" if champion.seen_note else name
         if decision.candidate == f"v{result.version}":
             return CANDIDATE_MARKS[decision.outcome]
         return "linear baseline" if result.is_baseline else "registered"
@@ -269,6 +273,8 @@ def _changes(report: RunReport) -> list[str]:
         lines.append(f"- `{result.variant}`: trained as v{result.version}, {epochs}, {result.parameters:,} parameters.")
         lines += [f"  - {note}" for note in result.execution]
     previous = "none" if report.champion is None else f"{result_name(report.champion)}, scored on the test split of this table"
+    if report.champion and report.champion.seen_note:
+        previous += f"; it {report.champion.seen_note}, so its scores there may be too good"
     return [*lines, f"- Champion before this run: {previous}."]
 
 

@@ -21,6 +21,7 @@ from tasks.models import problem_named
 from tasks.training.fitting import FittedRef
 from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_asked_by, training_key
 from tasks.training.scoring import EvaluationRef, load_exported
+from tasks.training.seen import IDS_FILE
 
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
 
@@ -64,6 +65,9 @@ def register_fitted(
         io.BytesIO(store.evaluation(fitted.table.version, fitted.training_key).with_suffix(".npz").read_bytes())
     ) as saved:
         inputs, outputs = saved["inputs"], saved["outputs"]
+    files = {"examples.npz": _npz(inputs=inputs, outputs=outputs)}
+    if (folder / IDS_FILE).is_file():
+        files[IDS_FILE] = (folder / IDS_FILE).read_bytes()
     exported = load_exported(folder)
     code = code_version()
     record = RunRecord(
@@ -95,7 +99,7 @@ def register_fitted(
             "lock": lock_digest(),
             "libraries": library_versions(),
         },
-        files={"examples.npz": _npz(inputs=inputs, outputs=outputs)},
+        files=files,
         input_example=inputs,
         output_example=outputs[:, None] if outputs.ndim == 1 else outputs,
         datasets=[
