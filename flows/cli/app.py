@@ -53,6 +53,12 @@ DataOption = Annotated[
 SourceOption = Annotated[str | None, typer.Option(help="Source of the data set, such as station; its first one if not given.")]
 FirstOption = Annotated[str | None, typer.Option("--from", help="First part of a source in parts, such as 2009a of station.")]
 LastOption = Annotated[str | None, typer.Option("--to", help="Last part of a source in parts, such as 2014a of station.")]
+InputOption = Annotated[
+    str | None, typer.Option("--input", help="A person's own file or folder, for a source that reads one, such as files.")
+]
+UseOption = Annotated[
+    str | None, typer.Option("--use", help="add: train on own reviews beside the published ones. replace: in their place.")
+]
 EpochsOption = Annotated[int | None, typer.Option(help="Upper bound on the epochs; the variant's own if not given.")]
 BatchSizeOption = Annotated[int | None, typer.Option(help="Examples a step; the variant's own if not given.")]
 LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate; the variant's own if not given.")]
@@ -70,6 +76,8 @@ def run(
     source: SourceOption = None,
     first: FirstOption = None,
     last: LastOption = None,
+    own_input: InputOption = None,
+    use: UseOption = None,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
     batch_size: BatchSizeOption = None,
@@ -98,7 +106,7 @@ def run(
         data={
             "data": data,
             "source": source,
-            "options": {"--from": first, "--to": last},
+            "options": {"--from": first, "--to": last, "--input": own_input, "--use": use},
             "accept_digests": tuple(accept_digest or ()),
         },
         training={
@@ -132,6 +140,8 @@ def reproduce(
     source: SourceOption = None,
     first: FirstOption = None,
     last: LastOption = None,
+    own_input: InputOption = None,
+    use: UseOption = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of every variant, with the seeds 0, 1, 2 ...")] = 3,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
@@ -142,7 +152,11 @@ def reproduce(
     from flows.cli.run import reproduce_all
 
     command = shlex.join(["retrain", *sys.argv[1:]])
-    source_settings = {"data": data, "source": source, "options": {"--from": first, "--to": last}}
+    source_settings = {
+        "data": data,
+        "source": source,
+        "options": {"--from": first, "--to": last, "--input": own_input, "--use": use},
+    }
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         training = {"epochs": epochs, "steps_per_epoch": steps, "patience_epochs": patience, "seed": seed}

@@ -28,6 +28,7 @@ class SourceFile:
         max_bytes: Above this the download stops.
         magic: First bytes that the file must have (an HTML page in its stead is found by them).
         growing: True while the publisher still appends to the file: its digest may change.
+        own: A person's own file: never sought in a mirror, never replaced by the sample.
     """
 
     name: str
@@ -37,6 +38,7 @@ class SourceFile:
     size_bytes: int | None = None
     magic: bytes = b""
     growing: bool = False
+    own: bool = False
 
 
 class SourceOptions(BaseModel):
@@ -62,10 +64,13 @@ class Source:
     Attributes:
         files: Its files, from plain values of its options. Raises `SettingError` for options that cannot be.
         options: What a person can set of it.
+        gather: Writes files made from what the options name into a folder and returns their paths, which are stored as if they
+            were fetched; None: nothing is made.
     """
 
     files: Callable[[Mapping[str, Any]], tuple[SourceFile, ...]]
     options: type[SourceOptions] = SourceOptions
+    gather: Callable[[Mapping[str, Any], Path], tuple[Path, ...]] | None = None
 
 
 @dataclass(frozen=True)

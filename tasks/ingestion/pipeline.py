@@ -23,6 +23,7 @@ from tasks.datasets import dataset_named
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, SourceFile
 
 SAMPLE = "sample"
+OWN = "own"
 VERSION_DIGITS = 12
 OnProgress = Callable[[str, int, int | None], None]
 
@@ -101,8 +102,9 @@ def fetch_raw(
     source, files = source_files(spec, settings)
     origin = resolve_origin(settings, mirror=mirror, url=files[0].urls[0], can_reach=lambda url: reachable(url, timeout_s=9.0))
     if origin == SAMPLE:
-        return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=_sample(spec, store=store))
-    fetched = []
+        own = _own(spec, source=source, settings=settings, store=store, simulated=True)
+        return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=(*_sample(spec, store=store), *own))
+    fetched = list(_own(spec, source=source, settings=settings, store=store, simulated=False))
     for file in files:
         urls, sha256, size_bytes, locked_under = file.urls, file.sha256, file.size_bytes, source
         if origin == "mirror" and mirror:
@@ -152,6 +154,27 @@ def _sample(spec: DatasetSpec, *, store: Store) -> tuple[RawFile, ...]:
                 growing=True,
             )
             for path in spec.simulate(Path(folder))
+        )
+
+
+def _own(spec: DatasetSpec, *, source: str, settings: DataSettings, store: Store, simulated: bool) -> tuple[RawFile, ...]:
+    """Gather a person's own files, and store what is made of them as if it was fetched."""
+    gather = spec.sources[source].gather
+    if gather is None:
+        return ()
+    with tempfile.TemporaryDirectory() as folder:
+        return tuple(
+            fetch(
+                path.name,
+                urls=(str(path),),
+                store=store,
+                dataset=f"{spec.name}-{SAMPLE}" if simulated else spec.name,
+                origin=OWN,
+                max_bytes=1 << 31,
+                # A person may add to their files at any time.
+                growing=True,
+            )
+            for path in gather(settings.options.model_dump(exclude_none=True), Path(folder))
         )
 
 

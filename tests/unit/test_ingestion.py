@@ -275,4 +275,7 @@ def test_the_form_shows_the_options_of_every_source_with_help() -> None:
         "first_half_year": "First half-year, such as 2009a.",
         "last_half_year": "Last half-year, such as 2014a.",
     }
+    shown = schema.definitions["ReviewFilesOptions"]["properties"]
+    assert all(field["description"] for field in shown.values())
+    assert (list(shown), shown["use"]["enum"], shown["use"]["default"]) == (["path", "use"], ["add", "replace"], "add")
     assert schema.properties["dataset"]["enum"] == list(DATASETS)
