@@ -6,20 +6,23 @@ import io
 import json
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import DataError, SettingError
 from tasks.datasets.imdb import spec as imdb
+from tasks.datasets.imdb.ranks import encode
 from tasks.datasets.imdb.spec import SPEC
-from tasks.datasets.imdb.text import encode_text
+from tasks.datasets.imdb.text import APOSTROPHES, SPACES, encode_text, rank_texts
 from tasks.datasets.spec import Parsed
 from tasks.ingestion.validation import rejected_message, run_suite
 
@@ -344,3 +347,27 @@ def test_the_real_reviews_are_whole_and_balanced(real: Parsed) -> None:
     assert real.extras["words"].num_rows == 88_584
     report = run_suite(SPEC.validation_frame(real), name="imdb", expectations=SPEC.expectations("keras"))
     assert report.failed == ()
+
+
+@pytest.fixture(scope="module")
+def raw_texts() -> list[str]:
+    for mirror in MIRRORS:
+        path = mirror.parent / "reviews" / "aclImdb_test.parquet"
+        if mirror != Path() and path.is_file():
+            texts: list[str] = pq.read_table(path, columns=["text"])["text"].to_pylist()
+            return texts
+    pytest.skip("no raw reviews: ../reviews/aclImdb_test.parquet is not beside a mirror")
+
+
+def test_the_raw_test_reviews_give_the_published_tokens(real: Parsed, raw_texts: list[str]) -> None:
+    """Of those without a curly quote, a long dash or an odd blank, which are read as plain ones here, every single one."""
+    words = dict(zip(*(real.extras["words"][name].to_pylist() for name in ("word", "rank")), strict=True))
+    published = Counter(tuple(tokens) for tokens in SPEC.split(real).tables["test"]["tokens"].to_pylist())
+    replaced = {character for character in SPACES + APOSTROPHES if not character.isascii()} | {"\r", "\v", "\f"}
+    tokens = encode(rank_texts(raw_texts, words=words))
+    encoded = [tuple(review.tolist()) for review in np.split(tokens.flat, tokens.starts[1:])]
+    plain = Counter(review for review, text in zip(encoded, raw_texts, strict=True) if not replaced & set(text))
+    assert plain.total() > 24_900
+    assert plain - published == Counter()
+    assert (Counter(encoded) & published).total() == 24_975
+    assert encoded[:50] == [tuple(encode_text(text, words=words)) for text in raw_texts[:50]]
