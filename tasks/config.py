@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from storage.environment import Environment
 from tasks.choices import DataOrigin, PromoteMode, RunOn
@@ -28,6 +28,18 @@ if TYPE_CHECKING:
     AnySourceOptions = SourceOptions
 else:  # the form in the UI shows the fields of each
     AnySourceOptions = Union[_OPTION_MODELS]  # noqa: UP007
+
+
+def _with_model_of_source(values: dict[str, Any]) -> dict[str, Any]:
+    """Return settings whose options, as plain values, are those of their source: two sources may have an option of one name."""
+    source, options = str(values.get("source")), values.get("options")
+    model = next((spec.sources[source].options for spec in DATASETS.values() if source in spec.sources), None)
+    if model is None or model not in _OPTION_MODELS or not isinstance(options, dict):
+        return values
+    try:
+        return {**values, "options": model(**options)}
+    except ValidationError:
+        return values  # what is wrong is said with the place of the option in the settings
 
 
 class Settings(BaseModel):
@@ -81,6 +93,7 @@ class DataSettings(Settings):
             stray = [name for model in _OPTION_MODELS for name in model.model_fields if name in values]
             if stray:
                 raise ValueError(f"{', '.join(stray)}: write the options of a source under options")
+            return _with_model_of_source(values)
         return values
 
 

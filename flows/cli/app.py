@@ -41,7 +41,12 @@ LastOption = Annotated[str | None, typer.Option("--to", help="Last period, or la
 AddressOption = Annotated[
     list[str] | None, typer.Option(help="Address that is tried before the known ones, with {name} for the name of a file.")
 ]
-InputOption = Annotated[str | None, typer.Option("--input", help="File of your own, or its URL, of a source that reads one.")]
+InputOption = Annotated[
+    str | None, typer.Option("--input", help="File or folder of your own, or the URL of a file, for a source that reads one.")
+]
+UseOption = Annotated[
+    str | None, typer.Option(help="add: train on own reviews beside the published ones. replace: in their place.")
+]
 ColumnsOption = Annotated[str | None, typer.Option(help="Columns of that file with other names: reading=column,reading=column.")]
 StampColumnOption = Annotated[str | None, typer.Option(help="Column of its time stamps.")]
 StampFormatOption = Annotated[str | None, typer.Option(help="Form of its time stamps, such as '%d.%m.%Y %H:%M'.")]
@@ -72,6 +77,7 @@ def run(
     last: LastOption = None,
     address: AddressOption = None,
     input_file: InputOption = None,
+    use: UseOption = None,
     columns: ColumnsOption = None,
     stamp_column: StampColumnOption = None,
     stamp_format: StampFormatOption = None,
@@ -113,6 +119,7 @@ def run(
                 "--to": last,
                 "--address": address,
                 "--input": input_file,
+                "--use": use,
                 "--columns": columns,
                 "--stamp-column": stamp_column,
                 "--stamp-format": stamp_format,
@@ -154,6 +161,7 @@ def ingest(
     last: LastOption = None,
     address: AddressOption = None,
     input_file: InputOption = None,
+    use: UseOption = None,
     columns: ColumnsOption = None,
     stamp_column: StampColumnOption = None,
     stamp_format: StampFormatOption = None,
@@ -179,6 +187,7 @@ def ingest(
                 "--to": last,
                 "--address": address,
                 "--input": input_file,
+                "--use": use,
                 "--columns": columns,
                 "--stamp-column": stamp_column,
                 "--stamp-format": stamp_format,
@@ -204,6 +213,8 @@ def reproduce(
     source: SourceOption = None,
     first: FirstOption = None,
     last: LastOption = None,
+    own_input: InputOption = None,
+    use: UseOption = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of every variant, with the seeds 0, 1, 2 ...")] = 3,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
@@ -214,7 +225,11 @@ def reproduce(
     from flows.cli.run import reproduce_all
 
     command = shlex.join(["retrain", *sys.argv[1:]])
-    source_settings = {"data": data, "source": source, "options": {"--from": first, "--to": last}}
+    source_settings = {
+        "data": data,
+        "source": source,
+        "options": {"--from": first, "--to": last, "--input": own_input, "--use": use},
+    }
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         training = {"epochs": epochs, "steps_per_epoch": steps, "patience_epochs": patience, "seed": seed}

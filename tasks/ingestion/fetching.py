@@ -118,15 +118,15 @@ def fetch_raw(
     origin = resolve_origin(settings, mirror=mirror, url=url, can_reach=lambda url: not hosted or reachable(url, timeout_s=9.0))
     if origin == SAMPLE:
         request = table_request(spec, settings, simulated=True).model_dump(mode="json")
-        sample = _sample(spec, store=store)
-        return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=sample, request=request)
+        files_of_sample = (*_sample(spec, store=store), *_gathered(spec, settings=settings, store=store, simulated=True))
+        return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=files_of_sample, request=request)
     fetching = _Fetching(spec.name, source=source, origin=origin, mirror=mirror, settings=settings, store=store, say=on_progress)
     return RawRef(
         dataset=dataset,
         source=source,
         origin=origin if hosted else OWN,
         simulated=False,
-        files=fetching.all_of(files),
+        files=(*fetching.all_of(files), *_gathered(spec, settings=settings, store=store, simulated=False)),
         request=table_request(spec, settings).model_dump(mode="json"),
     )
 
@@ -262,4 +262,25 @@ def _sample(spec: DatasetSpec, *, store: Store) -> tuple[RawFile, ...]:
                 growing=True,
             )
             for path in spec.simulate(Path(folder))
+        )
+
+
+def _gathered(spec: DatasetSpec, *, settings: DataSettings, store: Store, simulated: bool) -> tuple[RawFile, ...]:
+    """Gather a person's own files, and store what is made of them as if it was fetched."""
+    _, source, options = source_named(spec, settings)
+    if source.gather is None:
+        return ()
+    with tempfile.TemporaryDirectory() as folder:
+        return tuple(
+            fetch(
+                path.name,
+                urls=(str(path),),
+                store=store,
+                dataset=f"{spec.name}-{SAMPLE}" if simulated else spec.name,
+                origin=OWN,
+                max_bytes=1 << 31,
+                # A person may add to their files at any time.
+                growing=True,
+            )
+            for path in source.gather(options, Path(folder))
         )

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.errors import SettingError
+from tasks.datasets.imdb.text import APOSTROPHES, SPACES, words_of
 from tasks.datasets.row_ids import RowIds, content_ids
 from tasks.datasets.spec import SPLITS
-from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, UNKNOWN, VOCABULARY_SIZE
+from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.execution import ExecutionNote
 from tasks.models.engine.shared_prefix import padded_model, padding_mode, shared_prefix_model, skips_padding_steps
@@ -200,13 +201,19 @@ class ImdbLearner:
         text = keras.Input((1,), dtype="string", name="text")
         network = self.plain_network
         network.set_weights(self.network.get_weights())
-        return keras.Model(text, network(review_encoder(self.words)(text)), name="imdb")
+        encoder = review_encoder(self.words, spaces=SPACES, apostrophes=APOSTROPHES)
+        return keras.Model(text, network(encoder(text)), name="imdb")
 
 
 def _words(splits: Mapping[str, pa.Table]) -> tuple[str, ...]:
-    """Return the vocabulary by rank; a rank without a word gets one with a space in it, which no text can hold."""
+    """Return the word index by rank; a rank without a word gets one with a space in it, which no text can hold."""
     word_of_rank = dict(zip(splits["words"]["rank"].to_pylist(), splits["words"]["word"].to_pylist(), strict=True))
     return tuple(word_of_rank.get(rank, f"rank {rank}") for rank in range(1, max(word_of_rank) + 1))
+
+
+def _token_of_word(words: tuple[str, ...]) -> dict[str, int]:
+    """Return the token of each word of the vocabulary, from the word index by rank."""
+    return {word: token for token, word in enumerate(words, start=RANK_OFFSET + 1) if token < VOCABULARY_SIZE}
 
 
 def _learner(
@@ -219,14 +226,14 @@ def _learner(
 def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], exported: keras.Model) -> ImdbLearner:
     """Translate today's tokens into the vocabulary that the exported model was trained on."""
     del normalisation
-    theirs = {word: rank + RANK_OFFSET for rank, word in enumerate(exported.get_layer("encode").words, start=1)}
+    theirs = _token_of_word(exported.get_layer("encode").words)
     ours = _words(splits)
     translated = dict(splits)
-    if tuple(theirs) != ours:
+    if theirs != _token_of_word(ours):
         table = np.arange(VOCABULARY_SIZE, dtype=np.uint16)
         table[RANK_OFFSET:] = UNKNOWN
-        for rank, word in enumerate(ours, start=1):
-            table[rank + RANK_OFFSET] = theirs.get(word, UNKNOWN)
+        for word, token in _token_of_word(ours).items():
+            table[token] = theirs.get(word, UNKNOWN)
         for name in SPLITS:
             lists = splits[name]["tokens"].combine_chunks()
             tokens = pa.ListArray.from_arrays(lists.offsets, pa.array(table[lists.values.to_numpy()]))
@@ -234,7 +241,7 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
     network = exported.get_layer("network")
     variant = restored(network)
     accelerated = accelerate_for_scoring(network, variant=variant)
-    return ImdbLearner(translated, words=tuple(theirs), accelerated=accelerated, variant=variant)
+    return ImdbLearner(translated, words=exported.get_layer("encode").words, accelerated=accelerated, variant=variant)
 
 
 def _scored_split(learner: ImdbLearner) -> ScoredSplit:
@@ -251,16 +258,26 @@ def _scored_split(learner: ImdbLearner) -> ScoredSplit:
 
 
 def _examples(learner: ImdbLearner, count: int) -> tuple[npt.NDArray[Any], Floats]:
-    """Return reviews as text, string `(count, 1)`, that encodes to the very tokens that were predicted."""
-    unknown = "x" * (1 + max(map(len, learner.words)))  # longer than every word of the vocabulary
-    spelt = dict(enumerate(learner.words, start=RANK_OFFSET + 1)) | {UNKNOWN: unknown}
-    texts = [" ".join(spelt[token] for token in review if token in spelt) for review in learner.reviews["test"][:count].tolist()]
-    return np.array(texts)[:, None], learner.predict("test")[:count]
+    """Return the first reviews that text can say, string `(count, 1)`, which encodes to the very tokens that were predicted."""
+    spelt = {token: word for word, token in _token_of_word(learner.words).items() if _can_be_said(word)}
+    # A word of the index past the vocabulary is unknown; one that is not in the index would be left out.
+    past_vocabulary = learner.words[VOCABULARY_SIZE - RANK_OFFSET - 1 :]
+    unknown = next(filter(_can_be_said, past_vocabulary), None)
+    if unknown is not None:
+        spelt[UNKNOWN] = unknown
+    rows = np.flatnonzero(np.isin(learner.reviews["test"], [PADDING, START, *spelt]).all(axis=1))[:count]
+    texts = [" ".join(spelt[token] for token in review if token in spelt) for review in learner.reviews["test"][rows].tolist()]
+    return np.array(texts, dtype=str)[:, None], learner.predict("test")[rows]
+
+
+def _can_be_said(word: str) -> bool:
+    """Tell whether a text can hold the word: the published index has words with characters that are read as a space."""
+    return words_of(word) == [word.encode()]
 
 
 def _plot_data(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> ReviewsPlot:
     del normalisation
-    spelt = dict(enumerate(_words(splits), start=RANK_OFFSET + 1)) | {UNKNOWN: "…"}
+    spelt = {token: word for word, token in _token_of_word(_words(splits)).items()} | {UNKNOWN: "…"}
     test = splits["test"]["tokens"]
 
     def text(place: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pytest
 
 from storage.errors import DataError
+from tasks.datasets.imdb.review_files import gather_reviews
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, SplitTables
 
@@ -103,10 +105,15 @@ def repairs_are_counted_and_made(case: DatasetCase) -> None:
             assert dirty.table.num_rows == clean.table.num_rows - planted, f"{dirt.repair}: rows were not dropped"
             continue
         assert dirty.table.num_rows == clean.table.num_rows, f"{dirt.repair}: another number of rows"
-        changed = sum(
-            int((np.asarray(dirty.table[name]) != np.asarray(clean.table[name])).sum()) for name in clean.table.column_names
-        )
+        changed = sum(int((_values(dirty.table[name]) != _values(clean.table[name])).sum()) for name in clean.table.column_names)
         assert changed <= (planted if dirt.changes else 0), f"{dirt.repair}: {changed} values changed, {planted} were damaged"
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column that can be compared row by row, one of lists too."""
+    if not pa.types.is_list(column.type):
+        return np.asarray(column)
+    return np.array([str(values) for values in column.to_pylist()])
 
 
 def limits_are_enforced(case: DatasetCase) -> None:
@@ -368,6 +375,26 @@ def _empty_reviews(files: Mapping[str, Path], folder: Path, count: int) -> dict[
     return {**files, archive.name: folder / archive.name}
 
 
+def _test_again(files: Mapping[str, Path], folder: Path, count: int) -> dict[str, Path]:
+    """Add a person's own reviews that have the words of test reviews."""
+    archive, index = (next(path for name, path in files.items() if name.endswith(end)) for end in (".npz", ".json"))
+    words = {rank: word for word, rank in json.loads(index.read_text(encoding="utf-8")).items()}
+    with np.load(archive, allow_pickle=True) as stored:
+        tested = stored["x_test"]
+    texts = [" ".join(words[rank] for rank in tested[i % len(tested)]) for i in range(count)]
+    table = folder / "own.csv"
+    table.write_text("\n".join(["review,sentiment", *(f"{text},positive" for text in texts)]), encoding="utf-8")
+    (gathered,) = gather_reviews({"path": str(table)}, folder)
+    return {**files, gathered.name: gathered}
+
+
+def _train_rows_of_other_splits(table: pa.Table) -> int:
+    """Return how many rows that train have the tokens of a row that does not."""
+    rows = list(zip(table["split"].to_pylist(), map(tuple, table["tokens"].to_pylist()), strict=True))
+    others = {tokens for split, tokens in rows if split != "train"}
+    return sum(tokens in others for split, tokens in rows if split == "train")
+
+
 DIRT: Mapping[str, Dirt] = {
     dirt.repair: dirt
     for dirt in (
@@ -379,6 +406,7 @@ DIRT: Mapping[str, Dirt] = {
         Dirt(
             "empty_reviews", _empty_reviews, lambda table: sum(not review for review in table["tokens"].to_pylist()), drops=True
         ),
+        Dirt("reviews_of_other_splits", _test_again, _train_rows_of_other_splits),
     )
 }
 """How to damage a sample so that a repair is needed, by the name of the repair; a repair of another kind has an entry here."""

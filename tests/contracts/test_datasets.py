@@ -22,6 +22,7 @@ from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Severity, SplitTabl
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "station": {"from_period": "2009a", "to_period": "2010b"},
+    "files": {"path": "/data/reviews.csv", "use": "add"},
     "file": {"path": "/data/own.csv"},
 }
 """Options of the sources whose files follow from them."""

@@ -119,7 +119,10 @@ WRONG_SETTINGS = {
     ),
     "no variant": (("run", "jena", "--variants", ""), r"unknown variant '' for jena: choose .*"),
     "source": (("run", "jena", "--source", "roof"), r"unknown source 'roof' for jena: choose keras-2009-2016, station"),
-    "source of another data set": (("run", "imdb", "--source", "station"), r"unknown source 'station' for imdb: choose keras"),
+    "source of another data set": (
+        ("run", "imdb", "--source", "station"),
+        r"unknown source 'station' for imdb: choose files, keras",
+    ),
     "half-year's form": (
         ("run", "jena", "--source", "station", "--from", "2020c", "--to", "2020c"),
         r"--from is '2020c': String should match pattern .*; see `retrain run --help`",

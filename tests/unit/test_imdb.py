@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -13,16 +14,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import DataError, SettingError
 from tasks.datasets.imdb import spec as imdb
+from tasks.datasets.imdb.ranks import encode
 from tasks.datasets.imdb.spec import SPEC
+from tasks.datasets.imdb.text import APOSTROPHES, SPACES, encode_text, rank_texts
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
-from tasks.datasets.tokens import encode_text
 from tasks.ingestion.outcomes import rejected_message
 from tasks.ingestion.validation import run_suite
 
@@ -91,14 +94,15 @@ def test_reviews_come_in_the_order_of_load_data(tmp_path: Path) -> None:
     assert [row["tokens"] for row in rows] == [train[place] for place in expected]
     assert [row["label"] for row in rows] == [[0, 1, 1, 0, 1][place] for place in expected]
     assert [row["review"] for row in table.slice(5).to_pylist()] == expected_test.tolist()
-    assert table["split"].to_pylist() == ["train"] * 5 + ["test"] * 2
+    assert table["split"].to_pylist() == ["train"] * 4 + ["val"] + ["test"] * 2  # the last fifth of train validates
     assert table.schema.equals(SPEC.schema)
 
 
-def test_words_of_the_vocabulary_are_published_by_rank(tmp_path: Path) -> None:
+def test_the_words_of_the_index_are_published_by_rank(tmp_path: Path) -> None:
     words = {f"word{rank}": rank for rank in (9_998, 9_997, 9_996, 3, 1, 2)}
     extra = parse(tmp_path, train=[[1], [2]], words=words).extras["words"]
-    assert extra.to_pydict() == {"rank": [1, 2, 3, 9_996], "word": ["word1", "word2", "word3", "word9996"]}
+    ranks = [1, 2, 3, 9_996, 9_997, 9_998]  # those past the vocabulary too: a word that is in no index is another thing
+    assert extra.to_pydict() == {"rank": ranks, "word": [f"word{rank}" for rank in ranks]}
 
 
 def test_repetitions_are_counted_and_kept(tmp_path: Path) -> None:
@@ -118,7 +122,10 @@ def test_repetitions_are_counted_and_kept(tmp_path: Path) -> None:
 def test_an_empty_review_is_dropped_and_counted(tmp_path: Path) -> None:
     train = [[1, 2]] * 999 + [[]]
     parsed = parse(tmp_path, train=train)
-    assert [(repair.name, repair.count, repair.share) for repair in parsed.repairs] == [("empty_reviews", 1, 1 / 1_002)]
+    assert [(repair.name, repair.count, repair.share) for repair in parsed.repairs] == [
+        ("empty_reviews", 1, 1 / 1_002),
+        ("reviews_of_other_splits", 0, 0),
+    ]
     assert parsed.table.num_rows == 1_001
     assert 999 not in parsed.table["review"].slice(0, 999).to_pylist()
 
@@ -171,7 +178,7 @@ def test_the_real_source_has_25_000_reviews_a_part(tmp_path: Path) -> None:
 
 
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="unknown source 'kears' for imdb: choose keras, sample"):
+    with pytest.raises(SettingError, match="unknown source 'kears' for imdb: choose files, keras, sample"):
         SPEC.parse(write(tmp_path, train=[[1]]), TableRequest(source="kears"))
 
 
@@ -182,7 +189,8 @@ def test_the_source_takes_no_options() -> None:
 
 
 def table_of(train: list[list[int]], test: list[list[int]]) -> Parsed:
-    rows = [("train", place, tokens) for place, tokens in enumerate(train)]
+    n_train = len(train) - len(train) // 5
+    rows = [("train" if place < n_train else "val", place, tokens) for place, tokens in enumerate(train)]
     rows += [("test", place, tokens) for place, tokens in enumerate(test)]
     columns = [list(column) for column in zip(*rows, strict=True)]
     return Parsed(pa.table([*columns, [row[1] % 2 for row in rows]], schema=SPEC.schema), (), {})
@@ -240,16 +248,22 @@ def test_every_review_is_in_one_split_and_none_changes_another(train: list[list[
         ("good,bad.\tgood\nbad", [1, 7, 8, 7, 8]),
         ("  the   film ", [1, 4, 5]),
         ("the-film_is/good?", [1, 4, 5, 6, 7]),
-        ("it's good", [1, 2, 7]),  # the apostrophe stays in its word
+        ("rare it's good", [1, 2, 9, 7]),  # the apostrophe stays in its word
+        ("its good", [1, 7]),  # a word that is not in the index is left out
+        ("it\u2019s \u2018good\u2019", [1, 9]),  # a curly apostrophe is one
         ("", [1]),
         ("!?", [1]),
-        ("FİLM film", [1, 2, 5]),  # letters past Z are left as they are
-        ("good\u00a0bad", [1, 2]),  # only the plain space parts words
-        ("good\rbad", [1, 2]),
+        ("FİLM film", [1, 5]),  # letters past Z are left as they are
+        ("good\u00a0bad", [1, 7, 8]),
+        ("good\rbad\r\nthe\vfilm", [1, 7, 8, 4, 5]),
+        ("\u201cgood\u201d\u2014bad\u2026the\u2013film", [1, 7, 8, 4, 5]),
+        ("good<br /><br>bad", [1, 7, 10, 10, 8]),  # the published words have the name of the tag
+        ("good \x96 bad\x85", [1, 7, 11, 12]),  # the published words have these control characters
     ],
 )
 def test_text_is_encoded(text: str, tokens: list[int]) -> None:
-    assert encode_text(text, words=WORDS) == tokens
+    words = {**WORDS, "it's": 6, "br": 7, "\x96": 8, "bad\x85": 9, "rare": 9_997}
+    assert encode_text(text, words=words) == tokens
 
 
 def test_text_keeps_its_end() -> None:
@@ -289,7 +303,7 @@ FAULTS: dict[str, Mapping[str, Any]] = {
     "n_tokens": {"n_tokens": 0},
     "min_rank": {"min_rank": 0},
     "max_rank": {"max_rank": 88_585},
-    "split": {"split": "val"},
+    "split": {"split": "train2"},
     "split, review": {"review": 7},
     "train_label": {"train_label": 1.0},
 }
@@ -336,6 +350,30 @@ def test_the_real_reviews_are_whole_and_balanced(real: Parsed) -> None:
     assert {name: bounds[name]["rows"] for name in bounds} == {"train": 20_000, "val": 5_000, "test": 25_000}
     assert bounds["train"]["positives"] + bounds["val"]["positives"] == 12_500
     assert bounds["test"]["positives"] == 12_500
-    assert real.extras["words"].num_rows == 9_996
+    assert real.extras["words"].num_rows == 88_584
     report = run_suite(SPEC.validation_frame(real), name="imdb", expectations=SPEC.expectations(TableRequest(source="keras")))
     assert report.failed == ()
+
+
+@pytest.fixture(scope="module")
+def raw_texts() -> list[str]:
+    for mirror in MIRRORS:
+        path = mirror.parent / "reviews" / "aclImdb_test.parquet"
+        if mirror != Path() and path.is_file():
+            texts: list[str] = pq.read_table(path, columns=["text"])["text"].to_pylist()
+            return texts
+    pytest.skip("no raw reviews: ../reviews/aclImdb_test.parquet is not beside a mirror")
+
+
+def test_the_raw_test_reviews_give_the_published_tokens(real: Parsed, raw_texts: list[str]) -> None:
+    """Of those without a curly quote, a long dash or an odd blank, which are read as plain ones here, every single one."""
+    words = dict(zip(*(real.extras["words"][name].to_pylist() for name in ("word", "rank")), strict=True))
+    published = Counter(tuple(tokens) for tokens in SPEC.split(real).tables["test"]["tokens"].to_pylist())
+    replaced = {character for character in SPACES + APOSTROPHES if not character.isascii()} | {"\r", "\v", "\f"}
+    tokens = encode(rank_texts(raw_texts, words=words))
+    encoded = [tuple(review.tolist()) for review in np.split(tokens.flat, tokens.starts[1:])]
+    plain = Counter(review for review, text in zip(encoded, raw_texts, strict=True) if not replaced & set(text))
+    assert plain.total() > 24_900
+    assert plain - published == Counter()
+    assert (Counter(encoded) & published).total() == 24_975
+    assert encoded[:50] == [tuple(encode_text(text, words=words)) for text in raw_texts[:50]]

@@ -378,4 +378,7 @@ def test_the_form_shows_the_options_of_every_source_with_help() -> None:
         "to_period": "Last period, or latest",
         "addresses": "Addresses that are tried before the known ones, with {name} for the name of a file, such as https",
     }
+    shown = schema.definitions["ReviewFilesOptions"]["properties"]
+    assert all(field["description"] for field in shown.values())
+    assert (list(shown), shown["use"]["enum"], shown["use"]["default"]) == (["path", "use"], ["add", "replace"], "add")
     assert schema.properties["dataset"]["enum"] == list(DATASETS)

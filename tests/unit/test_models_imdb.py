@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learner_helpers import PLAIN, learner_with
 
+from tasks.datasets.imdb.text import encode_text
 from tasks.datasets.spec import SPLITS
-from tasks.datasets.tokens import encode_text
 from tasks.models.engine.execution import Execution
 from tasks.models.imdb import PROBLEM, padded_tokens, width_batches
 from tasks.models.networks.word_vectors import log_ratio, word_vectors
@@ -219,12 +219,12 @@ def test_the_exported_model_on_text_is_the_trained_one_on_tokens(keras: Any, tmp
     texts = [" ".join(WORDS[token - 4] for token in review[1:]) for review in REVIEWS["test"]]
     ranks = {word: rank for rank, word in enumerate(WORDS, start=1)}
     assert [encode_text(text, words=ranks) for text in texts] == REVIEWS["test"]
-    more = [texts[1].upper().replace(" ", " ... "), texts[1] + " nevermet"]
+    more = [texts[1].upper().replace(" ", " ...\u00a0") + " nevermet", texts[1] + " w7"]
     predicted = np.asarray(model(tf.constant([[text] for text in texts + more])))
     assert predicted.shape == (16, 1)
     np.testing.assert_allclose(predicted[:14, 0], learner.predict("test"), rtol=1e-4, atol=1e-6)
     assert predicted[:14].std() > 0.05
-    # Punctuation and capitals say nothing, another word does.
+    # Punctuation, capitals and a word that is in no index say nothing, another word does.
     np.testing.assert_allclose(predicted[14], predicted[1], rtol=1e-5)
     assert abs(float(predicted[15, 0] - predicted[1, 0])) > 1e-4
 
@@ -257,14 +257,26 @@ def test_a_word_that_the_restored_model_never_met_is_unknown_to_it(keras: Any) -
 def test_the_examples_encode_to_the_tokens_that_were_predicted(keras: Any) -> None:
     """Also where every review has a word outside the vocabulary, which a text must bring back as unknown."""
     reviews = REVIEWS | {"test": [[*review[:-1], 2] for review in REVIEWS["test"]]}
-    learner = learner_of(tables(reviews))
+    splits = tables(reviews)
+    # Ranks 9,997 and 9,998 are past the vocabulary; of the first, no text can hold the word.
+    rare = pa.table({"rank": [9_997, 9_998], "word": ["\u2013", "rare"]})
+    learner = learner_of(splits | {"words": pa.concat_tables([splits["words"], rare])})
     predicted = learner.predict("test")
-    ranks = {word: rank for rank, word in enumerate(WORDS, start=1)}
+    ranks = {word: rank for rank, word in enumerate(WORDS, start=1)} | {"rare": 9_998}
     for asked, count in ((6, 6), (50, 14)):
         texts, outputs = PROBLEM.examples(learner, asked)
         assert texts.shape == (count, 1)
         assert [encode_text(str(text), words=ranks) for text in texts[:, 0]] == reviews["test"][:count]
         np.testing.assert_array_equal(outputs, predicted[:count])
+
+
+def test_a_review_that_no_text_can_say_is_no_example(keras: Any) -> None:
+    """A dash is a word of the published index, where it stands alone; in a text it is read as a space."""
+    reviews = REVIEWS | {"test": [[1, 4, 5], [1, 63, 4], [1, 5, 4]]}
+    learner = learner_of(tables(reviews, (*WORDS[:-1], "\u2013")))
+    texts, outputs = PROBLEM.examples(learner, 3)
+    assert texts.tolist() == [["w1 w2"], ["w2 w1"]]
+    np.testing.assert_array_equal(outputs, learner.predict("test")[[0, 2]])
 
 
 def test_the_naive_baseline_says_the_label_that_is_more_frequent_in_train(keras: Any) -> None:
