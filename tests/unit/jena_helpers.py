@@ -72,8 +72,8 @@ def parsed_of(columns: Any, *, start: str = "2009-05-01T00:00:00", stamps: Any =
     return Parsed(table=pa.table(arrays, schema=jena.SPEC.schema), repairs=(), facts=edge_facts(edges))
 
 
-def failures(frame: pd.DataFrame) -> set[tuple[str, str]]:
-    """The row-wise critical expectations that fail, as (kind, column), in plain numpy: hundreds of frames are tried."""
+def failures(frame: pd.DataFrame, severity: str = "critical") -> set[tuple[str, str]]:
+    """The row-wise expectations of a severity that fail, as (kind, column), in plain numpy: hundreds of frames are tried."""
     failed = set()
     for expectation in jena.SPEC.expectations(TableRequest(source="sample")):
         arguments = expectation.arguments
@@ -85,7 +85,7 @@ def failures(frame: pd.DataFrame) -> set[tuple[str, str]]:
             good = (values >= (-np.inf if low is None else low)) & (values <= (np.inf if high is None else high))
         else:
             continue
-        if good.mean() < arguments.get("mostly", 1.0) and expectation.severity == "critical":
+        if good.mean() < arguments.get("mostly", 1.0) and expectation.severity == severity:
             failed.add((expectation.kind, arguments["column"]))
     return failed
 
