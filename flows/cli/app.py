@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.plan import acceptance, plan_runs
+from flows.cli.plan import acceptance, limits_of, plan_runs
 from storage.errors import RetrainError
 from tasks.choices import DataOrigin, PromoteMode, SplitRule
 
@@ -53,6 +53,7 @@ StampFormatOption = Annotated[str | None, typer.Option(help="Form of its time st
 SplitOption = Annotated[SplitRule | None, typer.Option(help="shares or recent; the source's own if not given.")]
 TestMonthsOption = Annotated[int | None, typer.Option(help="Months that test, with --split recent. Default: 12.")]
 ValidationMonthsOption = Annotated[int | None, typer.Option(help="Months that validate, with --split recent. Default: 12.")]
+LimitOption = Annotated[list[str] | None, typer.Option(help="Limit of a repair: missing_values=0.01; can be given again.")]
 DigestOption = Annotated[list[str] | None, typer.Option(help="SHA-256 of a changed file to accept.")]
 FailuresOption = Annotated[
     list[str] | None, typer.Option(help="Table version to publish although its readings are rejected; needs --reason.")
@@ -99,6 +100,7 @@ def run(
     promote: Annotated[PromoteMode | None, typer.Option(help="auto: promote what passes every check. Default: auto.")] = None,
     margin: Annotated[float | None, typer.Option(help="Relative gain that is enough without significance.")] = None,
     allow_baselines: Annotated[bool, typer.Option("--allow-baselines", help="Let a linear baseline become champion.")] = False,
+    limit: LimitOption = None,
     accept_digest: DigestOption = None,
     accept_failures: FailuresOption = None,
     reason: ReasonOption = None,
@@ -125,6 +127,7 @@ def run(
                 "--stamp-format": stamp_format,
             },
             "split": {"rule": split, "test_months": test_months, "validation_months": validation_months},
+            "limits": limits_of(limit),
             "accept_digests": tuple(accept_digest or ()),
             **acceptance(accept_failures, reason=reason),
         },
@@ -168,6 +171,7 @@ def ingest(
     split: SplitOption = None,
     test_months: TestMonthsOption = None,
     validation_months: ValidationMonthsOption = None,
+    limit: LimitOption = None,
     accept_digest: DigestOption = None,
     accept_failures: FailuresOption = None,
     reason: ReasonOption = None,
@@ -193,6 +197,7 @@ def ingest(
                 "--stamp-format": stamp_format,
             },
             "split": {"rule": split, "test_months": test_months, "validation_months": validation_months},
+            "limits": limits_of(limit),
             "accept_digests": tuple(accept_digest or ()),
             **acceptance(accept_failures, reason=reason),
         },

@@ -165,3 +165,23 @@ def acceptance(versions: list[str] | None, *, reason: str | None) -> dict[str, A
     if not versions:
         return {"accept_reason": reason}
     return {"accept_failures": tuple(versions), "accept_reason": reason, "accepted_by": getpass.getuser()}
+
+
+def limits_of(typed: list[str] | None) -> dict[str, str]:
+    """Return limits by name from texts such as `missing_values=0.01`.
+
+    Raises:
+        SettingError: A text has no `=`, or there is no such limit.
+    """
+    from storage.errors import SettingError, unknown
+    from tasks.datasets.request import QualityLimits
+
+    limits = {}
+    for text in typed or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError(f"--limit is {text!r}: give a name and a value such as missing_values=0.01")
+        if name not in QualityLimits.model_fields:
+            raise unknown("limit", name, where="--limit", choices=QualityLimits.model_fields)
+        limits[name] = value
+    return limits

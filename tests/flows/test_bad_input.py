@@ -152,6 +152,18 @@ WRONG_SETTINGS = {
         ("ingest", "jena", "--accept-failures", "0123456789ab"),
         r".*failures are accepted by a named person with a reason: .*",
     ),
+    "limit that is none": (
+        ("ingest", "jena", "--limit", "sentinel_values=0.01"),
+        r"unknown limit 'sentinel_values' for --limit: choose contradicting_rows, .*, out_of_order_rows",
+    ),
+    "limit without a value": (
+        ("ingest", "jena", "--limit", "missing_values"),
+        r"--limit is 'missing_values': give a name and .*",
+    ),
+    "share above one": (
+        ("ingest", "jena", "--limit", "missing_values=2"),
+        r"missing_values is '2': Input should be less than or equal to 1; see `retrain run --help`",
+    ),
     "no table version": (
         ("ingest", "jena", "--accept-failures", "all", "--reason", "because I say so"),
         r"--accept-failures is 'all': String should match pattern .*",
