@@ -25,7 +25,8 @@ from tasks.datasets.imdb.review_files import OwnReviews, ReviewFilesOptions, gat
 from tasks.datasets.imdb.spec import SPEC
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
-from tasks.ingestion.pipeline import fetch_raw, parse_raw, publish_parsed, validate_parsed
+from tasks.ingestion.fetching import fetch_raw
+from tasks.ingestion.pipeline import parse_raw, publish_parsed, validate_parsed
 
 WORDS = {"the": 1, "film": 2, "is": 3, "good": 4, "bad": 5, **{f"w{rank}": rank for rank in range(6, 400)}}
 ROWS = [("the film is good", 1, None), ("is bad", 0, None), ("bad film", 0, None)]

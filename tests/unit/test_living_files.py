@@ -22,7 +22,8 @@ from storage.references import RawFile
 from tasks.config import DataSettings
 from tasks.datasets.jena import station as jena_station
 from tasks.datasets.jena.station import StationOptions
-from tasks.ingestion.pipeline import fetch_raw, table_version
+from tasks.ingestion.fetching import fetch_raw
+from tasks.ingestion.pipeline import table_version
 
 Get = Callable[..., RawFile]
 
