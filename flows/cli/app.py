@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
+    from tasks.datasets.spec import SourceOptions
+
 app = typer.Typer(
     help="Keep recurrent models fresh: data in, a better model out, every step on record.",
     no_args_is_help=True,
@@ -190,9 +192,9 @@ def _plan(
     from tasks.ingestion.pipeline import resolve_origin, source_files
     from tasks.models import choose_variants, problem_named
 
-    data = data | {"options": _source_options(data["source"], typed=data["options"])}
     try:
-        data_settings = DataSettings(**_without_none(data))
+        options = _source_options(data["source"], typed=data["options"])
+        data_settings = DataSettings(**_without_none(data | {"options": options}))
         train_settings = TrainSettings(**_without_none(training))
         promotion_settings = PromotionSettings(**_without_none(promotion))
     except ValidationError as error:
@@ -234,11 +236,12 @@ def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the options of a source by field, from the flags that a person typed.
+def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> SourceOptions | None:
+    """Return the options of a source from the flags that a person typed, or None if there are none.
 
     Raises:
         SettingError: The source has no such option.
+        ValidationError: An option has a value that is not allowed.
     """
     from storage.errors import SettingError
     from tasks.datasets import DATASETS
@@ -250,7 +253,8 @@ def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> d
     if stray and (source is None or source in sources):
         owners = " or ".join(name for name, each in sources.items() if set(stray) <= set(each.options.flags()))
         raise SettingError(f"{' and '.join(stray)} belong to another source: add --source {owners}, or leave them out")
-    return {fields[flag]: value for flag, value in values.items() if flag in fields}
+    options = {fields[flag]: value for flag, value in values.items() if flag in fields}
+    return sources[str(source)].options(**options) if options else None
 
 
 def _option_of_setting() -> dict[str, str]:

@@ -147,6 +147,18 @@ WRONG_SETTINGS = {
         ("run", "jena", "--from", "2020a", "--to", "2020b"),
         r".*--from.*--source station.*",
     ),
+    "own reviews that are nowhere named": (
+        ("run", "imdb", "--source", "files"),
+        r"--input is None: name a csv, a Parquet file, a \.tar\.gz, or a folder with pos/ and neg/",
+    ),
+    "own reviews without a source": (
+        ("run", "imdb", "--input", "own.csv", "--use", "add"),
+        r"--input and --use belong to another source: add --source files, or leave them out",
+    ),
+    "use of own reviews": (
+        ("run", "imdb", "--source", "files", "--input", "own.csv", "--use", "both"),
+        r"--use is 'both': Input should be 'add' or 'replace'; see `retrain run --help`",
+    ),
     "target, beside named variants": (
         ("run", "jena", "--variants", "gru_baseline", "--target", "wind_direction_deg"),
         r"unknown --target 'wind_direction_deg' for jena: choose air_density_g_per_m3, .*, wind_speed_m_per_s",
