@@ -22,9 +22,9 @@ from storage.layout import Store
 from storage.references import TableRef
 from storage.tables import read_splits
 from tasks.config import DataSettings
-from tasks.datasets.jena.spec import StationOptions
+from tasks.datasets.jena.station import StationOptions
 from tasks.datasets.spec import SPLITS
-from tasks.ingestion import pipeline
+from tasks.ingestion import fetching, pipeline
 
 JENA_VARIANTS = ("gru_baseline", "gru_dropout")
 IMDB_VARIANTS = ("gru_baseline", "lstm", "simple_rnn")
@@ -39,12 +39,12 @@ def published(dataset: str, *, store: Store, mirrors: Sequence[str], sample: boo
         if found:
             settings, mirror = found, candidate
             break
-    raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror)
+    raw = fetching.fetch_raw(dataset, settings=settings, store=store, mirror=mirror)
     published = pipeline.find_published_table(raw, store=store)
     if published:
         return published
     parsed = pipeline.parse_raw(raw, store=store)
-    validation = pipeline.validate_parsed(parsed, store=store)
+    validation = pipeline.validate_parsed(parsed, settings=settings, store=store)
     return pipeline.publish_parsed(parsed, validation=validation, store=store)
 
 
@@ -61,7 +61,7 @@ def _in_mirror(dataset: str, mirror: str) -> DataSettings | None:
     span = longest_span(re.findall(r"mpi_roof_(\d{4}[ab])\.zip", names))
     if span is None:
         return None
-    return DataSettings(data="mirror", source="station", options=StationOptions(first_half_year=span[0], last_half_year=span[1]))
+    return DataSettings(data="mirror", source="station", options=StationOptions(from_period=span[0], to_period=span[1]))
 
 
 def longest_span(half_years: Iterable[str]) -> tuple[str, str] | None:

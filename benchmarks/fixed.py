@@ -187,7 +187,7 @@ def _share_table(prefect_s: dict[str, float], *, tasks: list[tuple[str, str, flo
         "Prefect: import, server, an empty flow a data set": sum(
             seconds for what, seconds in prefect_s.items() if not what.startswith("flow with")
         ),
-        "Great Expectations: `validate`, with its import and Data Docs": of("validate"),
+        "Great Expectations: `validate` and `write data docs`, with its import": of("validate", "write data docs"),
         "MLflow: `register`, `find trained`": of("register", "find trained"),
         "promotion and report": of("promote", "report"),  # loads a model in a fresh process
         "training: `fit`": of("fit"),

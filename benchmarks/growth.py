@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from benchmarks.workers import Finished, finish, own_module
 
 EXPONENT_AIM = 1.05
 PEAK_AIM_GB = 2.5
+PROCESS_AIM_S = 6.0
 
 
 def measure(bench: Bench) -> Part:
@@ -46,9 +48,12 @@ def measure(bench: Bench) -> Part:
             f"time grows with {unit} to the power of {exponent:.2f}, time of processors {processor_exponent:.2f}, peak memory "
             f"{peak_exponent:.2f}",
             f"between the last two sizes time grows with the power of {last:.2f}: fixed costs flatten the whole",
-            "one process a measurement; neither its imports nor the making of the simulated input count towards the time",
+            "one process a measurement, until its table is published; neither its imports nor the making of the simulated input "
+            "count towards the time, and its Data Docs are left out",
         )
         tables.append(Table(f"Ingestion of {dataset}", columns, rows, notes))
+        if dataset == "jena":
+            goals.append(_process_goal(sizes[1], [one.wall_s for one in found[sizes[1]]]))
         goals += _goals(dataset, unit=unit, exponent=max(exponent, last), largest=sizes[-1], peak_gb=peaks[sizes[-1]].median)
         values[dataset] = {
             "exponent": exponent,
@@ -58,6 +63,17 @@ def measure(bench: Bench) -> Part:
             "turns": {str(size): [vars(one) for one in taken] for size, taken in found.items()},
         }
     return Part("growth", tuple(goals), tuple(tables), values)
+
+
+def _process_goal(rows: int, wall_s: Sequence[float]) -> Goal:
+    """Return the line of a whole process, such as the one that takes in a long series to which a week was appended."""
+    return ceiling_goal(
+        f"jena: whole process to the published table, {rows:,} rows",
+        against="-",
+        value=spread_of(wall_s).median,
+        at_most=PROCESS_AIM_S,
+        unit="s",
+    )
 
 
 def _goals(dataset: str, *, unit: str, exponent: float, largest: int, peak_gb: float) -> list[Goal]:

@@ -44,24 +44,38 @@ def measure(bench: Bench) -> Part:
             spreads[name].text(),
             f"{spreads[name].median / spreads[OURS].median:.2f}x",
             ", ".join(f"{lap} {spread_of([turn['laps'][lap] for turn in taken]).median:.2f}" for lap in taken[0]["laps"]),
+            spread_of([turn["seconds"] + turn.get("docs_s", 0) for turn in taken]).text(),
             f"{first[name]['seconds']:.2f}",
             str(taken[0]["checks"]),
             f"{taken[-1]['peak_bytes'] / 1e9:.2f}",
         )
         for name, taken in turns.items()
     )
-    columns = ("way", "s", "by ours", "steps in s", "first time in s", "checks", "peak memory of the process in GB")
+    columns = (
+        "way",
+        "s",
+        "by ours",
+        "steps in s",
+        "s with Data Docs",
+        "first time in s",
+        "checks",
+        "peak memory of the process in GB",
+    )
     ours_rows = sum(turns[OURS][0]["rows"].values())
     notes = (
         f"{sizes.ingest_rows:,} simulated rows, {ours_rows:,} in the table; imports are not counted",
-        "ours fetches with a digest, repairs, runs the whole suite with Data Docs, splits, normalises and writes four Parquet "
-        "files and a manifest; pandas reads, checks and writes one",
+        "ours fetches with a digest, repairs, judges the whole suite, splits, normalises and writes three Parquet files and a "
+        "manifest, and then the Data Docs; pandas reads, checks and writes one file",
     )
-    goal = ratio_goal(
-        f"ingest of {sizes.ingest_rows:,} rows",
-        against="pandas: read, to_datetime, naive checks, to_parquet",
-        ratio=spreads[PANDAS].median / spreads[OURS].median,
-        at_least=AIM,
+    with_docs = spread_of([turn["seconds"] + turn["docs_s"] for turn in turns[OURS]])
+    goals = tuple(
+        ratio_goal(
+            f"ingest of {sizes.ingest_rows:,} rows{what}",
+            against="pandas: read, to_datetime, naive checks, to_parquet",
+            ratio=spreads[PANDAS].median / seconds,
+            at_least=AIM,
+        )
+        for what, seconds in ((", to the published table", spreads[OURS].median), (", with Data Docs", with_docs.median))
     )
     values: dict[str, Any] = {"first": first, "turns": turns}
-    return Part("ingest", (goal,), (Table("A csv to Parquet", columns, rows, notes),), values)
+    return Part("ingest", goals, (Table("A csv to Parquet", columns, rows, notes),), values)

@@ -62,15 +62,21 @@ def pipeline_pieces(home: str, tables: list[str]) -> Laps:
     from storage.layout import Store
     from storage.registry import Registry
     from tasks.config import DataSettings, TrainSettings
-    from tasks.ingestion import pipeline
+    from tasks.ingestion import fetching, pipeline
     from tasks.training import fitting, registering, scoring
 
     store = Store.at(home)
-    raw = pipeline.fetch_raw("jena", settings=DataSettings(data="sample"), store=store, mirror=None)
+    raw = fetching.fetch_raw("jena", settings=DataSettings(data="sample"), store=store, mirror=None)
     parsed = pipeline.parse_raw(raw, store=store)
     timed(laps, "import of Great Expectations", lambda: __import__("great_expectations"))
-    timed(laps, "validation of the sample, first", lambda: pipeline.validate_parsed(parsed, store=store))
-    timed(laps, "validation of the sample, second", lambda: pipeline.validate_parsed(parsed, store=store))
+    for time_of in ("first", "second"):
+        validation = timed(
+            laps,
+            f"validation of the sample, {time_of}",
+            lambda: pipeline.validate_parsed(parsed, settings=DataSettings(), store=store),
+        )
+    pipeline.publish_parsed(parsed, validation=validation, store=store)
+    timed(laps, "Data Docs of the sample", lambda: pipeline.write_missing_docs("jena", store=store))
     timed(laps, "import of TensorFlow and Keras", lambda: __import__("keras"))
     timed(laps, "import of MLflow", lambda: __import__("mlflow"))
     registry = timed(laps, "registry, opening", lambda: Registry.open(store))

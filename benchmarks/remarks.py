@@ -22,9 +22,10 @@ REMARKS: tuple[tuple[str, str], ...] = (
     ("imdb", _IMDB),
     (
         "ingest",
-        "Great Expectations takes about a second for 59 expectations and their Data Docs, for 12,000 rows as for 420,551: half "
-        "of our time, and more than the whole that the aim allows. The rest, from fetching to publishing, is faster than pandas "
-        "without its checks. Needed: another library to judge the data, or less that is judged.",
+        "Most of the time is parsing: inflating the zip, and reading fifteen columns of text as numbers and stamps. Then come "
+        "the compression of the published files, half of it the search for a dictionary, which halves them, and a digest of each "
+        "file. The suite takes some hundredths of a second, its Data Docs three tenths, for 12,000 rows as for 420,551. pandas "
+        "keeps no digest and repairs nothing. Needed: raw files that are not compressed, or published ones that are not.",
     ),
     (
         "whole run",

@@ -1,8 +1,10 @@
 """The flow `ingest`: it turns a source into a published table."""
 
+from typing import cast
+
 from prefect import flow
 
-from flows.states import fail_with_message
+from flows.states import fail_with_message, ingested_state
 from storage.references import TableRef
 from tasks.config import DatasetName, DataSettings
 from tasks.ingestion import steps as ingestion_steps
@@ -18,9 +20,12 @@ def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRe
         data: Source of the data, and where it is fetched.
     """
     raw = ingestion_steps.fetch(dataset, data)
-    published = ingestion_steps.find_table(raw)
-    if published:
-        return published
-    parsed = ingestion_steps.parse(raw)
-    validation = ingestion_steps.validate(parsed)
-    return ingestion_steps.publish(parsed, validation)
+    table = ingestion_steps.find_table(raw)
+    if table is None:
+        parsed = ingestion_steps.parse(raw)
+        validation = ingestion_steps.validate(parsed, data)
+        table = ingestion_steps.publish(parsed, validation)
+    # Great Expectations is imported for the Data Docs alone, which nobody has to wait for.
+    ingestion_steps.document(table)
+    table = ingestion_steps.check_age(table, data)
+    return cast("TableRef", ingested_state(table))

@@ -59,8 +59,29 @@ def limit_restarts() -> None:
         )
 
 
+def _stale_message(table: TableRef) -> str:
+    return f"Stale: the newest reading is of {table.newest}, and nothing newer has come for longer than expected"
+
+
+def ingested_state(table: TableRef) -> State[Any]:
+    """Return the final state of an ingest: `Stale`, `Skipped` if nothing was published, or completed."""
+    if table.stale:
+        return Completed(name="Stale", message=_stale_message(table), data=table)
+    if not table.published:
+        return Completed(name="Skipped", message=_skipped_message(table), data=table)
+    newest = f", newest reading of {table.newest}" if table.newest else ""
+    return Completed(message=f"Published table {table.version}{newest}", data=table)
+
+
+def _skipped_message(table: TableRef) -> str:
+    newest = f": the newest reading is of {table.newest}" if table.newest else ""
+    return f"Skipped: nothing changed since table {table.version}{newest}"
+
+
 def final_state(decision: Decision, *, table: TableRef, models: Sequence[ModelRef], result: dict[str, Any]) -> State[Any]:
-    """Return the final state of a retrain: its decision, or `Skipped` if nothing changed."""
+    """Return the final state of a retrain: `Stale`, `Skipped` if nothing changed, or its decision."""
+    if table.stale:
+        return Completed(name="Stale", message=f"{_stale_message(table)}. {decision.reason}", data=result)
     if not table.published and not any(model.trained for model in models) and decision.outcome == "kept":
-        return Completed(name="Skipped", message=f"Skipped: nothing changed since table {table.version}", data=result)
+        return Completed(name="Skipped", message=_skipped_message(table), data=result)
     return Completed(message=decision.reason, data=result)

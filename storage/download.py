@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import tenacity
 
-from storage.errors import SourceError
+from storage.errors import NotFoundError, SourceError
 
 Progress = Callable[[int, int | None], None]
 
@@ -158,7 +158,7 @@ def copy_local(address: str, into: Path, *, expected: ExpectedFile, on_progress:
     """
     source = local_source(address)
     if not source.is_file():
-        raise SourceError(f"{expected.name} is not at {source}: put it there, or name another mirror in RETRAIN_MIRROR")
+        raise NotFoundError(f"{expected.name} is not at {source}: put it there, or name another mirror in RETRAIN_MIRROR")
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = _PartialFile(into, expected=expected, where=str(source), on_progress=on_progress)
     try:
@@ -349,10 +349,9 @@ class _PartialFile:
             retry_after = response.headers.get("retry-after", "")
             raise _BrokenError(f"HTTP {status}", wait_s=float(retry_after) if retry_after.isdigit() else 0.0)
         if status not in {200, 206}:
-            raise SourceError(
-                f"{self.expected.name} from {self.where}: HTTP {status} {response.reason_phrase}, expected the file: "
-                "check the address"
-            )
+            answer = f"HTTP {status} {response.reason_phrase}, expected the file: check the address"
+            text = f"{self.expected.name} from {self.where}: {answer}"
+            raise NotFoundError(text) if status in {404, 410} else SourceError(text)
         start = 0
         if status == 206:
             first_byte = response.headers.get("content-range", "").removeprefix("bytes ").split("-")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
@@ -28,6 +29,7 @@ class Environment(BaseSettings):
     docs_port: Port = Field(5001, description="Port of the reports in the service.")
     mlflow_address: str | None = Field(None, description="Base of the links to MLflow in reports.")
     docs_address: str | None = Field(None, description="Base of the links to reports and Data Docs.")
+    today: date | None = Field(None, description="Day that counts as today for a source that goes on, such as `2026-11-25`.")
 
     @classmethod
     def read(cls) -> Self:
@@ -52,6 +54,8 @@ def variable(field: str) -> str:
 
 
 def _expected(field: str) -> str:
+    if field == "today":
+        return "a day such as 2026-11-25"
     return "a port from 1 to 65535" if field.endswith("_port") else "true or false"
 
 

@@ -17,6 +17,18 @@ class SourceError(RetrainError):
     """A source could not be reached, or sent something else than the file."""
 
 
+class NotFoundError(SourceError):
+    """The hosts answered, and have no such file.
+
+    Attributes:
+        tried: Name of the file, address, and what came of it, for every address; empty where there is only one place.
+    """
+
+    def __init__(self, message: str, *, tried: Iterable[tuple[str, str, str]] = ()) -> None:
+        super().__init__(message)
+        self.tried = tuple(tried)
+
+
 class DigestChangedError(SourceError):
     """A file has another digest than the one that was locked on first use."""
 

@@ -33,7 +33,7 @@ def publish_folder(staging: Path, *, into: UPath | Path) -> bool:
         if is_new and isinstance(into, Path):
             _move_folder(staging, Path(into))
         elif is_new:
-            _copy_out(staging, into)
+            copy_folder(staging, into=into, last=MANIFEST)
     shutil.rmtree(staging, ignore_errors=True)
     return is_new
 
@@ -52,21 +52,11 @@ def _move_folder(staging: Path, into: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _copy_out(staging: Path, into: UPath | Path) -> None:
-    files = sorted((path for path in staging.rglob("*") if path.is_file()), key=lambda path: path == staging / MANIFEST)
+def copy_folder(folder: Path, *, into: UPath | Path, last: str) -> None:
+    """Copy the files of a local folder into another folder; the file `last`, whose presence means that all are there, last."""
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path == folder / last)
     for path in files:
-        copy_file(path, into / path.relative_to(staging).as_posix())
-
-
-def replace_folder(folder: Path, *, into: UPath) -> None:
-    """Replace a folder by the files of a local folder, which is removed."""
-    remove_folder(into)
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            target = into / path.relative_to(folder).as_posix()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-    shutil.rmtree(folder)
+        copy_file(path, into / path.relative_to(folder).as_posix())
 
 
 def remove_folder(folder: UPath) -> None:

@@ -111,6 +111,11 @@ class Store:
         """Return the local path of a copy of a remote raw file."""
         return self.scratch / "copies" / _segment(sha256, kind="digest") / _segment(name, kind="file name")
 
+    def part(self, dataset: str, sha256: str, version: str) -> Path:
+        """Return the local path of what was read from a raw file: a cache, which can be made again."""
+        name = f"{_segment(sha256, kind='digest')}-{_segment(version, kind='version')}.part"
+        return self.scratch / "parts" / _segment(dataset, kind="data set") / name
+
     def table_folder(self, dataset: str, version: str) -> UPath:
         """Return the folder of one published table version."""
         return self.root / "tables" / _segment(dataset, kind="data set") / _segment(version, kind="table version")
@@ -130,6 +135,14 @@ class Store:
     def report_folder(self, dataset: str, version: str) -> UPath:
         """Return the folder of the Data Docs of one table version."""
         return self.root / "reports" / _segment(dataset, kind="data set") / _segment(version, kind="table version")
+
+    def validation_report(self, dataset: str, version: str) -> UPath:
+        """Return the results of the expectations of one table version, from which its Data Docs are written."""
+        return self.report_folder(dataset, version) / "validation.json"
+
+    def docs_index(self, dataset: str, version: str) -> UPath:
+        """Return the first page of the Data Docs of one table version; docs without it are not complete."""
+        return self.report_folder(dataset, version) / "index.html"
 
     def checkpoint_folder(self, table_version: str, config_digest: str) -> UPath:
         """Return the folder from which an interrupted training resumes."""

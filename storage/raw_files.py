@@ -6,8 +6,11 @@ import os
 import tempfile
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from upath import UPath
 
@@ -22,7 +25,7 @@ from storage.download import (
     is_web_address,
     local_source,
 )
-from storage.errors import DigestChangedError, SettingError, SourceError
+from storage.errors import DigestChangedError, NotFoundError, SettingError, SourceError
 from storage.io import copy_file, locked, read_json, sha256_of, write_json
 from storage.layout import Store
 from storage.references import RawFile
@@ -67,13 +70,17 @@ def fetch(
     size_bytes: int | None = None,
     magic: bytes = b"",
     growing: bool = False,
+    rolling: bool = False,
+    today: date | None = None,
     accepted: Collection[str] = (),
+    silent_hosts: set[str] | None = None,
     on_progress: Progress | None = None,
     policy: RetryPolicy | None = None,
 ) -> RawFile:
     """Fetch one file into `raw/<dataset>/<sha256>/<name>`, or find it there.
 
-    A stored file whose digest is pinned or locked costs no network; one that is still growing costs a conditional request.
+    A stored file whose digest is pinned or locked costs no network; one that is still growing costs a conditional request. A
+    file that was still growing when it was fetched is asked for once more after it has stopped.
 
     Args:
         name: File name.
@@ -86,11 +93,15 @@ def fetch(
         size_bytes: Exact size where it is known.
         magic: First bytes that the file must have.
         growing: True while the publisher still appends to the file: a changed digest replaces the lock.
+        rolling: True to remember every state of the file, for `earlier_states`.
+        today: The day that a state is remembered with.
         accepted: Digests that may replace the locked one.
+        silent_hosts: Hosts that gave no answer for another file, which are not waited for again; those of this file are added.
         on_progress: Called with the bytes so far and the total, if the host sends it.
         policy: Waits and tries.
 
     Raises:
+        NotFoundError: Every address answered, and none has the file.
         SourceError: No address has the file, or a host sent something else.
         DigestChangedError: The file has another digest than the locked one. The stored file is left as it is.
     """
@@ -101,21 +112,31 @@ def fetch(
     pinned = sha256.lower() if sha256 else None
     with locked(partial):  # a second process waits here, then reads the stored file
         lock = _locks(store, dataset).get(f"{origin}:{name}")
-        if pinned and lock and not growing:
+        is_final = not growing and not (lock and lock.get("growing"))
+        state = _State(growing=growing, day=today if rolling else None)
+        if pinned and lock and is_final:
             _refuse_change(name, digest=pinned, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
         expected_digest = pinned or (lock["sha256"] if lock else None)
         stored = _find_stored(store, dataset, name, expected_digest, size_bytes=_size(lock, expected_digest) or size_bytes)
-        if stored and (pinned or not growing):
-            if not lock or lock["sha256"] != stored.sha256:
-                _set_lock(store, dataset, origin=origin, raw=stored, validators=None)
+        if stored and (pinned or is_final):
+            if not lock or lock["sha256"] != stored.sha256 or bool(lock.get("growing")) != growing:
+                _set_lock(store, dataset, origin=origin, raw=stored, validators=None, state=state)
             return stored
         current = Validators(lock["etag"], lock["last_modified"]) if stored and lock else None
         expected = ExpectedFile(name=name, max_bytes=max_bytes, size_bytes=size_bytes, magic=magic)
         try:
             validators, is_current = _obtain(
-                urls, partial, expected=expected, policy=policy, current=current, on_progress=on_progress
+                urls,
+                partial,
+                expected=expected,
+                policy=policy,
+                current=current,
+                silent_hosts=set() if silent_hosts is None else silent_hosts,
+                on_progress=on_progress,
             )
             if is_current and stored:
+                if not growing:
+                    _set_lock(store, dataset, origin=origin, raw=stored, validators=current, state=state)
                 return stored
             digest = sha256_of(partial)
             if pinned and digest != pinned:
@@ -124,7 +145,7 @@ def fetch(
                     f"{name} from {_hosts(urls)} has SHA-256 {digest}, expected {pinned}: "
                     "fetch a whole copy, or correct the pinned digest"
                 )
-            if lock and not growing:
+            if lock and is_final:
                 try:
                     _refuse_change(name, digest=digest, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
                 except DigestChangedError:
@@ -135,8 +156,16 @@ def fetch(
             raise SourceError(
                 f"{name} cannot be kept under {store.root} ({error.strerror or error}): free or mend the disk"
             ) from error
-        _set_lock(store, dataset, origin=origin, raw=raw, validators=validators)
+        _set_lock(store, dataset, origin=origin, raw=raw, validators=validators, state=state)
         return raw
+
+
+def earlier_states(store: Store, *, dataset: str, origin: str, name: str, since: date) -> tuple[RawFile, ...]:
+    """Return the stored states of a rolling file that were fetched on or after a day, the newest one last."""
+    lock = _locks(store, dataset).get(f"{origin}:{name}", {})
+    digests = [state["sha256"] for state in lock.get("states", ()) if state["day"] >= since.isoformat()]
+    files = (_find_stored(store, dataset, name, digest, size_bytes=None) for digest in digests)
+    return tuple(file for file in files if file)
 
 
 def _obtain(
@@ -146,6 +175,7 @@ def _obtain(
     expected: ExpectedFile,
     policy: RetryPolicy,
     current: Validators | None,
+    silent_hosts: set[str],
     on_progress: Progress | None,
 ) -> tuple[Validators | None, bool]:
     """Fill the partial file from the first address that has it.
@@ -160,23 +190,40 @@ def _obtain(
             if not is_web_address(url):
                 download.copy_local(url, partial, expected=expected, on_progress=on_progress)
                 return None, False
+            if host_of(url) in silent_hosts and len(urls) > 1:
+                raise UnreachableError(f"{host_of(url)} cannot be reached (it gave no answer before)")
             share_s = max(contact_until - time.monotonic(), 0.1) / (len(urls) - position)
             validators = download.download(
                 url, partial, expected=expected, policy=policy, contact_s=share_s, current=current, on_progress=on_progress
             )
         except SourceError as error:
             errors.append(error)
-            if not isinstance(error, UnreachableError):
+            if isinstance(error, UnreachableError):
+                silent_hosts.add(host_of(url))
+            else:
                 # The budget limits silence only, so a host that answered has used none of it.
                 contact_until = time.monotonic() + policy.contact_s
         else:
             return validators, validators is None
     reasons = "; ".join(dict.fromkeys(str(error) for error in errors))
+    # A host that is gone for good must not hide that the others have no such file.
+    has_answer = any(isinstance(error, NotFoundError) for error in errors)
+    if has_answer and all(isinstance(error, NotFoundError | UnreachableError) for error in errors):
+        addresses = ", ".join(dict.fromkeys(_shown(url) for url in urls))
+        answers = ["cannot be reached" if isinstance(error, UnreachableError) else "no such file" for error in errors]
+        tried = [(expected.name, _shown(url), answer) for url, answer in zip(urls, answers, strict=True)]
+        raise NotFoundError(f"{reasons}; tried {addresses}", tried=tried) from errors[-1]
     if any(isinstance(error, UnreachableError) for error in errors):
         raise SourceError(
             f"cannot fetch {expected.name}: {reasons}: set RETRAIN_MIRROR to a folder or URL that holds it, or use --data sample"
         ) from errors[-1]
     raise SourceError(reasons) from errors[-1]
+
+
+def _shown(address: str) -> str:
+    """Return an address for a message: without its credentials and its query."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{host_of(address)}{parts.path}" if is_web_address(address) else str(local_source(address))
 
 
 def _hosts(urls: Sequence[str]) -> str:
@@ -213,21 +260,35 @@ def _size(lock: dict[str, Any] | None, sha256: str | None) -> int | None:
     return int(lock["size_bytes"]) if lock and lock["sha256"] == sha256 else None
 
 
+@dataclass(frozen=True)
+class _State:
+    """What is remembered of a file beside its digest: whether it still grew, and for a rolling file the day."""
+
+    growing: bool
+    day: date | None
+
+
 def _locks(store: Store, dataset: str) -> dict[str, Any]:
     path = store.locks(dataset)
     return dict(read_json(path)) if path.exists() else {}
 
 
-def _set_lock(store: Store, dataset: str, *, origin: str, raw: RawFile, validators: Validators | None) -> None:
+def _set_lock(store: Store, dataset: str, *, origin: str, raw: RawFile, validators: Validators | None, state: _State) -> None:
     path = store.locks(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         locks = _locks(store, dataset)
-        locks[f"{origin}:{raw.name}"] = {
+        key = f"{origin}:{raw.name}"
+        states = [each for each in locks.get(key, {}).get("states", ()) if each["sha256"] != raw.sha256]
+        if state.day:
+            states.append({"sha256": raw.sha256, "day": state.day.isoformat()})
+        locks[key] = {
             "sha256": raw.sha256,
             "size_bytes": raw.size_bytes,
             "etag": validators.etag if validators else None,
             "last_modified": validators.last_modified if validators else None,
+            **({"growing": True} if state.growing else {}),
+            **({"states": states} if states else {}),
         }
         write_json(path, dict(sorted(locks.items())))
 
@@ -262,7 +323,7 @@ def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
         raise SourceError(f"mirror {folder} has no {_SUMS}: make it there with `sha256sum * > {_SUMS}`")
     digest = _listed(sums.read_bytes(), name, mirror=str(folder))
     if not (folder / name).is_file():
-        raise SourceError(f"mirror {folder} lists {name} in {_SUMS} but does not hold it: copy the file there")
+        raise NotFoundError(f"mirror {folder} lists {name} in {_SUMS} but does not hold it: copy the file there")
     return str(folder / name), digest
 
 
@@ -290,7 +351,7 @@ def _listed(sums: bytes, name: str, *, mirror: str) -> str:
         if len(digest) == 64 and file_name:
             listed[file_name.strip().removeprefix("*").removeprefix("./")] = digest.lower()
     if name not in listed:
-        raise SourceError(
+        raise NotFoundError(
             f"mirror {mirror} does not list {name} in {_SUMS}, listed are {', '.join(sorted(listed)) or 'none'}: add it there"
         )
     return listed[name]

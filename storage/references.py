@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -24,7 +26,8 @@ class RawRef(Reference):
     """The raw files of one data set from one source.
 
     Attributes:
-        origin: Where they were fetched from: `upstream`, `mirror` or `sample`.
+        origin: Where they were fetched from: `upstream`, `mirror`, `own` or `sample`.
+        request: What is asked of the table beside its source and files, JSON-ready; empty: nothing.
     """
 
     dataset: str
@@ -32,6 +35,7 @@ class RawRef(Reference):
     origin: str
     simulated: bool
     files: tuple[RawFile, ...]
+    request: dict[str, Any] = {}
 
 
 class TableRef(Reference):
@@ -41,6 +45,8 @@ class TableRef(Reference):
         version: First 12 hexadecimal digits of the SHA-256 over raw digests, transform version and settings.
         rows: Number of rows by split.
         published: False when this version had been published before.
+        newest: ISO stamp of the newest reading of a series; empty for another kind of data set.
+        stale: True if the source should have brought newer readings by today.
     """
 
     dataset: str
@@ -49,6 +55,8 @@ class TableRef(Reference):
     simulated: bool
     rows: dict[str, int]
     published: bool = True
+    newest: str = ""
+    stale: bool = False
 
 
 class ModelRef(Reference):

@@ -1,4 +1,4 @@
-"""Read and write Parquet files, and the manifest that makes a folder of them a table version."""
+"""Read and write tables, and the manifest that makes a folder of them a table version."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,44 @@ def write_table(table: pa.Table, path: UPath | Path) -> None:
     Equal content gives equal bytes, hence an equal digest: float64 becomes float32, chunks are joined, and metadata of other
     libraries is dropped.
     """
-    fields = [field.with_type(pa.float32()) if pa.types.is_float64(field.type) else field for field in table.schema]
-    plain = table.cast(pa.schema([field.remove_metadata() for field in fields])).combine_chunks()
+    plain = _plain(table)
     buffer = io.BytesIO()
     pq.write_table(plain, buffer, compression="zstd", row_group_size=max(plain.num_rows, 1))
     write_atomically(path, buffer.getvalue())
+
+
+def write_tables(tables: Mapping[str, pa.Table], *, folder: UPath | Path) -> None:
+    """Write each table as `write_table` does, under its name; they are compressed side by side."""
+    with ThreadPoolExecutor() as pool:
+        for written in [pool.submit(write_table, table, folder / f"{name}.parquet") for name, table in tables.items()]:
+            written.result()
+
+
+def write_staged(table: pa.Table, path: Path) -> None:
+    """Write a table as it lies in memory, with the columns that `write_table` would give it, for the next step of this run."""
+    plain = _plain(table)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, plain.schema) as writer:
+        writer.write_table(plain)
+
+
+def read_staged(path: Path) -> pa.Table:
+    """Return a table that `write_staged` wrote. It is read when it is used, and stays readable if the file is removed.
+
+    Raises:
+        DataError: The file is not there, or is not whole.
+    """
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there: run ingestion again") from error
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} is not a staged table ({error}): run ingestion again") from error
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Return a table with float32 in the place of float64, in one chunk, and without metadata of other libraries."""
+    fields = [field.with_type(pa.float32()) if pa.types.is_float64(field.type) else field for field in table.schema]
+    return table.cast(pa.schema([field.remove_metadata() for field in fields])).combine_chunks()
 
 
 def read_table(path: UPath | Path, *, columns: Sequence[str] | None = None) -> pa.Table:
@@ -86,6 +120,13 @@ def exists(store: Store, dataset: str, version: str) -> bool:
     return store.manifest(dataset, version).is_file()
 
 
+def published_versions(store: Store, dataset: str) -> tuple[str, ...]:
+    """Return every published version of a data set, sorted."""
+    folder = store.table_folder(dataset, "any").parent
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.exists() else []
+    return tuple(name for name in names if exists(store, dataset, name))
+
+
 def _written_schema(file: pq.ParquetFile) -> pa.Schema | None:
     """Return the Arrow schema as written: Parquet has no time stamps in seconds and would return milliseconds."""
     packed = (file.metadata.metadata or {}).get(b"ARROW:schema")
@@ -107,5 +148,5 @@ def read_splits(table: TableRef, *, store: Store) -> tuple[dict[str, pa.Table], 
 
 def read_validation(table: TableRef, *, store: Store) -> Mapping[str, Any]:
     """Return the validation report of a table."""
-    report: Mapping[str, Any] = json.loads((store.report_folder(table.dataset, table.version) / "validation.json").read_text())
+    report: Mapping[str, Any] = json.loads(store.validation_report(table.dataset, table.version).read_text())
     return report

@@ -7,4 +7,5 @@ from typing import Literal
 
 DataOrigin = Literal["auto", "upstream", "mirror", "sample"]
 RunOn = Literal["local", "work_pool"]
+SplitRule = Literal["shares", "recent"]
 PromoteMode = Literal["auto", "manual", "never"]

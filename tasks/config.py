@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from storage.environment import Environment
 from tasks.choices import DataOrigin, PromoteMode, RunOn
 from tasks.datasets import DATASETS
+from tasks.datasets.request import QualityLimits, SplitSettings
 from tasks.datasets.spec import SourceOptions
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 else:  # the form in the UI offers the names of the registry
     DatasetName = Literal[tuple(DATASETS)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+TableVersion = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
 _OPTION_MODELS = tuple(
@@ -61,6 +63,27 @@ class DataSettings(Settings):
     accept_digests: tuple[Digest, ...] = Field(
         (), description="SHA-256 digests of changed files that may replace the locked ones."
     )
+    split: SplitSettings = Field(default_factory=SplitSettings, description="How the rows are divided.")
+    limits: QualityLimits = Field(default_factory=QualityLimits, description="When the data is rejected.")
+    accept_failures: tuple[TableVersion, ...] = Field(
+        (),
+        description="Table versions that are published although the quality of their readings is rejected, as the message of "
+        "the rejected run names them. It holds for these versions alone.",
+    )
+    accept_reason: str | None = Field(None, min_length=10, max_length=500, description="Why the failures are accepted.")
+    accepted_by: str | None = Field(None, min_length=2, max_length=100, description="Who accepts the failures.")
+    stale_after_days: int = Field(
+        14,
+        ge=1,
+        le=3650,
+        description="A source that goes on to now and has brought no newer reading for so many days is reported as stale.",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_nameless_acceptance(self) -> Self:
+        if self.accept_failures and not (self.accept_reason and self.accepted_by):
+            raise ValueError("failures are accepted by a named person with a reason: give accept_reason and accepted_by")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -144,9 +167,18 @@ class PromotionSettings(Settings):
         description="auto: the best new version becomes champion if it passes every check. manual: a person decides. "
         "never: the champion stays.",
     )
-    alpha: float = Field(0.05, gt=0, lt=1, description="Significance level of the paired test against the champion.")
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Probability of a false promotion over all paired tests against one champion on the same test rows: each "
+        "further test needs a smaller p-value.",
+    )
     margin: float | None = Field(
-        None, gt=0, lt=1, description="Relative gain over the champion that is enough without significance. None: no gain is."
+        None,
+        gt=0,
+        lt=1,
+        description="Relative gain over the champion that is enough without significance, in any number of tests. None: no gain.",
     )
     allow_baselines: bool = Field(
         default=False,

@@ -22,9 +22,13 @@ from tasks.metrics import (
     wrong_classes,
     wrong_labels,
 )
-from tasks.statistics import PairedTest, bootstrap_test, mcnemar_test
+from tasks.statistics import MIN_BLOCKS, PairedTest, block_rows_for, bootstrap_test, mcnemar_test
 
 WEEK_S = 7 * 24 * 3600
+# Two classifiers that disagree on every twentieth row disagree on 25 of these; of so many 18 must speak for the candidate.
+MIN_CLASSIFIED_ROWS = 500
+# Level at which a paired test decides, where none is named.
+USUAL_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,16 @@ class Scoring(Protocol):
     def naive_row_losses(self, naive: ArrayLike, *, truth: ArrayLike) -> FloatVector:
         """Return the loss of the naive baseline in every row."""
 
-    def paired_test(self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
-        """Compare two models by their losses on the same rows, in order of time if the rows have one."""
+    def paired_test(
+        self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int, level: float = USUAL_LEVEL
+    ) -> PairedTest:
+        """Compare two models by their losses on the same rows, in order of time if the rows have one.
+
+        The p-value is exact enough to be compared with `level`.
+        """
+
+    def min_rows(self, rows: int) -> int:
+        """Return how many rows of a test split of `rows` a paired test needs, where some of them cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +156,28 @@ class ForecastScoring:
         """Return |error| in the unit."""
         return absolute_errors(naive, truth=truth)
 
-    def paired_test(self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
+    @property
+    def _max_block_rows(self) -> int:
+        return max(1, WEEK_S // self.row_seconds)
+
+    def paired_test(
+        self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int, level: float = USUAL_LEVEL
+    ) -> PairedTest:
         """Return the moving-block bootstrap of the difference, in blocks of at most a week."""
         return bootstrap_test(
             reference_loss=reference_loss,
             candidate_loss=candidate_loss,
-            max_block_rows=max(1, WEEK_S // self.row_seconds),
+            max_block_rows=self._max_block_rows,
+            level=level,
             seed=seed,
         )
+
+    def min_rows(self, rows: int) -> int:
+        """Return the rows of ten blocks as long as those of the whole split: ten weeks, where the split is longer.
+
+        Errors depend on each other as long as ever, so fewer rows must not shrink the blocks.
+        """
+        return MIN_BLOCKS * block_rows_for(rows, max_block_rows=self._max_block_rows)
 
 
 @dataclass(frozen=True)
@@ -223,7 +249,13 @@ class ClassificationScoring:
         losses: FloatVector = (np.asarray(naive) != np.asarray(truth)).astype(np.float64)
         return losses
 
-    def paired_test(self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int) -> PairedTest:
+    def paired_test(
+        self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int, level: float = USUAL_LEVEL
+    ) -> PairedTest:
         """Return McNemar's test."""
-        del seed  # the test draws nothing
+        del seed, level  # the test draws nothing, and its p-value is exact
         return mcnemar_test(reference_loss=reference_loss, candidate_loss=candidate_loss)
+
+    def min_rows(self, rows: int) -> int:
+        """Return 500 rows, or half of a smaller split."""
+        return min(MIN_CLASSIFIED_ROWS, rows // 2)

@@ -14,6 +14,9 @@ from tasks.metrics import ScoreError, finite_vectors
 # Fewer blocks are too few to estimate the variance of their mean.
 MIN_BLOCKS = 10
 RESAMPLES = 2000
+# So many resamples are expected beyond a level of significance, at most: then its p-value has a standard error of a fifth.
+RESAMPLES_BEYOND_LEVEL = 25
+MAX_RESAMPLES = 1_000_000
 # Block starts that are drawn at once at most: 8 MB.
 MAX_STARTS = 1_000_000
 
@@ -37,6 +40,7 @@ class PairedTest:
         mean_gain: Mean loss of the reference minus that of the candidate: °C, or share of rows.
         relative_gain: `mean_gain` over the reference's mean loss.
         p_value: Of the one-sided hypothesis that the gain is not above 0.
+        blocks: Blocks of a bootstrap; None for an exact test.
     """
 
     method: str
@@ -46,6 +50,7 @@ class PairedTest:
     ci_low: float
     ci_high: float
     p_value: float
+    blocks: int | None = None
 
 
 def block_rows_for(rows: int, *, max_block_rows: int) -> int:
@@ -54,6 +59,25 @@ def block_rows_for(rows: int, *, max_block_rows: int) -> int:
     The errors of a forecast are similar for days, while a weather front passes, and a block should cover most of that time.
     """
     return max(1, min(max_block_rows, rows // MIN_BLOCKS))
+
+
+def resamples_for(level: float) -> int:
+    """Return the resamples that tell p-values around a level of significance apart: 2000, or more for a small level."""
+    return min(MAX_RESAMPLES, max(RESAMPLES, math.ceil(RESAMPLES_BEYOND_LEVEL / level)))
+
+
+def level_for_blocks(level: float, *, blocks: int | None) -> float:
+    """Return the level that the p-value of a bootstrap must fall below so that the test keeps `level`.
+
+    A bootstrap takes the spread of its blocks for known, though it is estimated from them. As in Student's t-test, with
+    `blocks - 1` degrees of freedom, that makes small p-values too small: with 52 blocks a p-value of 0.00024 is worth 0.0005.
+    An exact test (`blocks` is None) keeps its level as it is.
+    """
+    if blocks is None:
+        return level
+    from scipy.stats import norm, t
+
+    return float(norm.sf(t.isf(level, blocks - 1)))
 
 
 def moving_block_bootstrap(difference: ArrayLike, *, block_rows: int, resamples: int = RESAMPLES, seed: int) -> GainEstimate:
@@ -134,17 +158,28 @@ def mcnemar(champion_correct: NDArray[np.bool_], *, candidate_correct: NDArray[n
     return min(1.0, float(binom.sf(gained, discordant, 0.5) + binom.pmf(gained, discordant, 0.5) / 2))
 
 
-def bootstrap_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike, max_block_rows: int, seed: int) -> PairedTest:
+def bootstrap_test(
+    *, reference_loss: ArrayLike, candidate_loss: ArrayLike, max_block_rows: int, level: float, seed: int
+) -> PairedTest:
     """Compare two models of a time series by the moving-block bootstrap of their losses, rows in order of time.
+
+    Args:
+        reference_loss: Loss of the reference in every row.
+        candidate_loss: Loss of the candidate in the same rows.
+        max_block_rows: Rows of a block, where there are enough of them.
+        level: Level of significance that the p-value will be compared with; a smaller one takes more resamples.
+        seed: Seed of the drawing.
 
     Raises:
         ScoreError: The losses are not finite vectors of one length, or have fewer than two rows.
     """
     reference, candidate = finite_vectors(reference_loss=reference_loss, candidate_loss=candidate_loss)
     block_rows = block_rows_for(reference.size, max_block_rows=max_block_rows)
-    result = moving_block_bootstrap(reference - candidate, block_rows=block_rows, seed=seed)
-    method = f"moving-block bootstrap, blocks of {block_rows} rows, {RESAMPLES} resamples"
-    return _paired_test(method, reference=reference, result=result)
+    blocks = reference.size // block_rows
+    resamples = resamples_for(level_for_blocks(level, blocks=blocks))
+    result = moving_block_bootstrap(reference - candidate, block_rows=block_rows, resamples=resamples, seed=seed)
+    method = f"moving-block bootstrap, blocks of {block_rows} rows, {resamples} resamples"
+    return _paired_test(method, reference=reference, result=result, blocks=blocks)
 
 
 def mcnemar_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike) -> PairedTest:
@@ -164,7 +199,7 @@ def mcnemar_test(*, reference_loss: ArrayLike, candidate_loss: ArrayLike) -> Pai
     return _paired_test("McNemar, mid-p", reference=reference, result=result)
 
 
-def _paired_test(method: str, *, reference: NDArray[np.float64], result: GainEstimate) -> PairedTest:
+def _paired_test(method: str, *, reference: NDArray[np.float64], result: GainEstimate, blocks: int | None = None) -> PairedTest:
     reference_mean = float(reference.mean())
     return PairedTest(
         method=method,
@@ -175,11 +210,12 @@ def _paired_test(method: str, *, reference: NDArray[np.float64], result: GainEst
         ci_low=result.ci_low,
         ci_high=result.ci_high,
         p_value=result.p_value,
+        blocks=blocks,
     )
 
 
-def p_text(p_value: float) -> str:
-    """Return a p-value as text, such as `p = 0.031` or `p < 0.001`."""
+def p_text(p_value: float, *, level: float = 0.001) -> str:
+    """Return a p-value as text, such as `p = 0.031` or `p < 0.001`; smaller ones in full beside a level as small."""
     if p_value < 0.001:
-        return "p < 0.001"
+        return "p < 0.001" if level >= 0.001 else f"p = {p_value:.1g}"
     return f"p = {p_value:.3f}" if p_value < 0.1 else f"p = {p_value:.2f}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from contextlib import contextmanager
@@ -12,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.plan import acceptance, limits_of, plan_runs
 from storage.errors import RetrainError
-from tasks.choices import DataOrigin, PromoteMode
+from tasks.choices import DataOrigin, PromoteMode, SplitRule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from pydantic import ValidationError
-
-    from tasks.datasets.spec import SourceOptions
 
 app = typer.Typer(
     help="Keep recurrent models fresh: data in, a better model out, every step on record.",
@@ -28,22 +25,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-# Options by the settings that they set: errors name the option that a person typed.
-_OPTION_OF_SETTING = {
-    "accept_digests": "--accept-digest",
-    "epochs": "--epochs",
-    "steps_per_epoch": "--steps",
-    "patience_epochs": "--patience",
-    "batch_size": "--batch-size",
-    "learning_rate": "--learning-rate",
-    "target": "--target",
-    "horizon_rows": "--horizon-rows",
-    "lookback_rows": "--lookback-rows",
-    "step_rows": "--step-rows",
-    "seed": "--seed",
-    "margin": "--margin",
-}
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 
@@ -53,14 +34,31 @@ DataOption = Annotated[
     DataOrigin | None, typer.Option(help="auto: the mirror if named, else upstream, else the sample. Default: auto.")
 ]
 SourceOption = Annotated[str | None, typer.Option(help="Source of the data set, such as station; its first one if not given.")]
-FirstOption = Annotated[str | None, typer.Option("--from", help="First part of a source in parts, such as 2009a of station.")]
-LastOption = Annotated[str | None, typer.Option("--to", help="Last part of a source in parts, such as 2014a of station.")]
+FirstOption = Annotated[
+    str | None, typer.Option("--from", help="First period of a source in periods, such as 2009, 2009a, 2014-03 or 2014-03-15.")
+]
+LastOption = Annotated[str | None, typer.Option("--to", help="Last period, or latest.")]
+AddressOption = Annotated[
+    list[str] | None, typer.Option(help="Address that is tried before the known ones, with {name} for the name of a file.")
+]
 InputOption = Annotated[
-    str | None, typer.Option("--input", help="A person's own file or folder, for a source that reads one, such as files.")
+    str | None, typer.Option("--input", help="File or folder of your own, or the URL of a file, for a source that reads one.")
 ]
 UseOption = Annotated[
-    str | None, typer.Option("--use", help="add: train on own reviews beside the published ones. replace: in their place.")
+    str | None, typer.Option(help="add: train on own reviews beside the published ones. replace: in their place.")
 ]
+ColumnsOption = Annotated[str | None, typer.Option(help="Columns of that file with other names: reading=column,reading=column.")]
+StampColumnOption = Annotated[str | None, typer.Option(help="Column of its time stamps.")]
+StampFormatOption = Annotated[str | None, typer.Option(help="Form of its time stamps, such as '%d.%m.%Y %H:%M'.")]
+SplitOption = Annotated[SplitRule | None, typer.Option(help="shares or recent; the source's own if not given.")]
+TestMonthsOption = Annotated[int | None, typer.Option(help="Months that test, with --split recent. Default: 12.")]
+ValidationMonthsOption = Annotated[int | None, typer.Option(help="Months that validate, with --split recent. Default: 12.")]
+LimitOption = Annotated[list[str] | None, typer.Option(help="Limit of a repair: missing_values=0.01; can be given again.")]
+DigestOption = Annotated[list[str] | None, typer.Option(help="SHA-256 of a changed file to accept.")]
+FailuresOption = Annotated[
+    list[str] | None, typer.Option(help="Table version to publish although its readings are rejected; needs --reason.")
+]
+ReasonOption = Annotated[str | None, typer.Option(help="Why these failures are accepted.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Upper bound on the epochs; the variant's own if not given.")]
 BatchSizeOption = Annotated[int | None, typer.Option(help="Examples a step; the variant's own if not given.")]
 LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate; the variant's own if not given.")]
@@ -78,8 +76,15 @@ def run(
     source: SourceOption = None,
     first: FirstOption = None,
     last: LastOption = None,
-    own_input: InputOption = None,
+    address: AddressOption = None,
+    input_file: InputOption = None,
     use: UseOption = None,
+    columns: ColumnsOption = None,
+    stamp_column: StampColumnOption = None,
+    stamp_format: StampFormatOption = None,
+    split: SplitOption = None,
+    test_months: TestMonthsOption = None,
+    validation_months: ValidationMonthsOption = None,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
     batch_size: BatchSizeOption = None,
@@ -95,21 +100,36 @@ def run(
     promote: Annotated[PromoteMode | None, typer.Option(help="auto: promote what passes every check. Default: auto.")] = None,
     margin: Annotated[float | None, typer.Option(help="Relative gain that is enough without significance.")] = None,
     allow_baselines: Annotated[bool, typer.Option("--allow-baselines", help="Let a linear baseline become champion.")] = False,
-    accept_digest: Annotated[list[str] | None, typer.Option(help="SHA-256 of a changed file to accept.")] = None,
+    limit: LimitOption = None,
+    accept_digest: DigestOption = None,
+    accept_failures: FailuresOption = None,
+    reason: ReasonOption = None,
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Refuse to train on a CPU.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch, validate, train, score, register, and promote the best network if it is really better."""
     from flows.cli.run import run_all
 
-    plan = _plan(
+    plan = plan_runs(
         dataset,
         variants=variants,
         data={
             "data": data,
             "source": source,
-            "options": {"--from": first, "--to": last, "--input": own_input, "--use": use},
+            "options": {
+                "--from": first,
+                "--to": last,
+                "--address": address,
+                "--input": input_file,
+                "--use": use,
+                "--columns": columns,
+                "--stamp-column": stamp_column,
+                "--stamp-format": stamp_format,
+            },
+            "split": {"rule": split, "test_months": test_months, "validation_months": validation_months},
+            "limits": limits_of(limit),
             "accept_digests": tuple(accept_digest or ()),
+            **acceptance(accept_failures, reason=reason),
         },
         training={
             "epochs": epochs,
@@ -132,6 +152,62 @@ def run(
         results = run_all(plan, command=shlex.join(["retrain", *sys.argv[1:]]), quiet=as_json)
     if as_json:
         typer.echo(json.dumps(results, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def ingest(
+    dataset: Annotated[str, typer.Argument(help="Name of a data set, or all.")] = "all",
+    *,
+    data: DataOption = None,
+    source: SourceOption = None,
+    first: FirstOption = None,
+    last: LastOption = None,
+    address: AddressOption = None,
+    input_file: InputOption = None,
+    use: UseOption = None,
+    columns: ColumnsOption = None,
+    stamp_column: StampColumnOption = None,
+    stamp_format: StampFormatOption = None,
+    split: SplitOption = None,
+    test_months: TestMonthsOption = None,
+    validation_months: ValidationMonthsOption = None,
+    limit: LimitOption = None,
+    accept_digest: DigestOption = None,
+    accept_failures: FailuresOption = None,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch, repair, validate and publish the table, and train nothing."""
+    from flows.cli.run import ingest_all
+
+    plan = plan_runs(
+        dataset,
+        variants=None,
+        data={
+            "data": data,
+            "source": source,
+            "options": {
+                "--from": first,
+                "--to": last,
+                "--address": address,
+                "--input": input_file,
+                "--use": use,
+                "--columns": columns,
+                "--stamp-column": stamp_column,
+                "--stamp-format": stamp_format,
+            },
+            "split": {"rule": split, "test_months": test_months, "validation_months": validation_months},
+            "limits": limits_of(limit),
+            "accept_digests": tuple(accept_digest or ()),
+            **acceptance(accept_failures, reason=reason),
+        },
+        training={},
+        promotion={},
+    )
+    with _exit_on_interrupt():
+        tables = ingest_all(plan, quiet=as_json)
+    if as_json:
+        typer.echo(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
 
 
 @app.command()
@@ -162,7 +238,7 @@ def reproduce(
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         training = {"epochs": epochs, "steps_per_epoch": steps, "patience_epochs": patience, "seed": seed}
-        plan = _plan(dataset, variants="all", data=source_settings, training=training, promotion={"promote": "never"})
+        plan = plan_runs(dataset, variants="all", data=source_settings, training=training, promotion={"promote": "never"})
         for parameters in plan:
             runs.setdefault(parameters["dataset"], []).append(parameters)
     with _exit_on_interrupt():
@@ -178,109 +254,6 @@ def _exit_on_interrupt() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("retrain: stopped; the next run resumes from the last complete epoch", err=True)
         raise SystemExit(130) from None
-
-
-def _plan(
-    dataset: str, *, variants: str | None, data: dict[str, Any], training: dict[str, Any], promotion: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Return the parameters of one flow run for each data set. Every parameter is checked before a run starts."""
-    from pydantic import ValidationError
-
-    from storage.errors import SettingError
-    from tasks.config import DataSettings, PromotionSettings, TrainSettings, mirror_address
-    from tasks.datasets import DATASETS, dataset_named
-    from tasks.ingestion.pipeline import resolve_origin, source_files
-    from tasks.models import choose_variants, problem_named
-
-    try:
-        options = _source_options(data["source"], typed=data["options"])
-        data_settings = DataSettings(**_without_none(data | {"options": options}))
-        train_settings = TrainSettings(**_without_none(training))
-        promotion_settings = PromotionSettings(**_without_none(promotion))
-    except ValidationError as error:
-        raise SettingError(_first_error_text(error)) from None
-    names = tuple(DATASETS) if dataset == "all" else (dataset_named(dataset).name,)
-    is_source_of_one = any(data_settings.source in dataset_named(name).sources for name in names)
-    plan = []
-    for name in names:
-        if variants == "all":
-            variant_names = tuple(problem_named(name).variants)
-        else:
-            variant_names = () if variants is None else tuple(variants.split(","))
-        try:
-            variant_names = choose_variants(variant_names, dataset=name, forecast=train_settings.forecast)
-        except SettingError as error:
-            raise SettingError(_with_option_names(str(error))) from None
-        settings = data_settings
-        if is_source_of_one and settings.source not in dataset_named(name).sources:
-            # The source belongs to another data set, so this one takes its default source.
-            settings = settings.model_copy(update={"source": None, "options": DataSettings().options})
-        try:
-            source_files(dataset_named(name), settings)
-        except SettingError as error:
-            raise SettingError(_with_option_names(str(error))) from None
-        resolve_origin(settings, mirror=mirror_address(), url="", can_reach=lambda _: True)
-        plan.append(
-            {
-                "dataset": name,
-                "variants": variant_names,
-                "data": settings,
-                "training": train_settings,
-                "promotion": promotion_settings,
-            }
-        )
-    return plan
-
-
-def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def _source_options(source: str | None, *, typed: Mapping[str, str | None]) -> SourceOptions | None:
-    """Return the options of a source from the flags that a person typed, or None if there are none.
-
-    Raises:
-        SettingError: The source has no such option.
-        ValidationError: An option has a value that is not allowed.
-    """
-    from storage.errors import SettingError
-    from tasks.datasets import DATASETS
-
-    sources = {name: each for spec in DATASETS.values() for name, each in spec.sources.items()}
-    fields = sources[source].options.flags() if source in sources else {}
-    values = {flag: value for flag, value in typed.items() if value is not None}
-    stray = [flag for flag in values if flag not in fields]
-    if stray and (source is None or source in sources):
-        owners = " or ".join(name for name, each in sources.items() if set(stray) <= set(each.options.flags()))
-        raise SettingError(f"{' and '.join(stray)} belong to another source: add --source {owners}, or leave them out")
-    options = {fields[flag]: value for flag, value in values.items() if flag in fields}
-    return sources[str(source)].options(**options) if options else None
-
-
-def _option_of_setting() -> dict[str, str]:
-    """Return the option for each setting that has one, those of every source among them."""
-    from tasks.datasets import DATASETS
-
-    options = dict(_OPTION_OF_SETTING)
-    for spec in DATASETS.values():
-        for source in spec.sources.values():
-            options |= {field: flag for flag, field in source.options.flags().items()}
-    return options
-
-
-def _with_option_names(message: str) -> str:
-    """Return a message with the names of settings replaced by the options that a person types."""
-    for setting, option in _option_of_setting().items():
-        message = re.sub(rf"\b{setting}\b", option, message)
-    return message
-
-
-def _first_error_text(error: ValidationError) -> str:
-    """Return the first error of the settings as a line that names the option, its value and what was expected."""
-    first = error.errors()[0]
-    # For an element of a list the location ends with its index.
-    field = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
-    return f"{_option_of_setting().get(field, field)} is {first['input']!r}: {first['msg']}; see `retrain run --help`"
 
 
 @app.command()

@@ -19,6 +19,7 @@ from rich.markup import escape
 from flows.cli.console import make_console, print_result, show_progress
 from storage.io import write_atomically
 from storage.layout import Store
+from storage.references import TableRef
 
 
 def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> list[dict[str, Any]]:
@@ -57,6 +58,34 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     return results
 
 
+def ingest_all(plan: Sequence[Mapping[str, Any]], *, quiet: bool) -> list[TableRef]:
+    """Run the flow `ingest` for each entry of a plan, print what it published, and return the references.
+
+    Args:
+        plan: Parameters of each run, as for `run_all`.
+        quiet: Whether standard output is left free, for JSON.
+    """
+    store = Store.from_environment()
+    console = make_console(stderr=quiet)
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    console.print(f"Store {escape(str(store.root))}; starting Prefect ...", style="dim")
+    from flows.runtime.server import prefect_server
+
+    tables = []
+    with prefect_server(store):
+        from flows.ingest import ingest
+
+        with show_progress(console, store=store):
+            tables = [ingest(parameters["dataset"], parameters["data"]) for parameters in plan]
+    for table in tables:
+        state = "published" if table.published else "nothing new"
+        rows = ", ".join(f"{name} {count:,}" for name, count in table.rows.items())
+        newest = f", newest reading of {table.newest}" if table.newest else ""
+        console.print(f"{table.dataset}: {state}, table {table.version}{newest}; rows: {rows}", highlight=False)
+        console.print(f"  {escape(table.uri)}", style="dim", highlight=False, soft_wrap=True)
+    return tables
+
+
 def _import_ahead(*, training: bool) -> None:
     """Import what every run needs, and if a run will surely train, also what it needs for that. It takes seconds."""
     if training:
@@ -68,7 +97,7 @@ def _import_ahead(*, training: bool) -> None:
 
     import_mlflow()
     if training:
-        from tasks.ingestion.validation import import_great_expectations
+        from tasks.ingestion.gx import import_great_expectations
 
         import_great_expectations()
 
@@ -85,6 +114,7 @@ def reproduce_all(
         output: The document.
     """
     from tasks.datasets import dataset_named
+    from tasks.ingestion.fetching import today
     from tasks.models import problem_named
     from tasks.reporting.tutorial import Reproduction, differences, section, with_section
 
@@ -98,7 +128,7 @@ def reproduce_all(
             tutorial_rows=problem_named(dataset).tutorial_rows,
             results=results,
             seeds=tuple(parameters["training"].seed for parameters in plan),
-            pinned={file.name: file.sha256 for file in spec.sources[spec.default_source].files({}) if file.sha256},
+            pinned={file.name: file.sha256 for file in spec.sources[spec.default_source].files({}, today()) if file.sha256},
             usual_budget=usual_budget,
             command=command,
             date=time.strftime("%Y-%m-%d"),

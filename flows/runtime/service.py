@@ -317,8 +317,16 @@ def _deploy_automations(service: Service) -> None:
         for action in automation["actions"]:
             if "block" in action:
                 action["block_document_id"] = _webhook(service, action.pop("block"))
+            if "deployment" in action:
+                action["deployment_id"] = _deployment(service, action.pop("deployment"))
         if all(action.get("block_document_id", True) for action in automation["actions"]):
             _ask(service, "/automations/", automation)
+
+
+def _deployment(service: Service, name: str) -> str:
+    """Return the id of a deployment by the names of its flow and its own, such as `train/train`."""
+    with urllib.request.urlopen(f"{service.address('prefect')}/api/deployments/name/{name}", timeout=30) as answer:  # noqa: S310
+        return str(json.load(answer)["id"])
 
 
 def _webhook(service: Service, name: str) -> str | None:

@@ -17,13 +17,16 @@ MOSTLY_REGULAR = 0.99
 
 
 def series_frame(table: pa.Table, *, timestamp: str, row_seconds: int) -> pd.DataFrame:
-    """Return a table as a frame, with the seconds from the row before in `spacing_s`; the first row counts as regular."""
+    """Return a table as a frame, with the seconds from the row before in `spacing_s`; the first row counts as regular.
+
+    The columns are those of the table itself, not copies.
+    """
     seconds = table[timestamp].to_numpy().astype("datetime64[s]")
     data: dict[str, Any] = {timestamp: seconds}
     data.update((name, table[name].to_numpy()) for name in table.column_names if name != timestamp)
     spacing_s = np.full(len(seconds), row_seconds, dtype=np.int64)
     spacing_s[1:] = np.diff(seconds.astype(np.int64))
-    return pd.DataFrame(data | {SPACING: spacing_s})
+    return pd.DataFrame(data | {SPACING: spacing_s}, copy=False)
 
 
 def series_expectations(
@@ -32,6 +35,7 @@ def series_expectations(
     timestamp: str,
     row_seconds: int,
     min_rows: int,
+    max_missing_rows: float = 0.05,
     derived: Sequence[str] = (),
     where: str = "this series",
 ) -> tuple[Expectation, ...]:
@@ -42,6 +46,7 @@ def series_expectations(
         timestamp: Column of the time stamps, the first of the table.
         row_seconds: Regular spacing of the rows.
         min_rows: Rows that every split needs for its windows, together.
+        max_missing_rows: Largest share of rows between the first and the last that may be missing in gaps.
         derived: Columns of the frame after `spacing_s`.
         where: Place of the series, for the words on its ranges.
     """
@@ -67,6 +72,15 @@ def series_expectations(
             between(SPACING, row_seconds, row_seconds, mostly=MOSTLY_REGULAR),
             "critical",
             f"rows follow each other every {minutes} minutes, but for a few gaps",
+            can_be_accepted=True,
+        ),
+        Expectation(
+            "column_mean_to_be_between",
+            # The spacings add up to the whole span, so their mean grows by the share of rows that are missing in it.
+            between(SPACING, None, row_seconds / (1 - min(max_missing_rows, 0.999))),
+            "critical",
+            f"at most {100 * max_missing_rows:g} % of the rows are missing in gaps",
+            can_be_accepted=True,
         ),
         Expectation(
             "column_max_to_be_between",
@@ -90,6 +104,7 @@ def series_expectations(
                 between(name, minimum, maximum),
                 "critical",
                 f"{name} lies between {minimum:g} and {maximum:g}, what {where} can have",
+                can_be_accepted=True,
             )
             for name, (minimum, maximum) in ranges.items()
         ),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
+
+from tasks.choices import SplitRule
+from tasks.datasets.request import TableRequest
 
 Severity = Literal["critical", "warning", "info"]
 Split = Literal["train", "val", "test"]
@@ -28,6 +32,10 @@ class SourceFile:
         max_bytes: Above this the download stops.
         magic: First bytes that the file must have (an HTML page in its stead is found by them).
         growing: True while the publisher still appends to the file: its digest may change.
+        rolling: True for a file that loses old rows as it gains new ones: its earlier states remain part of the data.
+        optional: True for a file that its publisher may not have put there yet: it is no fault if no host has it, as long as
+            not all optional files of a request are missing.
+        instead: Files that hold the same rows, fetched where no host has this one.
         own: A person's own file: never sought in a mirror, never replaced by the sample.
     """
 
@@ -38,6 +46,9 @@ class SourceFile:
     size_bytes: int | None = None
     magic: bytes = b""
     growing: bool = False
+    rolling: bool = False
+    optional: bool = False
+    instead: tuple[SourceFile, ...] = ()
     own: bool = False
 
 
@@ -45,7 +56,7 @@ class SourceOptions(BaseModel):
     """What a person can set of one source; a source without options has this model itself.
 
     The fields become part of the form in the UI. A field with `json_schema_extra={"flag": "--from"}` is set by that option of
-    the command.
+    the command; one with `"address": True` says where files are, and nothing about what is in them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,20 +67,30 @@ class SourceOptions(BaseModel):
         extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
         return {str(extra["flag"]): name for name, extra in extras.items() if isinstance(extra, dict) and "flag" in extra}
 
+    @classmethod
+    def address_fields(cls) -> frozenset[str]:
+        """Return the names of the fields that only say where files are: tables of equal files are the same without them."""
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return frozenset(name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("address"))
+
 
 @dataclass(frozen=True)
 class Source:
     """One place that a data set can be fetched from.
 
     Attributes:
-        files: Its files, from plain values of its options. Raises `SettingError` for options that cannot be.
+        files: Its files, from plain values of its options and the day that counts as today. Raises `SettingError` for options
+            that cannot be.
         options: What a person can set of it.
-        gather: Writes files made from what the options name into a folder and returns their paths, which are stored as if they
-            were fetched; None: nothing is made.
+        goes_on: Whether it brings new rows as time passes, with these options: its table is then split by `recent` where a
+            person sets nothing else, and is stale when nothing new has come for long.
+        gather: Writes files made from what the options name into a folder and returns their paths, which are stored as if
+            they were fetched; None: nothing is made.
     """
 
-    files: Callable[[Mapping[str, Any]], tuple[SourceFile, ...]]
+    files: Callable[[Mapping[str, Any], date], tuple[SourceFile, ...]]
     options: type[SourceOptions] = SourceOptions
+    goes_on: Callable[[Mapping[str, Any]], bool] = lambda _: False
     gather: Callable[[Mapping[str, Any], Path], tuple[Path, ...]] | None = None
 
 
@@ -82,7 +103,7 @@ class Repair:
         rule: One sentence that says what was done.
         count: Number of rows, or of values, that were changed.
         share: `count` over the number of rows read.
-        limit: Largest share that is still a repair; above it parsing raises `DataError`.
+        limit: Largest share that is still a repair; data above it is rejected, as by a critical expectation.
     """
 
     name: str
@@ -90,6 +111,11 @@ class Repair:
     count: int
     share: float
     limit: float
+
+    @property
+    def is_within_limit(self) -> bool:
+        """Whether the data may be published with this repair."""
+        return self.share <= self.limit
 
 
 @dataclass(frozen=True)
@@ -118,12 +144,15 @@ class Expectation:
         arguments: Keyword arguments of that expectation.
         severity: `critical` stops the run before anything is published.
         meaning: What a person reads when it fails.
+        can_be_accepted: Whether a person may accept its critical failure for one table version: it is about the quality of
+            readings, and nothing that is built on the table breaks.
     """
 
     kind: str
     arguments: Mapping[str, Any]
     severity: Severity
     meaning: str
+    can_be_accepted: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,12 +182,17 @@ class DatasetSpec:
         sources: The sources by name.
         transform_version: Raised by hand whenever parse, repair, split or normalisation change what they return.
         schema: Arrow schema of the parsed table.
-        parse: Files by name (local paths), and the source name, to the parsed table; raises `DataError`.
-        expectations: The suite, for a given source name.
+        parse: Files by name (local paths), and what is asked of the table, to the parsed table; raises `DataError`.
+        expectations: The suite, for what is asked of the table.
         validation_frame: The parsed table as the frame the suite runs on, with derived columns (residuals of the physical ties).
-        split: The parsed table to its splits.
+        split: The parsed table to its splits; `parse` has chosen the edges of a series.
         simulate: Writes the deterministic sample into a folder as files of the upstream layout and returns their paths.
         sample_source: Name of the source whose layout `simulate` writes.
+        split_rules: The rules that `split` knows, the usual one first.
+        read_part: Reads one file (its name, its local path, what is asked) to a table that `parse` takes in the place of the
+            file, as a Parquet file of the name `<name>.part`. These tables are kept by digest of the file, so that a file that
+            is known is not read again. None: `parse` reads the files.
+        part_version: Raised by hand whenever `read_part` returns something else for the same file.
     """
 
     name: str
@@ -168,9 +202,12 @@ class DatasetSpec:
     sources: Mapping[str, Source]
     transform_version: int
     schema: pa.Schema
-    parse: Callable[[Mapping[str, Path], str], Parsed]
-    expectations: Callable[[str], tuple[Expectation, ...]]
+    parse: Callable[[Mapping[str, Path], TableRequest], Parsed]
+    expectations: Callable[[TableRequest], tuple[Expectation, ...]]
     validation_frame: Callable[[Parsed], pd.DataFrame]
     split: Callable[[Parsed], SplitTables]
     simulate: Callable[[Path], tuple[Path, ...]]
     sample_source: str
+    split_rules: tuple[SplitRule, ...] = ("shares",)
+    read_part: Callable[[str, Path, TableRequest], pa.Table] | None = None
+    part_version: int = 1

@@ -1,31 +1,32 @@
-"""The steps of ingestion, from a source to a published table, without Prefect."""
+"""The steps of ingestion from raw files to a published table, without Prefect."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from storage.download import is_web_address, local_source, reachable
-from storage.errors import RejectedError, SettingError, unknown
-from storage.folders import publish_folder, replace_folder
-from storage.io import digest_of_json, read_json, write_json
+from storage.errors import RejectedError
+from storage.folders import copy_folder, publish_folder, remove_folder
+from storage.io import digest_of_json, locked, read_json, write_atomically, write_json
 from storage.layout import Store
-from storage.raw_files import fetch, local_copy, mirror_file
+from storage.raw_files import local_copy
 from storage.references import RawFile, RawRef, Reference, TableRef
-from storage.tables import exists, read_manifest, read_table, write_manifest, write_table
+from storage.tables import exists, published_versions, read_manifest, read_staged, write_manifest, write_staged, write_tables
 from tasks.config import DataSettings
 from tasks.datasets import dataset_named
-from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, SourceFile
+from tasks.datasets.request import TableRequest
+from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair
+from tasks.ingestion.acceptance import acceptance, excess_text, remedy
+from tasks.ingestion.fetching import source_named, today
 
-SAMPLE = "sample"
-OWN = "own"
 VERSION_DIGITS = 12
-OnProgress = Callable[[str, int, int | None], None]
 
 
 class ParsedRef(Reference):
@@ -43,146 +44,39 @@ class ValidationRef(Reference):
     Attributes:
         passed: Number of expectations that passed.
         failed: Number of expectations that failed.
+        acceptance: Who accepted which critical failures of this table version, when and why; None: there were none.
     """
 
     report_uri: str
     docs_uri: str
     passed: int
     failed: int
+    acceptance: dict[str, Any] | None = None
 
 
-def source_files(spec: DatasetSpec, settings: DataSettings) -> tuple[str, tuple[SourceFile, ...]]:
-    """Return the name of the source in the settings, or of the default source, and its files.
-
-    Raises:
-        SettingError: The data set has no such source, or the source has no such options.
-    """
-    name = settings.source or spec.default_source
-    if name not in spec.sources:
-        raise unknown("source", name, where=spec.name, choices=spec.sources)
-    source = spec.sources[name]
-    options = settings.options.model_dump(exclude_none=True)
-    if options and type(settings.options) is not source.options:
-        owners = ", ".join(each for each, other in spec.sources.items() if type(settings.options) is other.options)
-        remedy = f"choose source {owners}, or leave them out" if owners else "leave them out"
-        raise SettingError(f"source {name} of {spec.name} has no options {', '.join(options)}: {remedy}")
-    return name, source.files(options)
-
-
-def resolve_origin(settings: DataSettings, *, mirror: str | None, url: str, can_reach: Callable[[str], bool]) -> str:
-    """Return `mirror`, `upstream` or `sample`: the origin in the settings, or for `auto` the first that is available.
-
-    Args:
-        settings: Settings of the data.
-        mirror: Folder or URL of the mirror, or None.
-        url: Upstream address that `can_reach` is asked for.
-        can_reach: Whether a URL can be reached.
-
-    Raises:
-        SettingError: The settings name the mirror, and there is none.
-    """
-    if settings.data == "mirror" and not mirror:
-        raise SettingError("--data mirror needs a mirror: set RETRAIN_MIRROR to a folder or URL with a SHA256SUMS")
-    if settings.data != "auto":
-        return settings.data
-    if mirror:
-        return "mirror"
-    return "upstream" if can_reach(url) else SAMPLE
-
-
-def fetch_raw(
-    dataset: str, *, settings: DataSettings, store: Store, mirror: str | None, on_progress: OnProgress | None = None
-) -> RawRef:
-    """Fetch the files of a data set, or simulate its sample, into the raw files of the store.
-
-    Raises:
-        RetrainError: The settings are wrong, a host does not answer, or a file is not what it should be.
-    """
-    spec = dataset_named(dataset)
-    source, files = source_files(spec, settings)
-    origin = resolve_origin(settings, mirror=mirror, url=files[0].urls[0], can_reach=lambda url: reachable(url, timeout_s=9.0))
-    if origin == SAMPLE:
-        own = _own(spec, source=source, settings=settings, store=store, simulated=True)
-        return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=(*_sample(spec, store=store), *own))
-    fetched = list(_own(spec, source=source, settings=settings, store=store, simulated=False))
-    for file in files:
-        urls, sha256, size_bytes, locked_under = file.urls, file.sha256, file.size_bytes, source
-        if origin == "mirror" and mirror:
-            # A mirror replaces the hosts, so the digests of its own SHA256SUMS hold and not the pinned ones.
-            url, sha256 = mirror_file(mirror, file.name)
-            urls, size_bytes, locked_under = (url,), None, f"mirror {_absolute_address(mirror)}"
-        fetched.append(
-            fetch(
-                file.name,
-                urls=urls,
-                store=store,
-                dataset=dataset,
-                origin=locked_under,
-                max_bytes=file.max_bytes,
-                sha256=sha256,
-                size_bytes=size_bytes,
-                magic=file.magic,
-                growing=file.growing,
-                accepted=settings.accept_digests,
-                on_progress=None if on_progress is None else _named(on_progress, file.name),
-            )
-        )
-    return RawRef(dataset=dataset, source=source, origin=origin, simulated=False, files=tuple(fetched))
-
-
-def _absolute_address(mirror: str) -> str:
-    """Return a mirror's address as it is from any working folder: digests are locked under it."""
-    return mirror.rstrip("/") if is_web_address(mirror) else str(local_source(mirror).resolve())
-
-
-def _named(on_progress: OnProgress, name: str) -> Callable[[int, int | None], None]:
-    return lambda done, total: on_progress(name, done, total)
-
-
-def _sample(spec: DatasetSpec, *, store: Store) -> tuple[RawFile, ...]:
-    """Simulate the sample, and store its files as if they were fetched."""
-    with tempfile.TemporaryDirectory() as folder:
-        return tuple(
-            fetch(
-                path.name,
-                urls=(str(path),),
-                store=store,
-                dataset=f"{spec.name}-{SAMPLE}",
-                origin=SAMPLE,
-                max_bytes=1 << 28,
-                # The sample follows from the code, so a new digest means new code, which no person has to accept.
-                growing=True,
-            )
-            for path in spec.simulate(Path(folder))
-        )
-
-
-def _own(spec: DatasetSpec, *, source: str, settings: DataSettings, store: Store, simulated: bool) -> tuple[RawFile, ...]:
-    """Gather a person's own files, and store what is made of them as if it was fetched."""
-    gather = spec.sources[source].gather
-    if gather is None:
-        return ()
-    with tempfile.TemporaryDirectory() as folder:
-        return tuple(
-            fetch(
-                path.name,
-                urls=(str(path),),
-                store=store,
-                dataset=f"{spec.name}-{SAMPLE}" if simulated else spec.name,
-                origin=OWN,
-                max_bytes=1 << 31,
-                # A person may add to their files at any time.
-                growing=True,
-            )
-            for path in gather(settings.options.model_dump(exclude_none=True), Path(folder))
-        )
+def _request_of(raw: RawRef) -> TableRequest:
+    """Return what is asked of the table that is made from these files."""
+    return TableRequest.model_validate({**raw.request, "source": raw.source})
 
 
 def table_version(raw: RawRef, *, transform_version: int) -> str:
-    """Return the version of a table: a digest of its source, its raw files and its transformation."""
-    digests = {file.name: file.sha256 for file in raw.files}
-    content = {"dataset": raw.dataset, "source": raw.source, "raw": digests, "transform_version": transform_version}
-    return digest_of_json(content, length=VERSION_DIGITS)
+    """Return the version of a table: a digest of its raw files, of what is asked of it, and of its transformation."""
+    digests = _digests(raw)
+    content = {"dataset": raw.dataset, "raw": digests, "transform_version": transform_version}
+    return digest_of_json(content | _request_of(raw).content(), length=VERSION_DIGITS)
+
+
+def _digests(raw: RawRef) -> dict[str, str]:
+    """Return the digests by name of the file; an earlier state of a rolling file has some digits behind its name."""
+    return {name: file.sha256 for name, file in _by_name(raw).items()}
+
+
+def _by_name(raw: RawRef) -> dict[str, RawFile]:
+    """Return the files by name. Of several with one name the first has it, and the others have some digits behind it."""
+    files: dict[str, RawFile] = {}
+    for file in raw.files:
+        files[file.name if file.name not in files else f"{file.name}@{file.sha256[:12]}"] = file
+    return files
 
 
 def find_published_table(raw: RawRef, *, store: Store) -> TableRef | None:
@@ -199,8 +93,24 @@ def table_ref(dataset: str, *, version: str, store: Store, published: bool) -> T
     manifest = read_manifest(folder)
     rows = {split: manifest["files"][f"{split}.parquet"]["rows"] for split in SPLITS}
     return TableRef(
-        dataset=dataset, version=version, uri=str(folder), simulated=manifest["simulated"], rows=rows, published=published
+        dataset=dataset,
+        version=version,
+        uri=str(folder),
+        simulated=manifest["simulated"],
+        rows=rows,
+        published=published,
+        newest=str(manifest["facts"].get("last_stamp", "")),
     )
+
+
+def with_age(table: TableRef, *, settings: DataSettings) -> TableRef:
+    """Return the reference, marked as stale if its source goes on and has brought nothing for longer than expected."""
+    spec = dataset_named(table.dataset)
+    _, source, options = source_named(spec, settings)
+    if table.simulated or not table.newest or not source.goes_on(options):
+        return table
+    age = today() - datetime.fromisoformat(table.newest).date()
+    return table.model_copy(update={"stale": age > timedelta(days=settings.stale_after_days)})
 
 
 def parse_raw(raw: RawRef, *, store: Store) -> ParsedRef:
@@ -211,7 +121,10 @@ def parse_raw(raw: RawRef, *, store: Store) -> ParsedRef:
     """
     spec = dataset_named(raw.dataset)
     version = table_version(raw, transform_version=spec.transform_version)
-    parsed = spec.parse({file.name: local_copy(file, store=store) for file in raw.files}, raw.source)
+    request = _request_of(raw)
+    parsed = spec.parse(
+        {name: _readable(file, spec=spec, request=request, store=store) for name, file in _by_name(raw).items()}, request
+    )
     folder = store.staging(raw.dataset, version)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -219,51 +132,114 @@ def parse_raw(raw: RawRef, *, store: Store) -> ParsedRef:
     return ParsedRef(dataset=raw.dataset, version=version, folder=str(folder), raw=raw)
 
 
+def _readable(file: RawFile, *, spec: DatasetSpec, request: TableRequest, store: Store) -> Path:
+    """Return a local path of a raw file, or of what was read from it, which is kept for the next table.
+
+    Raises:
+        DataError: The file does not have its layout.
+    """
+    local = local_copy(file, store=store)
+    if spec.read_part is None:
+        return local
+    version = digest_of_json(
+        {"part_version": spec.part_version, "source": request.source, "options": dict(request.options)}, length=12
+    )
+    part = store.part(spec.name, file.sha256, version)
+    if not part.is_file():
+        buffer = pa.BufferOutputStream()
+        pq.write_table(spec.read_part(file.name, local, request), buffer, compression="lz4")
+        write_atomically(part, buffer.getvalue().to_pybytes())
+    return part
+
+
 def _write_parsed(parsed: Parsed, *, folder: Path) -> None:
-    write_table(parsed.table, folder / "parsed.parquet")
+    write_staged(parsed.table, folder / "parsed.arrow")
     for name, table in parsed.extras.items():
-        write_table(table, folder / f"extra-{name}.parquet")
+        write_staged(table, folder / f"extra-{name}.arrow")
     write_json(folder / "parsed.json", {"repairs": [asdict(repair) for repair in parsed.repairs], "facts": dict(parsed.facts)})
 
 
 def _read_parsed(folder: Path) -> Parsed:
     notes = read_json(folder / "parsed.json")
-    extras = {path.stem.removeprefix("extra-"): read_table(path) for path in sorted(folder.glob("extra-*.parquet"))}
+    extras = {path.stem.removeprefix("extra-"): read_staged(path) for path in sorted(folder.glob("extra-*.arrow"))}
     repairs = tuple(Repair(**repair) for repair in notes["repairs"])
-    return Parsed(table=read_table(folder / "parsed.parquet"), repairs=repairs, facts=notes["facts"], extras=extras)
+    return Parsed(table=read_staged(folder / "parsed.arrow"), repairs=repairs, facts=notes["facts"], extras=extras)
 
 
-def validate_parsed(parsed: ParsedRef, *, store: Store) -> ValidationRef:
-    """Run the data set's suite, and store its Data Docs whether it passes or not.
+def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) -> ValidationRef:
+    """Run the data set's suite, and store its report.
+
+    The Data Docs of data that passes are written once it is published (`write_missing_docs`), because Great Expectations
+    takes seconds to be imported; those of data that does not pass are written here.
 
     Raises:
-        RejectedError: A critical expectation failed. The staged data is removed.
+        RejectedError: A critical expectation failed, or more was repaired than a limit allows, and no person has accepted
+            that for this table version. The staged data is removed.
     """
-    from tasks.ingestion.validation import rejected_message, run_suite
+    from tasks.ingestion.outcomes import rejected_message
+    from tasks.ingestion.validation import run_suite
 
     spec = dataset_named(parsed.dataset)
     staged = Path(parsed.folder)
-    docs = staged.with_name(f"{staged.name}-docs")
-    shutil.rmtree(docs, ignore_errors=True)
-    report = run_suite(
-        spec.validation_frame(_read_parsed(staged)),
-        name=f"{spec.name}-{parsed.version}",
-        expectations=spec.expectations(parsed.raw.source),
-        docs_folder=docs,
-    )
-    reports = store.report_folder(parsed.dataset, parsed.version)
-    write_json(docs / "validation.json", report.as_dict())
-    replace_folder(docs, into=reports)
-    if not report.passed_critical:
+    data = _read_parsed(staged)
+    expectations = spec.expectations(_request_of(parsed.raw))
+    report = run_suite(spec.validation_frame(data), name=f"{spec.name}-{parsed.version}", expectations=expectations)
+    excessive = [repair for repair in data.repairs if not repair.is_within_limit]
+    critical = [
+        expectation
+        for expectation, outcome in zip(expectations, report.outcomes, strict=True)
+        if outcome.severity == "critical" and not outcome.success
+    ]
+    accepted = None
+    if excessive or critical:
+        accepted = acceptance(settings, version=parsed.version, excessive=excessive, critical=critical)
+    docs_index = store.docs_index(parsed.dataset, parsed.version)
+    with locked(docs_index.parent):
+        # What is there is of an earlier validation of this version.
+        remove_folder(docs_index.parent)
+        write_json(store.validation_report(parsed.dataset, parsed.version), report.as_dict() | {"acceptance": accepted})
+    if (excessive or critical) and accepted is None:
         shutil.rmtree(staged, ignore_errors=True)
-        raise RejectedError(f"{rejected_message(report)}; Data Docs: {reports / 'index.html'}")
+        _write_docs(parsed.dataset, version=parsed.version, store=store)
+        reasons = [f"{spec.name}-{parsed.version}: {excess_text(repair)}" for repair in excessive]
+        reasons += [rejected_message(report)] if critical else []
+        what_to_do = remedy(settings, version=parsed.version, critical=critical)
+        raise RejectedError(f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {docs_index}")
     passed = sum(outcome.success for outcome in report.outcomes)
     return ValidationRef(
-        report_uri=str(reports / "validation.json"),
-        docs_uri=str(reports / "index.html"),
+        report_uri=str(store.validation_report(parsed.dataset, parsed.version)),
+        docs_uri=str(docs_index),
         passed=passed,
         failed=len(report.outcomes) - passed,
+        acceptance=accepted,
     )
+
+
+def write_missing_docs(dataset: str, *, store: Store) -> tuple[str, ...]:
+    """Write the Data Docs of every published version of a data set that has none, and return these versions.
+
+    That is the version just published, and any whose run was killed before it came to this.
+    """
+    missing = [
+        version
+        for version in published_versions(store, dataset)
+        if not store.docs_index(dataset, version).is_file() and store.validation_report(dataset, version).is_file()
+    ]
+    for version in missing:
+        _write_docs(dataset, version=version, store=store)
+    return tuple(missing)
+
+
+def _write_docs(dataset: str, *, version: str, store: Store) -> None:
+    """Write the Data Docs of a validated version from its stored report; the index is written last."""
+    from tasks.ingestion.gx import write_data_docs
+    from tasks.ingestion.outcomes import ValidationReport
+
+    docs_index = store.docs_index(dataset, version)
+    with tempfile.TemporaryDirectory() as folder, locked(docs_index.parent):
+        report = ValidationReport.from_dict(read_json(store.validation_report(dataset, version)))
+        write_data_docs(report, folder=Path(folder))
+        copy_folder(Path(folder), into=docs_index.parent, last=docs_index.name)
 
 
 def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store) -> TableRef:
@@ -276,8 +252,7 @@ def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tables: dict[str, pa.Table] = {**{str(name): table for name, table in splits.tables.items()}, **data.extras}
-    for name, table in tables.items():
-        write_table(table, folder / f"{name}.parquet")
+    write_tables(tables, folder=folder)
     write_manifest(
         folder,
         {
@@ -289,12 +264,14 @@ def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store
             "source": parsed.raw.source,
             "origin": parsed.raw.origin,
             "raw": [file.model_dump(exclude={"uri"}) for file in parsed.raw.files],
+            "request": parsed.raw.request,
             "transform_version": spec.transform_version,
             "normalisation": dict(splits.normalisation),
             "bounds": dict(splits.bounds),
             "repairs": [asdict(repair) for repair in data.repairs],
             "facts": dict(data.facts),
             "expectations": {"passed": validation.passed, "failed": validation.failed},
+            "acceptance": validation.acceptance,
         },
     )
     published = publish_folder(folder, into=store.table_folder(parsed.dataset, parsed.version))

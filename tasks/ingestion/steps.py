@@ -10,6 +10,7 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas import State
+from prefect.events import emit_event
 from prefect.runtime import deployment
 
 from storage.errors import DigestChangedError, SourceError
@@ -17,7 +18,7 @@ from storage.layout import Store
 from storage.progress import write_note
 from storage.references import RawRef, TableRef
 from tasks.config import DataSettings, mirror_address
-from tasks.ingestion import pipeline
+from tasks.ingestion import fetching, pipeline
 from tasks.ingestion.pipeline import ParsedRef, ValidationRef
 
 logger = logging.getLogger("retrain")
@@ -45,7 +46,7 @@ def fetch(dataset: str, settings: DataSettings) -> RawRef:
     """Fetch the raw files of a data set that the store does not have yet."""
     store = Store.from_environment()
     progress = _FetchProgress(dataset, file=store.progress(f"fetch-{dataset}"))
-    raw = pipeline.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=progress)
+    raw = fetching.fetch_raw(dataset, settings=settings, store=store, mirror=mirror_address(), on_progress=progress)
     progress.close()
     if raw.simulated and settings.data == "auto":
         logger.warning("%s: no mirror is named and upstream cannot be reached: THE SAMPLE, A SIMULATION, STANDS IN", dataset)
@@ -79,9 +80,10 @@ class _FetchProgress:
 
 @task(task_run_name="find table")
 def find_table(raw: RawRef) -> TableRef | None:
-    """Return the table that was published from these raw files before, or None."""
+    """Return the table that was published from these raw files before, or None. Data Docs that it lacks are written."""
     table = pipeline.find_published_table(raw, store=Store.from_environment())
     if table:
+        pipeline.write_missing_docs(table.dataset, store=Store.from_environment())
         logger.info("%s: nothing changed since table %s", raw.dataset, table.version)
     return table
 
@@ -93,13 +95,23 @@ def parse(raw: RawRef) -> ParsedRef:
 
 
 @task(task_run_name="validate")
-def validate(parsed: ParsedRef) -> ValidationRef:
-    """Validate the parsed data against the suite of expectations. A critical failure ends the run."""
-    validation = pipeline.validate_parsed(parsed, store=Store.from_environment())
+def validate(parsed: ParsedRef, settings: DataSettings) -> ValidationRef:
+    """Validate the parsed data against the suite of expectations. A critical failure that nobody accepted ends the run."""
+    validation = pipeline.validate_parsed(parsed, settings=settings, store=Store.from_environment())
     summary = f"{validation.passed} expectations passed, {validation.failed} failed"
     key = f"validation-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")
     create_markdown_artifact(f"{summary}. Data Docs: `{validation.docs_uri}`", key=key, description=summary)
     logger.info("%s: %s", parsed.dataset, summary)
+    if validation.acceptance:
+        accepted = "; ".join(validation.acceptance["failures"])
+        logger.warning(
+            "%s: table %s is published although it is rejected, accepted by %s (%s): %s",
+            parsed.dataset,
+            parsed.version,
+            validation.acceptance["by"],
+            validation.acceptance["reason"],
+            accepted,
+        )
     return validation
 
 
@@ -108,4 +120,36 @@ def publish(parsed: ParsedRef, validation: ValidationRef) -> TableRef:
     """Split, normalise and publish the table."""
     table = pipeline.publish_parsed(parsed, validation=validation, store=Store.from_environment())
     logger.info("%s: published table %s: %s rows", table.dataset, table.version, table.rows)
+    if table.published:
+        _tell("published", table)
     return table
+
+
+@task(task_run_name="check age")
+def check_age(table: TableRef, settings: DataSettings) -> TableRef:
+    """Mark a table as stale, with a warning and an event, if its source has brought nothing for longer than expected."""
+    table = pipeline.with_age(table, settings=settings)
+    if table.stale:
+        _tell("stale", table)
+        logger.warning(
+            "%s: STALE: the newest reading is of %s, more than %d days ago: see whether the source is still kept, or has moved",
+            table.dataset,
+            table.newest,
+            settings.stale_after_days,
+        )
+    return table
+
+
+def _tell(what: str, table: TableRef) -> None:
+    """Emit the event `retrain.table.published` or `retrain.table.stale`, which automations can react to."""
+    emit_event(
+        f"retrain.table.{what}",
+        resource={"prefect.resource.id": f"retrain.table.{table.dataset}", "prefect.resource.name": table.dataset},
+        payload={"version": table.version, "newest": table.newest, "rows": table.rows, "simulated": table.simulated},
+    )
+
+
+@task(task_run_name="write data docs")
+def document(table: TableRef) -> None:
+    """Write the Data Docs of a table that was just published."""
+    pipeline.write_missing_docs(table.dataset, store=Store.from_environment())

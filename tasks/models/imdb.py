@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from storage.errors import SettingError
 from tasks.datasets.imdb.text import APOSTROPHES, SPACES, words_of
+from tasks.datasets.row_ids import RowIds, content_ids
 from tasks.datasets.spec import SPLITS
 from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
@@ -286,6 +287,11 @@ def _plot_data(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any])
     return ReviewsPlot(lengths=lengths.astype(np.int64), read_tokens=REVIEW_TOKENS, text=text)
 
 
+def _row_ids(table: pa.Table) -> RowIds:
+    """Return ids of the reviews' tokens: a review that stands in two splits is the same row, whatever its place and label."""
+    return content_ids(table.select(["tokens"]))
+
+
 def _with_task(changes: Mapping[str, Any]) -> Problem:
     refuse_task(changes, task=PROBLEM.task, dataset=PROBLEM.dataset)
     return PROBLEM
@@ -312,4 +318,5 @@ PROBLEM = Problem(
     with_task=_with_task,
     default_variants=("gru_baseline", "gru_dropout"),
     tutorial_rows=50_000,
+    row_ids=_row_ids,
 )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage.errors import SettingError
+from tasks.datasets.row_ids import RowIds, content_ids
 from tasks.models.optimizers import rmsprop
 from tasks.scoring import Scoring
 
@@ -242,6 +243,8 @@ class Problem:
         tutorial_rows: Rows of the tutorial's own files; None where it has no such data set.
         model_suffix: End of the registered name of models that answer another question than the data set's own, such as
             another target: they never compete with those.
+        row_ids: A split's table to the id of each row, by which the row is known again in another table.
+        is_series: Whether rows follow in time and their ids are stamps, so that a span of rows has a first and a last id.
     """
 
     dataset: str
@@ -261,6 +264,8 @@ class Problem:
     default_variants: tuple[str, ...]
     tutorial_rows: int | None = None
     model_suffix: str = ""
+    row_ids: Callable[[pa.Table], RowIds] = content_ids
+    is_series: bool = False
 
     @property
     def baselines(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage.errors import DataError, SettingError, unknown
+from tasks.datasets.row_ids import stamp_ids
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.train_step import predict
@@ -334,6 +335,8 @@ def forecast_problem(forecast: Forecast) -> Problem:
         with_task=lambda changes: _with_task(forecast, changes=changes),
         default_variants=forecast.default_variants,
         tutorial_rows=forecast.tutorial_rows,
+        row_ids=stamp_ids,
+        is_series=True,
     )
 
 

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 from upath import UPath
 
-from storage.errors import RegistryError, SettingError
+from storage.errors import RegistryError
 from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
 from storage.records import ModelVersion
@@ -19,15 +18,13 @@ from storage.references import ModelRef, TableRef
 from storage.registry import CHAMPION, Registry
 from tasks.config import PromotionSettings
 from tasks.models import problem_named
-from tasks.models.load_check import check_in_fresh_process
-from tasks.models.spec import Problem
-from tasks.promotion.rule import Champion, Check, Contender, Decision, choose_candidate, decide
-from tasks.training.identity import model_name, problem_answered_by
-from tasks.training.scoring import evaluate_version, read_predictions
+from tasks.promotion.comparison import evaluate_candidate, load_check
+from tasks.promotion.rule import Check, Contender, Decision, choose_candidate
+from tasks.training.identity import model_name
 
 CANDIDATE, PREVIOUS = "candidate", "previous"
 # Raised by hand whenever the rule, a test or a metric would decide otherwise, so that no decision of before is taken for it.
-DECISION_VERSION = 1
+DECISION_VERSION = 2
 
 
 def promote_best(
@@ -62,7 +59,8 @@ def promote_best(
     candidate = versions[choose_candidate(contenders, metric=problem.scoring.validation).version]
     if champion and champion.version == candidate.version:
         return _keep(champion, candidate=candidate.version, reason=f"still the best by validation on table {table.version}")
-    entries = _entries_of(candidate, log=log)
+    lines = read_lines(log)
+    entries = [entry for entry in lines if entry["candidate"] == candidate.version]
     superseded = _superseded(entries, candidate=candidate, champion=champion)
     if superseded:
         return superseded
@@ -71,11 +69,11 @@ def promote_best(
     if logged:
         decision = _decision_from_log(logged)
     else:
-        decision = _evaluate_candidate(
-            candidate, champion=champion, table=table, settings=settings, registry=registry, store=store
+        decision, test = evaluate_candidate(
+            candidate, champion=champion, entries=lines, table=table, settings=settings, registry=registry, store=store
         )
         entry = {"at": _now(), "key": key, "candidate": candidate.version, "table": table.version}
-        append_line(log, entry | {"by": "run", "decision": asdict(decision)})
+        append_line(log, entry | {"by": "run", "decision": asdict(decision)} | ({"test": test} if test else {}))
     if key not in _applied_keys(entries):
         registry.set_aliases(name, _aliases(decision, candidate=candidate, champion=champion))
         append_line(log, _applied_entry(key, candidate=candidate))
@@ -162,13 +160,6 @@ def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision
     return decision
 
 
-def load_check(version: ModelVersion, *, registry: Registry) -> Check:
-    """Check that the stored version loads in a fresh process and predicts what it predicted in training."""
-    examples = registry.read_file(version.run_id, "examples.npz")
-    passed, detail = check_in_fresh_process(registry.model_folder(version), examples=examples)
-    return Check(name="loads and predicts the same", passed=passed, detail=detail)
-
-
 def _decision_key(candidate: ModelVersion, *, champion: ModelVersion | None, table: TableRef, settings: PromotionSettings) -> str:
     """Return the digest of everything that a decision depends on."""
     return digest_of_json(
@@ -193,56 +184,6 @@ def _superseded(
         return None
     reason = f"v{candidate.version} was champion from {promotions[-1]['at']} and has been replaced since"
     return _keep(champion, candidate=candidate.version, reason=reason)
-
-
-def _evaluate_candidate(
-    candidate: ModelVersion,
-    *,
-    champion: ModelVersion | None,
-    table: TableRef,
-    settings: PromotionSettings,
-    registry: Registry,
-    store: Store,
-) -> Decision:
-    """Score the candidate and the champion on the test split, compare them row by row, and decide."""
-    problem = problem_answered_by(candidate, dataset=table.dataset)
-    scoring = problem.scoring
-    evaluation = evaluate_version(candidate, table=table, registry=registry, store=store)
-    predictions = read_predictions(evaluation, table=table, store=store)
-    loss = scoring.row_losses(predictions["prediction"], truth=predictions["truth"])
-    naive_loss = scoring.naive_row_losses(predictions["naive"], truth=predictions["truth"])
-    naive_test = scoring.paired_test(reference_loss=naive_loss, candidate_loss=loss, seed=0)
-    rival = None
-    if champion and not answers_same_question(champion, problem=problem):
-        rival = Champion(champion.version, test=None)
-    elif champion:
-        champion_evaluation = evaluate_version(champion, table=table, registry=registry, store=store)
-        champion_predictions = read_predictions(champion_evaluation, table=table, store=store)
-        champion_loss = scoring.row_losses(champion_predictions["prediction"], truth=champion_predictions["truth"])
-        # A champion with another lookback has other examples of the same test split: the test takes those that both have.
-        _, rows, champion_rows = np.intersect1d(
-            predictions["row"], champion_predictions["row"], assume_unique=True, return_indices=True
-        )
-        test = scoring.paired_test(reference_loss=champion_loss[champion_rows], candidate_loss=loss[rows], seed=0)
-        rival = Champion(champion.version, test=test)
-    return decide(
-        scoring.primary,
-        model_name=candidate.name,
-        candidate_version=candidate.version,
-        candidate_scores=evaluation.scores,
-        load=load_check(candidate, registry=registry),
-        naive_test=naive_test,
-        champion=rival,
-        settings=settings,
-    )
-
-
-def answers_same_question(champion: ModelVersion, *, problem: Problem) -> bool:
-    """Tell whether a champion was trained for the task of a problem. The task may have changed in the code since then."""
-    try:
-        return problem_answered_by(champion, dataset=problem.dataset).model_suffix == problem.model_suffix
-    except SettingError:
-        return False
 
 
 def _aliases(decision: Decision, *, candidate: ModelVersion, champion: ModelVersion | None) -> dict[str, int]:

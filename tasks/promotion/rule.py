@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from tasks.config import PromotionSettings
 from tasks.metrics import MetricSpec, ScoreError
-from tasks.statistics import PairedTest, p_text
+from tasks.statistics import PairedTest, level_for_blocks, p_text
 
 Outcome = Literal["promoted", "kept", "manual", "rejected"]
 
@@ -34,10 +34,20 @@ class Champion:
     Attributes:
         test: None if the champion was trained for another task, because the code has changed since. A candidate that beats
             the naive baseline then replaces it.
+        level: Level of significance that the test needs.
+        number: Number of the test among those that share rows with it.
+        fresh_share: Part of its rows that no earlier test used.
+        remark: On which rows, and of which versions, the test was made; empty where there is nothing to say.
+        cannot_be_tested: Why there is no test that would judge neither side on what it has seen; empty if there is one.
     """
 
     version: int
     test: PairedTest | None
+    level: float = 0.05
+    number: int = 1
+    fresh_share: float = 1.0
+    remark: str = ""
+    cannot_be_tested: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,11 +102,12 @@ def decide(
     naive_test: PairedTest,
     champion: Champion | None,
     settings: PromotionSettings,
+    unseen: Check | None = None,
 ) -> Decision:
     """Check that the candidate loads, beats the naive baseline and beats the champion, in this order.
 
-    The first check that fails ends the decision. The candidate beats the champion when its gain is significant at
-    `settings.alpha`, or reaches `settings.margin`.
+    The first check that fails ends the decision. The candidate beats the champion when its gain is significant at the level
+    of this test, or reaches `settings.margin`.
 
     Args:
         metric: The problem's primary metric.
@@ -107,70 +118,131 @@ def decide(
         naive_test: Paired test against the naive baseline, for the report; `skill` decides.
         champion: The present champion, or None.
         settings: What a person set.
+        unseen: Whether the candidate is scored on enough rows that it has not seen; None if it has seen no row of the split.
     """
     candidate = f"v{candidate_version}"
     champion_name = None if champion is None else f"v{champion.version}"
+    holder = "no champion" if champion is None else f"champion {champion_name}"
+    checks: list[Check] = []
 
-    def decision(outcome: Outcome, reason: str, *checks: Check) -> Decision:
-        return Decision(outcome=outcome, reason=reason, candidate=candidate, champion=champion_name, checks=checks)
+    def decision(outcome: Outcome, reason: str) -> Decision:
+        return Decision(outcome=outcome, reason=reason, candidate=candidate, champion=champion_name, checks=tuple(checks))
 
-    if not load.passed:
-        return decision("rejected", f"Rejected {candidate}: {load.detail}", load)
+    for gate in _gates(
+        metric,
+        candidate,
+        scores=candidate_scores,
+        load=load,
+        unseen=unseen,
+        naive_test=naive_test,
+        champion=champion,
+        settings=settings,
+    ):
+        checks.append(gate.check)
+        if not gate.check.passed:
+            subject = f"Rejected {candidate}" if gate.outcome == "rejected" else f"Kept {holder}"
+            return decision(gate.outcome, f"{subject}: {gate.reason}")
 
-    value, naive_value = candidate_scores[metric.key], candidate_scores[metric.naive_key]
-    against_naive = "{} against {}".format(*_distinct(metric, value, naive_value))
-    skill = candidate_scores["skill"]
+    case = _case(metric, champion, scores=candidate_scores, settings=settings)
+    if settings.promote == "auto":
+        return decision("promoted", f"Promoted {candidate}: {case}")
+    if settings.promote == "manual":
+        command = f"retrain promote {model_name}@{candidate_version}"
+        return decision("manual", f"{candidate} passed every check ({case}); to promote it: {command}")
+    return decision("kept", f"Kept {holder}: promotion is set to never, though {candidate} passed every check ({case})")
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """A check, and what happens if it fails: the outcome, and its reason."""
+
+    check: Check
+    outcome: Outcome
+    reason: str
+
+
+def _gates(
+    metric: MetricSpec,
+    candidate: str,
+    *,
+    scores: Mapping[str, float],
+    load: Check,
+    unseen: Check | None,
+    naive_test: PairedTest,
+    champion: Champion | None,
+    settings: PromotionSettings,
+) -> Iterator[_Gate]:
+    """Yield the checks in their order; one that follows a failed check is not asked for."""
+    yield _Gate(load, "rejected", load.detail)
+    if unseen:
+        yield _Gate(unseen, "kept", unseen.detail)
+    skill = scores["skill"]
+    against_naive = _against_naive(metric, scores)
     naive = Check(
         name="beats the naive baseline",
         passed=skill > 0,
         detail=f"{metric.label} {against_naive}, skill {100 * skill:+.1f} %; {_test_text(metric, naive_test)}",
     )
-    if not naive.passed:
-        return decision("rejected", f"Rejected {candidate}: does not beat the naive baseline ({against_naive})", load, naive)
+    yield _Gate(naive, "rejected", f"does not beat the naive baseline ({against_naive})")
+    if champion and champion.cannot_be_tested:
+        fair = Check(
+            name=f"{candidate} can be tested against v{champion.version}", passed=False, detail=champion.cannot_be_tested
+        )
+        yield _Gate(fair, "kept", champion.cannot_be_tested)
+    if champion and champion.test:
+        gain, grounds = _champion_check(metric, champion, test=champion.test, settings=settings)
+        yield _Gate(gain, "kept", f"no significant gain ({grounds})")
 
-    checks: tuple[Check, ...] = (load, naive)
+
+def _case(metric: MetricSpec, champion: Champion | None, *, scores: Mapping[str, float], settings: PromotionSettings) -> str:
+    """Return what speaks for a candidate that passed every check."""
     if champion is None:
-        case = f"first model that beats the naive baseline ({against_naive})"
-    elif champion.test is None:
-        case = f"champion {champion_name} was trained for another task; beats the naive baseline ({against_naive})"
-    else:
-        gain, grounds = _champion_check(metric, champion.version, test=champion.test, settings=settings)
-        checks = (load, naive, gain)
-        if not gain.passed:
-            return decision("kept", f"Kept champion {champion_name}: no significant gain ({grounds})", *checks)
-        difference = _nonzero(metric, champion.test.mean_gain)
-        case = f"{metric.label} {metric.text(value)} beats champion {champion_name} by {difference} ({grounds})"
-
-    if settings.promote == "auto":
-        return decision("promoted", f"Promoted {candidate}: {case}", *checks)
-    if settings.promote == "manual":
-        command = f"retrain promote {model_name}@{candidate_version}"
-        return decision("manual", f"{candidate} passed every check ({case}); to promote it: {command}", *checks)
-    holder = "no champion" if champion is None else f"champion {champion_name}"
-    reason = f"Kept {holder}: promotion is set to never, though {candidate} passed every check ({case})"
-    return decision("kept", reason, *checks)
+        return f"first model that beats the naive baseline ({_against_naive(metric, scores)})"
+    name = f"champion v{champion.version}"
+    if champion.test is None:
+        return f"{name} was trained for another task; beats the naive baseline ({_against_naive(metric, scores)})"
+    _, grounds = _champion_check(metric, champion, test=champion.test, settings=settings)
+    difference = _nonzero(metric, champion.test.mean_gain)
+    return f"{metric.label} {metric.text(scores[metric.key])} beats {name} by {difference} ({grounds})"
 
 
-def _champion_check(metric: MetricSpec, version: int, *, test: PairedTest, settings: PromotionSettings) -> tuple[Check, str]:
+def _against_naive(metric: MetricSpec, scores: Mapping[str, float]) -> str:
+    """Return the score beside that of the naive baseline."""
+    return "{} against {}".format(*_distinct(metric, scores[metric.key], scores[metric.naive_key]))
+
+
+def _champion_check(
+    metric: MetricSpec, champion: Champion, *, test: PairedTest, settings: PromotionSettings
+) -> tuple[Check, str]:
     """Return the check against the champion, and its grounds in brief."""
-    margin = settings.margin
-    significant = test.mean_gain > 0 and test.p_value < settings.alpha
+    margin, limit = settings.margin, level_for_blocks(champion.level, blocks=test.blocks)
+    significant = test.mean_gain > 0 and test.p_value < limit
     reaches_margin = margin is not None and test.relative_gain >= margin
-    grounds = p_text(test.p_value)
-    needed = f"needs p < {settings.alpha:g}"
+    grounds = p_text(test.p_value, level=limit)
+    needed = f"needs p < {limit:.2g}"
+    if test.mean_gain > 0 and limit <= test.p_value < settings.alpha:
+        grounds += f", {needed} in test {champion.number} on these rows"
     if margin is not None:
         grounds += f", relative gain {100 * test.relative_gain:.1f} %, margin {100 * margin:.1f} %"
         needed += f" or a relative gain of {100 * margin:.1f} %"
-    detail = f"relative gain {100 * test.relative_gain:+.1f} %; {_test_text(metric, test)}; {needed}"
-    return Check(name=f"beats champion v{version}", passed=significant or reaches_margin, detail=detail), grounds
+    spent = f"test {champion.number} on these rows"
+    if champion.number > 1:
+        spent += f", {100 * champion.fresh_share:.1f} % of them fresh"
+    spent += f": level {champion.level:.2g} of alpha {settings.alpha:g}"
+    if test.blocks:
+        spent += f", for {test.blocks} blocks"
+    parts = [f"relative gain {100 * test.relative_gain:+.1f} %", _test_text(metric, test, level=limit)]
+    parts += [f"{needed} ({spent})", *([champion.remark] if champion.remark else [])]
+    name = f"beats champion v{champion.version}"
+    return Check(name=name, passed=significant or reaches_margin, detail="; ".join(parts)), grounds
 
 
-def _test_text(metric: MetricSpec, test: PairedTest) -> str:
+def _test_text(metric: MetricSpec, test: PairedTest, *, level: float = 0.05) -> str:
     """Return a paired test in words: gain, interval, p-value, rows and method."""
     digits = metric.decimals + 1
     gain, low = f"{test.mean_gain:+.{digits}f}", f"{test.ci_low:+.{digits}f}"
     high = f"{test.ci_high:+.{digits}f}{' ' if metric.unit else ''}{metric.unit}"
-    return f"gain {gain} (95 % interval {low} to {high}), {p_text(test.p_value)}, {test.rows} rows, {test.method}"
+    return f"gain {gain} (95 % interval {low} to {high}), {p_text(test.p_value, level=level)}, {test.rows} rows, {test.method}"
 
 
 def _distinct(metric: MetricSpec, one: float, other: float) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from storage.tables import read_manifest, read_splits, read_validation
 from tasks.models.spec import Problem, ReviewsPlot
-from tasks.promotion.promote import answers_same_question
+from tasks.promotion.comparison import answers_same_question
 from tasks.promotion.rule import Decision
 from tasks.reporting.figures import example_pictures
 from tasks.reporting.figures.curves import learning_curves_png
@@ -36,7 +36,8 @@ from tasks.reporting.markdown import (
 )
 from tasks.scoring import Scoring
 from tasks.training.identity import library_versions, problem_answered_by
-from tasks.training.scoring import Predictions, evaluate_version, read_predictions
+from tasks.training.scoring import EvaluationRef, Predictions, evaluate_version, read_predictions, scale_of
+from tasks.training.seen import ids_of_test_rows, seen_by
 
 WRONG_REVIEWS = 5
 PICTURES_FILE = "pictures.json"
@@ -55,6 +56,7 @@ RESULT_FIELDS = (
     "seconds_per_epoch",
     "parameters",
     "tutorial_best",
+    "seen_note",
 )
 
 
@@ -106,6 +108,9 @@ def run_report(
         rows=table.rows,
         repairs=manifest["repairs"],
         facts=manifest["facts"],
+        split=_split_text(manifest),
+        acceptance=manifest.get("acceptance"),
+        stale=table.stale,
         validation=dict(read_validation(table, store=store)),
         results=results,
         champion=_champion(decision, versions=versions, table=table, problem=problem, registry=registry, store=store),
@@ -134,6 +139,16 @@ def run_report(
     )
 
 
+def _split_text(manifest: Mapping[str, Any]) -> str:
+    """Return how the rows were divided; empty for a table that does not say."""
+    split = manifest.get("request", {}).get("split", {})
+    if split.get("rule") == "recent":
+        return (
+            f"the newest {split['test_months']} months test, the {split['validation_months']} before validate, all before trains"
+        )
+    return "fixed shares of the rows" if split.get("rule") == "shares" else ""
+
+
 def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the report as JSON-ready values; `raw` are the raw files of the table."""
     values = {
@@ -142,6 +157,8 @@ def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dic
         "simulated": report.simulated,
         "source": report.source,
         "table": {"version": report.table_version, "published": report.table_published, "rows": report.rows},
+        "acceptance": report.acceptance,
+        "stale": report.stale,
         "repairs": report.repairs,
         "decision": {"outcome": report.decision.outcome, "reason": report.decision.reason},
         "raw": raw,
@@ -257,8 +274,23 @@ def _champion(
     version = versions[decision.champion]
     if not answers_same_question(version, problem=problem):
         return _result(version, trained=False, problem=problem, registry=registry)
-    scores = evaluate_version(version, table=table, registry=registry, store=store).scores
-    return replace(_result(version, trained=False, problem=problem, registry=registry), scores=scores)
+    evaluation = evaluate_version(version, table=table, registry=registry, store=store)
+    return replace(
+        _result(version, trained=False, problem=problem, registry=registry),
+        scores=evaluation.scores,
+        seen_note=_seen_note(version, evaluation=evaluation, table=table, registry=registry, store=store),
+    )
+
+
+def _seen_note(version: ModelVersion, *, evaluation: EvaluationRef, table: TableRef, registry: Registry, store: Store) -> str:
+    """Return how many of the test rows that a version is scored on it has seen; empty if it has seen none of them."""
+    problem = problem_answered_by(version, dataset=table.dataset)
+    seen = seen_by(version, problem=problem, registry=registry, store=store)
+    if not seen.is_known:
+        return "may have seen test rows: what it was fitted on is not recorded"
+    rows = read_predictions(evaluation, table=table, store=store)["row"]
+    count = int(seen.among(ids_of_test_rows(table, problem=problem, store=store)[rows]).sum())
+    return f"has seen {count:,} of the {len(rows):,} test rows" if count else ""
 
 
 def _links(table: TableRef, *, candidate: ModelVersion, registry: Registry, store: Store) -> dict[str, str]:
@@ -280,7 +312,5 @@ def _links(table: TableRef, *, candidate: ModelVersion, registry: Registry, stor
 
 def _naive_scores(predictions: Predictions, *, scores: Mapping[str, float], problem: Problem) -> dict[str, float]:
     """Return the scores of the naive baseline, under the keys of the models' scores."""
-    primary, normalised = problem.scoring.primary.key, problem.scoring.validation.key
-    # The scores hold one error in its unit and in units of the scale, so their ratio is the scale. A classifier has no scale.
-    scale = scores[primary] / scores[normalised] if scores.get(normalised) else 1.0
+    scale = scale_of(scores, problem=problem)
     return problem.scoring.naive_scores(predictions["naive"], truth=predictions["truth"], scale=scale)

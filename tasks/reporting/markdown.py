@@ -40,6 +40,8 @@ class VariantResult:
         tutorial_best: The best validation score that the tutorial prints for this variant, or None.
         is_baseline: Whether it is a linear baseline, not a network.
         execution: How each part of the network ran in training, and what would make it faster.
+        seen_note: How many of the scored test rows it has seen, such as `has seen 9 of the 90 test rows`; empty if none. Its
+            scores are then too good.
     """
 
     variant: str
@@ -55,6 +57,7 @@ class VariantResult:
     tutorial_best: float | None
     is_baseline: bool
     execution: tuple[str, ...] = ()
+    seen_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ class RunReport:
         most_wrong: Test reviews that the candidate is most wrong about; none for a forecast.
         links: Address by name.
         versions: Library versions, one line.
+        split: How the rows were divided, in words.
+        acceptance: Who accepted which critical failures of the data, when and why, or None.
+        stale: True if the source should have brought newer rows by now.
     """
 
     dataset: str
@@ -112,6 +118,9 @@ class RunReport:
     links: dict[str, str]
     versions: str
     date: str
+    split: str = ""
+    acceptance: dict[str, Any] | None = None
+    stale: bool = False
 
 
 def markdown_cell(value: object) -> str:
@@ -150,7 +159,8 @@ def _marked_results(report: RunReport) -> list[tuple[VariantResult, str]]:
 
     def role(result: VariantResult) -> str:
         if champion is not None and result.version == champion.version:
-            return "previous champion" if decision.outcome == "promoted" else "champion"
+            name = "previous champion" if decision.outcome == "promoted" else "champion"
+            return f"{name}, {champion.seen_note}" if champion.seen_note else name
         if decision.candidate == f"v{result.version}":
             return CANDIDATE_MARKS[decision.outcome]
         return "linear baseline" if result.is_baseline else "registered"
@@ -232,6 +242,21 @@ def _sample_line(report: RunReport) -> list[str]:
     ]
 
 
+def _warnings(report: RunReport) -> list[str]:
+    """Return what a reader must know of the data before any score."""
+    lines = []
+    if report.stale:
+        newest = report.facts.get("last_stamp", "unknown")
+        lines.append(f"> **STALE:** the newest reading is of {newest}; the source has brought nothing for longer than expected.")
+    if report.acceptance:
+        accepted = "; ".join(str(failure).rstrip(".") for failure in report.acceptance["failures"])
+        lines.append(
+            f"> **REJECTED, AND ACCEPTED** by {report.acceptance['by']} on {report.acceptance['at'][:10]}: {accepted}. Reason: "
+            f"{report.acceptance['reason']}"
+        )
+    return "\n>\n".join(lines).split("\n") if lines else []
+
+
 def _changes(report: RunReport) -> list[str]:
     """Return what this run published and trained, and what existed before."""
     table = "published" if report.table_published else "unchanged, nothing published"
@@ -248,13 +273,15 @@ def _changes(report: RunReport) -> list[str]:
         lines.append(f"- `{result.variant}`: trained as v{result.version}, {epochs}, {result.parameters:,} parameters.")
         lines += [f"  - {note}" for note in result.execution]
     previous = "none" if report.champion is None else f"{result_name(report.champion)}, scored on the test split of this table"
+    if report.champion and report.champion.seen_note:
+        previous += f"; it {report.champion.seen_note}, so its scores there may be too good"
     return [*lines, f"- Champion before this run: {previous}."]
 
 
 def _data(report: RunReport) -> list[str]:
     """Return the rows by split, the facts and the repairs."""
     splits = ", ".join(f"{name} {count:,}" for name, count in report.rows.items())
-    lines = [f"Rows: {splits}.", ""]
+    lines = [f"Rows: {splits}{f' ({report.split})' if report.split else ''}.", ""]
     if report.facts:
         lines += [
             markdown_table(
@@ -343,6 +370,7 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
     parts: list[list[str]] = [
         [f"# {report.title}: {report.model_name}"],
         _sample_line(report),
+        _warnings(report),
         [f"**Decision:** {report.decision.reason}"],
         [f"**Against the linear baseline:** {report.baseline_comparison}"] if report.baseline_comparison else [],
         ["## What changed"],

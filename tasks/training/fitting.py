@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import tempfile
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from storage.errors import RetrainError
 from storage.io import write_atomically, write_json
@@ -22,12 +24,13 @@ from tasks.models import build_learner
 from tasks.models.signature import network_signature
 from tasks.models.spec import Variant
 from tasks.training.identity import budget_for, problem_asked_by, training_key, variant_with_settings
+from tasks.training.seen import IDS_FILE, SPLITS_OF_A_TRAINING, describe_seen
 
 logger = logging.getLogger("retrain")
 
 
 class FittedRef(Reference):
-    """A finished training in its checkpoint folder: `model.keras` and `fitted.json`."""
+    """A finished training in its checkpoint folder: `model.keras`, `fitted.json`, and ids of rows where they are no series."""
 
     table: TableRef
     variant: str
@@ -94,11 +97,15 @@ def fit_variant(
         path = Path(local, "model.keras")
         learner.export().save(path)
         write_atomically(folder / "model.keras", path.read_bytes())
+    seen, ids = describe_seen(splits, names=SPLITS_OF_A_TRAINING, problem=problem)
+    if ids.size:
+        write_atomically(folder / IDS_FILE, _npy(ids))
     record = asdict(fitted) | {
         "parameters": sum(int(np.prod(weight.shape)) for weight in learner.network.trainable_weights),
         "budget": asdict(budget),
         "settings": settings.model_dump(mode="json"),
         "task": dict(problem.task),
+        "seen": seen,
         "device": asdict(device),
         "batch_size": configured.batch_size,
         "learning_rate": configured.learning_rate,
@@ -107,6 +114,12 @@ def fit_variant(
     write_json(folder / "fitted.json", record)  # last: a folder without it is an unfinished training
     checkpoint.unlink(missing_ok=True)
     return reference
+
+
+def _npy(array: npt.NDArray[np.int64]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def with_time_limit(

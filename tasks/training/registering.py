@@ -21,16 +21,23 @@ from tasks.models import problem_named
 from tasks.training.fitting import FittedRef
 from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_asked_by, training_key
 from tasks.training.scoring import EvaluationRef, load_exported
+from tasks.training.seen import IDS_FILE
 
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
 
 
-def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, registry: Registry) -> ModelRef | None:
-    """Return the version that an equal training made before, if there is one."""
+def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, registry: Registry, store: Store) -> ModelRef | None:
+    """Return the version that an equal training made before, if there is one.
+
+    A run that was killed right after it had registered the version has left its checkpoint folder, which is removed.
+    """
     key = training_key(table, variant=variant, settings=settings)
     name = model_name(table, problem=problem_asked_by(table, settings=settings))
     version = registry.find(name, training_key=key)
-    return None if version is None else model_ref(version, trained=False)
+    if version is None:
+        return None
+    remove_folder(store.checkpoint_folder(table.version, key))
+    return model_ref(version, trained=False)
 
 
 def model_ref(version: ModelVersion, *, trained: bool) -> ModelRef:
@@ -58,6 +65,9 @@ def register_fitted(
         io.BytesIO(store.evaluation(fitted.table.version, fitted.training_key).with_suffix(".npz").read_bytes())
     ) as saved:
         inputs, outputs = saved["inputs"], saved["outputs"]
+    files = {"examples.npz": _npz(inputs=inputs, outputs=outputs)}
+    if (folder / IDS_FILE).is_file():
+        files[IDS_FILE] = (folder / IDS_FILE).read_bytes()
     exported = load_exported(folder)
     code = code_version()
     record = RunRecord(
@@ -89,7 +99,7 @@ def register_fitted(
             "lock": lock_digest(),
             "libraries": library_versions(),
         },
-        files={"examples.npz": _npz(inputs=inputs, outputs=outputs)},
+        files=files,
         input_example=inputs,
         output_example=outputs[:, None] if outputs.ndim == 1 else outputs,
         datasets=[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,28 @@ def _column(values: npt.NDArray[Any]) -> pa.Array:
     if values.ndim == 1:
         return pa.array(values)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def scores_on(
+    rows: npt.NDArray[np.bool_], *, predictions: Predictions, scores: Mapping[str, float], problem: Problem
+) -> dict[str, float]:
+    """Return the scores of an evaluation on some of its examples.
+
+    Args:
+        rows: Which examples, bool `(examples,)`.
+        predictions: All predictions of the evaluation.
+        scores: Its scores on all of them.
+        problem: Its problem.
+    """
+    chosen = {name: predictions[name][rows] for name in ("prediction", "truth", "naive")}
+    scale = scale_of(scores, problem=problem)
+    return problem.scoring.scores(chosen["prediction"], truth=chosen["truth"], naive=chosen["naive"], scale=scale)
+
+
+def scale_of(scores: Mapping[str, float], *, problem: Problem) -> float:
+    """Return the scale of a scored split: the ratio of an error in its unit to the normalised one, or 1 without such scores."""
+    primary, normalised = problem.scoring.primary.key, problem.scoring.validation.key
+    return scores[primary] / scores[normalised] if scores.get(normalised) else 1.0
 
 
 def read_predictions(evaluation: EvaluationRef, *, table: TableRef, store: Store) -> Predictions:

@@ -47,8 +47,8 @@ KEEP_PROGRESS_FILE_S = 1.0
 @task(task_run_name="find trained {variant}")
 def find_trained(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef | None:
     """Return the version that an equal training registered before, or None."""
-    registry = Registry.open(Store.from_environment())
-    model = registering.find_trained(table, variant=variant, settings=settings, registry=registry)
+    store = Store.from_environment()
+    model = registering.find_trained(table, variant=variant, settings=settings, registry=Registry.open(store), store=store)
     if model:
         logger.info("%s %s: trained before, %s@%d", table.dataset, variant, model.name, model.version)
     return model

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, SplitTables
+from tasks.datasets.time_series import edge_facts, edges_of_facts
 from tasks.models.device import Device
 from tasks.models.engine.accelerated import accelerate_for_training
 from tasks.models.engine.execution import Execution
@@ -83,14 +84,18 @@ class ProblemCase:
 def tables_with_gaps(spec: DatasetSpec, parsed: Parsed, *, rows: int = 12_000) -> SplitTables:
     """Return the splits of the first rows of a series, a gap near the start of each."""
     table = parsed.table.slice(0, rows)
+    share = table.num_rows / parsed.table.num_rows
     rows = table.num_rows
-    whole = spec.split(replace(parsed, table=table, facts={**parsed.facts, "rows_read": rows}))
+    # The edges come where they were, in shares of the rows.
+    every, stamps = (whole["timestamp"].to_numpy().astype("datetime64[s]").astype(np.int64) for whole in (parsed.table, table))
+    first_rows = [int(np.searchsorted(every, edge) * share) for edge in edges_of_facts(parsed.facts) or ()]
+    facts = {**parsed.facts, **edge_facts((int(stamps[first_rows[0]]), int(stamps[first_rows[1]])))}
+    whole = spec.split(replace(parsed, table=table, facts=facts))
     kept, first = np.ones(rows, dtype=bool), 0
     for split in SPLITS:
         kept[first + 300 : first + 310] = False
         first += whole.tables[split].num_rows
-    left = int(kept.sum())
-    return spec.split(replace(parsed, table=table.filter(pa.array(kept)), facts={**parsed.facts, "rows_read": left}))
+    return spec.split(replace(parsed, table=table.filter(pa.array(kept)), facts=facts))
 
 
 def _close(some: Any, others: Any, *, atol: float) -> bool:

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,13 +17,17 @@ from dataset_contracts import DATASET_CONTRACTS, DatasetCase, check
 from storage.tables import read_manifest, read_splits, read_validation
 from tasks.config import DatasetName
 from tasks.datasets import DATASETS
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Severity, SplitTables
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "station": {"first_half_year": "2009a", "last_half_year": "2010b"},
-    "files": {"path": "reviews.csv", "use": "add"},
+    "station": {"from_period": "2009a", "to_period": "2010b"},
+    "files": {"path": "/data/reviews.csv", "use": "add"},
+    "file": {"path": "/data/own.csv"},
 }
-"""Options of the sources that cannot do without."""
+"""Options of the sources whose files follow from them."""
+
+TODAY = date(2026, 3, 10)
 
 every_dataset = pytest.mark.parametrize("spec", DATASETS.values(), ids=lambda spec: spec.name)
 
@@ -32,7 +37,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Parsed]:
     results = {}
     for name, spec in DATASETS.items():
         paths = spec.simulate(tmp_path_factory.mktemp(name))
-        results[name] = spec.parse({path.name: path for path in paths}, "sample")
+        results[name] = spec.parse({path.name: path for path in paths}, TableRequest(source="sample"))
     return results
 
 
@@ -51,7 +56,7 @@ def test_it_is_described(spec: DatasetSpec) -> None:
     assert spec.default_source in spec.sources
     assert spec.sample_source in spec.sources
     assert "sample" not in spec.sources  # the name of the simulation is no source's
-    assert all(getattr(spec, field.name) is not None for field in fields(spec))
+    assert all(getattr(spec, field.name) is not None for field in fields(spec) if field.default is not None)
 
 
 def test_the_form_offers_exactly_the_registered_data_sets() -> None:
@@ -61,13 +66,15 @@ def test_the_form_offers_exactly_the_registered_data_sets() -> None:
 @every_dataset
 def test_every_source_names_its_files(spec: DatasetSpec) -> None:
     for name, source in spec.sources.items():
-        files = source.files(OPTIONS.get(name, {}))
-        assert set(OPTIONS.get(name, {})) == set(source.options.model_fields)
+        files = source.files(OPTIONS.get(name, {}), TODAY)
+        assert set(OPTIONS.get(name, {})) <= set(source.options.model_fields)
         assert all(field.description for field in source.options.model_fields.values())
         assert files
         names = [file.name for file in files]
         assert len(set(names)) == len(names)
-        for file in (each for each in files if not each.own):
+        for file in files:
+            if file.own:
+                continue  # its name, place and first bytes are a person's
             assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", file.name)
             assert file.urls
             assert all(re.fullmatch(r"https://[a-z0-9.-]+/\S+", url) and url.endswith(f"/{file.name}") for url in file.urls)
@@ -79,7 +86,7 @@ def test_every_source_names_its_files(spec: DatasetSpec) -> None:
 
 @every_dataset
 def test_its_sample_is_in_the_layout_of_a_source(spec: DatasetSpec, tmp_path: Path) -> None:
-    files = spec.sources[spec.sample_source].files(OPTIONS.get(spec.sample_source, {}))
+    files = spec.sources[spec.sample_source].files(OPTIONS.get(spec.sample_source, {}), TODAY)
     paths = spec.simulate(tmp_path)
     assert {path.name for path in paths} == {file.name for file in files}
     for path in paths:
@@ -97,7 +104,7 @@ def test_its_sample_parses_to_the_promised_schema(spec: DatasetSpec, parsed: dic
     for repair in result.repairs:
         assert re.fullmatch(r"[a-z_]+", repair.name)
         assert repair.rule
-        assert 0 <= repair.share <= repair.limit < 1
+        assert 0 <= repair.share <= repair.limit <= 1
         assert (repair.count == 0) == (repair.share == 0)
     assert result.facts["rows_read"] > 0
     assert not set(result.extras) & set(SPLITS)
@@ -110,7 +117,7 @@ def test_its_expectations_are_worded_and_of_known_kinds(spec: DatasetSpec) -> No
         import great_expectations.expectations as gxe
 
     for source in (*spec.sources, "sample"):
-        suite = spec.expectations(source)
+        suite = spec.expectations(TableRequest(source=source))
         assert any(expectation.severity == "critical" for expectation in suite)
         for expectation in suite:
             assert expectation.severity in get_args(Severity)
@@ -124,7 +131,7 @@ def test_its_sample_passes_its_suite(spec: DatasetSpec, samples: Any) -> None:
     report = read_validation(samples.tables[spec.name], store=samples.store)
     assert report["passed_critical"] is True
     assert [outcome for outcome in report["outcomes"] if not outcome["success"] and outcome["severity"] == "critical"] == []
-    assert len(report["outcomes"]) == len(spec.expectations("sample"))
+    assert len(report["outcomes"]) == len(spec.expectations(TableRequest(source="sample")))
 
 
 @every_dataset

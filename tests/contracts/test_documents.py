@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from flows.runtime.service import Service
 from storage.environment import Environment, variable
 from storage.layout import Store
 from tasks.datasets import DATASETS
+from tasks.datasets.request import TableRequest
 from tasks.models import PROBLEMS
 from tasks.models.spec import Variant
 
@@ -112,7 +114,7 @@ def test_the_data_sets_table_names_every_source_and_its_files() -> None:
     expected = {(spec.name, source, source == spec.default_source) for spec in described for source in spec.sources}
     assert expected <= written
     for spec in described:
-        for file in spec.sources[spec.default_source].files({}):
+        for file in spec.sources[spec.default_source].files({}, date(2026, 3, 10)):
             assert file.name in section("## Data sets")
             if file.size_bytes is not None:
                 assert f"{file.size_bytes:,} bytes" in section("## Data sets")
@@ -121,7 +123,7 @@ def test_the_data_sets_table_names_every_source_and_its_files() -> None:
 @pytest.mark.parametrize("dataset", DESCRIBED)
 def test_the_repairs_table_has_every_rule_and_its_limit(dataset: str, tmp_path: Path) -> None:
     spec = DATASETS[dataset]
-    parsed = spec.parse({path.name: path for path in spec.simulate(tmp_path)}, "sample")
+    parsed = spec.parse({path.name: path for path in spec.simulate(tmp_path)}, TableRequest(source="sample"))
     rows = [
         cells for cells in table_rows(section("## Data sets"), columns=4) if cells[0] == f"`{dataset}`" and "% of" in cells[3]
     ]

@@ -13,10 +13,10 @@ import pytest
 from dataset_contracts import DATASET_CONTRACTS, DatasetCase, check
 from problem_contracts import PROBLEM_CONTRACTS, Problem, ProblemCase, scored_split, tables_with_gaps
 
-from storage.errors import DataError
 from tasks.datasets import DATASETS
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
 from tasks.datasets.jena.spec import COLUMNS
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import DatasetSpec, Parsed, SplitTables
 from tasks.models import PROBLEMS
 from tasks.models.networks.jena import FORECAST
@@ -78,7 +78,7 @@ def split_with(change: Callable[[Parsed, SplitTables], SplitTables]) -> DatasetS
 
 
 def parse_with(change: Callable[[Parsed], Parsed]) -> DatasetSpec:
-    return replace(SOUND_SPEC, parse=lambda files, source: change(SOUND_SPEC.parse(files, source)))
+    return replace(SOUND_SPEC, parse=lambda files, request: change(SOUND_SPEC.parse(files, request)))
 
 
 @spec_fault("statistics_are_of_train_rows")
@@ -197,7 +197,7 @@ def a_repair_counted_and_not_made() -> DatasetSpec:
     return parse_with(change)
 
 
-@spec_fault("repairs_are_counted_and_made")
+@spec_fault("repairs_are_counted_and_made", "limits_are_enforced")
 def a_repair_made_and_not_counted() -> DatasetSpec:
     def change(parsed: Parsed) -> Parsed:
         return replace(parsed, repairs=tuple(replace(repair, count=0, share=0.0) for repair in parsed.repairs))
@@ -208,7 +208,7 @@ def a_repair_made_and_not_counted() -> DatasetSpec:
 @spec_fault("repairs_are_counted_and_made")
 def a_repair_of_sound_values() -> DatasetSpec:
     def change(parsed: Parsed) -> Parsed:
-        if not any(repair.count for repair in parsed.repairs if repair.name == "sentinel_values"):
+        if not any(repair.count for repair in parsed.repairs if repair.name == "missing_values"):
             return parsed
         at = parsed.table.schema.get_field_index(COLUMNS[3])
         values = np.asarray(parsed.table[COLUMNS[3]]) + np.float32(1)
@@ -219,19 +219,14 @@ def a_repair_of_sound_values() -> DatasetSpec:
 
 @spec_fault("limits_are_enforced")
 def a_limit_not_enforced() -> DatasetSpec:
-    sound: list[Parsed] = []
+    def change(parsed: Parsed) -> Parsed:
+        # Whatever share is found is said to be allowed.
+        return replace(parsed, repairs=tuple(replace(each, limit=max(each.limit, each.share)) for each in parsed.repairs))
 
-    def parse(files: Mapping[str, Path], source: str) -> Parsed:
-        try:
-            sound.append(SOUND_SPEC.parse(files, source))
-        except DataError:
-            return sound[0]  # a table comes all the same
-        return sound[-1]
-
-    return replace(SOUND_SPEC, parse=parse)
+    return parse_with(change)
 
 
-@spec_fault("repairs_are_described")
+@spec_fault("repairs_are_described", "limits_are_enforced")
 def a_share_of_nothing() -> DatasetSpec:
     def change(parsed: Parsed) -> Parsed:
         return replace(parsed, repairs=tuple(replace(repair, share=repair.limit) for repair in parsed.repairs))
@@ -241,16 +236,16 @@ def a_share_of_nothing() -> DatasetSpec:
 
 @spec_fault("suite_rejects_a_broken_frame")
 def a_suite_that_only_warns() -> DatasetSpec:
-    def expectations(source: str) -> Any:
-        return tuple(replace(expectation, severity="warning") for expectation in SOUND_SPEC.expectations(source))
+    def expectations(request: TableRequest) -> Any:
+        return tuple(replace(expectation, severity="warning") for expectation in SOUND_SPEC.expectations(request))
 
     return replace(SOUND_SPEC, expectations=expectations)
 
 
 @spec_fault("suite_judges_columns_that_are_there")
 def a_suite_on_a_column_that_is_not_there() -> DatasetSpec:
-    def expectations(source: str) -> Any:
-        suite = SOUND_SPEC.expectations(source)
+    def expectations(request: TableRequest) -> Any:
+        suite = SOUND_SPEC.expectations(request)
         return (*suite, replace(suite[-1], kind="column_values_to_not_be_null", arguments={"column": "snow"}))
 
     return replace(SOUND_SPEC, expectations=expectations)
@@ -560,7 +555,7 @@ def case_of(
 ) -> Callable[[Problem, Callable[[Any], None]], ProblemCase]:
     """A problem with small tables: a series with gaps, or some reviews."""
     files = {path.name: path for path in simulate(tmp_path_factory.mktemp("sound"))}
-    series = tables_with_gaps(SOUND_SPEC, SOUND_SPEC.parse(files, "sample"), rows=ROWS)
+    series = tables_with_gaps(SOUND_SPEC, SOUND_SPEC.parse(files, TableRequest(source="sample")), rows=ROWS)
     reviews, vocabulary = tiny("imdb")
 
     def make(problem: Problem, fit: Callable[[Any], None]) -> ProblemCase:

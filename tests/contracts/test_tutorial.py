@@ -13,7 +13,7 @@ from storage.layout import Store
 from storage.tables import read_splits
 from tasks.config import DataSettings
 from tasks.datasets.jena.spec import COLUMNS
-from tasks.ingestion import pipeline
+from tasks.ingestion import fetching, pipeline
 from tasks.models import PROBLEMS
 from tasks.models.imdb import padded_tokens
 from tasks.models.networks.jena import FORECAST
@@ -75,9 +75,11 @@ def test_a_window_is_ten_days_of_hourly_readings_and_its_target_a_day_later() ->
 def test_the_reviews_are_those_of_the_tutorial(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
     settings = DataSettings(data="mirror")
-    raw = pipeline.fetch_raw("imdb", settings=settings, store=store, mirror=str(MIRROR))
+    raw = fetching.fetch_raw("imdb", settings=settings, store=store, mirror=str(MIRROR))
     parsed = pipeline.parse_raw(raw, store=store)
-    table = pipeline.publish_parsed(parsed, validation=pipeline.validate_parsed(parsed, store=store), store=store)
+    table = pipeline.publish_parsed(
+        parsed, validation=pipeline.validate_parsed(parsed, settings=DataSettings(), store=store), store=store
+    )
     assert table.rows["train"] + table.rows["val"] == 25_000
     assert table.rows["test"] == 25_000
     splits, _ = read_splits(table, store=store)
@@ -92,9 +94,11 @@ def test_the_reviews_are_those_of_the_tutorial(tmp_path: Path) -> None:
 )
 def test_the_readings_are_those_of_the_tutorial(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
-    raw = pipeline.fetch_raw("jena", settings=DataSettings(data="mirror"), store=store, mirror=str(MIRROR))
+    raw = fetching.fetch_raw("jena", settings=DataSettings(data="mirror"), store=store, mirror=str(MIRROR))
     parsed = pipeline.parse_raw(raw, store=store)
-    table = pipeline.publish_parsed(parsed, validation=pipeline.validate_parsed(parsed, store=store), store=store)
+    table = pipeline.publish_parsed(
+        parsed, validation=pipeline.validate_parsed(parsed, settings=DataSettings(), store=store), store=store
+    )
     splits, manifest = read_splits(table, store=store)
     assert manifest["facts"]["rows_read"] == 420_551
     assert set(COLUMNS) <= set(splits["train"].column_names)

@@ -13,6 +13,7 @@ from dataset_contracts import check
 from problem_contracts import PROBLEM_CONTRACTS, ProblemCase, tables_with_gaps
 
 from tasks.datasets import DATASETS
+from tasks.datasets.request import TableRequest
 from tasks.models import PROBLEMS, build_learner, with_baselines
 from tasks.models.device import Device
 from tasks.models.load_check import predict_file
@@ -159,7 +160,7 @@ def cases(keras: Any, tiny: Callable[[str], Any], tmp_path_factory: pytest.TempP
         splits, normalisation = tiny(name)
         if "horizon_rows" in problem.task:
             files = {path.name: path for path in DATASETS[name].simulate(tmp_path_factory.mktemp(name))}
-            gapped = tables_with_gaps(DATASETS[name], DATASETS[name].parse(files, "sample"))
+            gapped = tables_with_gaps(DATASETS[name], DATASETS[name].parse(files, TableRequest(source="sample")))
             splits, normalisation = dict(gapped.tables), gapped.normalisation
         baseline = problem.variants[problem.baselines[0]]
         cases[name] = ProblemCase(problem, splits, normalisation, problem.variants[problem.default_variants[0]], baseline)

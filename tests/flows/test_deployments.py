@@ -83,7 +83,13 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "promote": "cpu",
     }
     crons = {name: [schedule["schedule"]["cron"] for schedule in entry["schedules"]] for name, entry in found.items()}
-    assert crons == {"retrain-jena": ["0 3 * * 1"], "retrain-imdb": ["0 4 1 * *"], "ingest": [], "train": [], "promote": []}
+    assert crons == {
+        "retrain-jena": ["0 3 * * 1"],
+        "retrain-imdb": ["0 4 1 * *"],
+        "ingest": ["30 1 * * *"],
+        "train": [],
+        "promote": [],
+    }
 
 
 def test_the_parameters_become_a_form_with_descriptions(api: str) -> None:
@@ -103,12 +109,12 @@ def test_a_cron_schedule_makes_scheduled_runs(api: str) -> None:
     deadline = time.monotonic() + 60
     states: set[str] = set()
     flows: set[str] = set()
-    while time.monotonic() < deadline and len(flows) < 2:
+    while time.monotonic() < deadline and len(flows) < 3:
         runs = ask(f"{api}/flow_runs/filter", body={})
         flows = {run["deployment_id"] for run in runs}
         states = {run["state_type"] for run in runs}
         time.sleep(1)
-    assert len(flows) == 2
+    assert len(flows) == 3
     assert states == {"SCHEDULED"}
 
 

@@ -39,7 +39,7 @@ def manifest_of(table: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def jena(home: Path, warm: WarmCommand) -> dict[str, Any]:
     mirror = mirror_with("mpi_roof_2020a.zip", "mpi_roof_2020b.zip")
-    station = {"source": "station", "options": {"first_half_year": "2020a", "last_half_year": "2020b"}}
+    station = {"source": "station", "options": {"from_period": "2020a", "to_period": "2020b"}}
     return warm.ingest("jena", home=home, mirror=mirror, data="mirror", **station)
 
 
@@ -53,10 +53,16 @@ def test_faults_of_2020_are_repaired_and_counted(jena: dict[str, Any]) -> None:
     assert manifest["simulated"] is False
     assert manifest["source"] == "station"
     counts = {repair["name"]: repair["count"] for repair in manifest["repairs"]}
-    # The stamp of 2020-05-12 06:00 comes twice.
-    assert counts == {"repeated_stamps": 1, "out_of_order_rows": 0, "sentinel_values": 1}
+    # The stamp of 2020-05-12 06:00 comes twice, with equal readings.
+    assert counts == {
+        "repeated_rows": 1,
+        "contradicting_rows": 0,
+        "out_of_order_rows": 0,
+        "missing_values": 1,
+        "incomplete_rows": 0,
+    }
     facts = manifest["facts"]
-    assert facts["sentinels"] == {"wind_speed_m_per_s": 1}
+    assert facts["missing_values"] == {"wind_speed_m_per_s": 1}
     assert facts["gaps"] == 1
     assert facts["longest_gap_minutes"] == 100
     assert facts["missing_rows"] == 9
@@ -97,6 +103,6 @@ def test_the_review_of_the_tutorial_comes_out_of_the_published_table(imdb: dict[
 
 def test_the_same_files_again_publish_nothing(jena: dict[str, Any], home: Path, warm: WarmCommand) -> None:
     mirror = mirror_with("mpi_roof_2020a.zip", "mpi_roof_2020b.zip")
-    station = {"source": "station", "options": {"first_half_year": "2020a", "last_half_year": "2020b"}}
+    station = {"source": "station", "options": {"from_period": "2020a", "to_period": "2020b"}}
     again = warm.ingest("jena", home=home, mirror=mirror, data="mirror", **station)
     assert again == {**jena, "published": False}

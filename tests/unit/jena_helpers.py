@@ -15,7 +15,9 @@ import pytest
 from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.physics import COLUMNS, LAYOUT
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
+from tasks.datasets.time_series import edge_facts, edges_in_shares
 
 HEADERS = ("Date Time", *(column.header for column in LAYOUT))
 HEADER = ",".join(f'"{name}"' for name in HEADERS)
@@ -39,7 +41,7 @@ def zipped(folder: Path, text: str | bytes, *, name: str = SAMPLE_FILE, member: 
 
 
 def parse_text(folder: Path, *rows: str, header: str = HEADER, source: str = "sample") -> Parsed:
-    return jena.SPEC.parse({SAMPLE_FILE: zipped(folder, "\n".join((header, *rows)) + "\n")}, source)
+    return jena.SPEC.parse({SAMPLE_FILE: zipped(folder, "\n".join((header, *rows)) + "\n")}, TableRequest(source=source))
 
 
 def weather(rows: int = 2000, *, start: str = "2009-05-01T00:00:00", seed: int = 5) -> pd.DataFrame:
@@ -47,26 +49,33 @@ def weather(rows: int = 2000, *, start: str = "2009-05-01T00:00:00", seed: int =
 
 
 def parse_frame(folder: Path, frame: pd.DataFrame) -> Parsed:
-    return jena.SPEC.parse({SAMPLE_FILE: write_csv_zip(frame, folder / SAMPLE_FILE)}, "sample")
+    return jena.SPEC.parse({SAMPLE_FILE: write_csv_zip(frame, folder / SAMPLE_FILE)}, TableRequest(source="sample"))
 
 
 def repairs(parsed: Parsed) -> dict[str, int]:
     return {repair.name: repair.count for repair in parsed.repairs}
 
 
-def parsed_of(columns: Any, *, start: str = "2009-05-01T00:00:00", stamps: Any = None) -> Parsed:
+def parsed_of(columns: Any, *, start: str = "2009-05-01T00:00:00", stamps: Any = None, rows_read: int | None = None) -> Parsed:
     """A `Parsed` from arrays by canonical name, as `parse` would return it."""
     rows = len(columns[COLUMNS[0]])
     if stamps is None:
         stamps = np.datetime64(start, "s") + np.arange(rows) * np.timedelta64(600, "s")
+    edges = edges_in_shares(
+        np.asarray(stamps).astype("datetime64[s]").astype(np.int64),
+        rows_read=rows_read or rows,
+        train=jena.TRAIN_ROWS,
+        val=jena.VAL_ROWS,
+        whole=jena.REFERENCE_ROWS,
+    )
     arrays = [pa.array(stamps), *(pa.array(np.asarray(columns[name], dtype=np.float32), from_pandas=True) for name in COLUMNS)]
-    return Parsed(table=pa.table(arrays, schema=jena.SPEC.schema), repairs=(), facts={"rows_read": rows})
+    return Parsed(table=pa.table(arrays, schema=jena.SPEC.schema), repairs=(), facts=edge_facts(edges))
 
 
-def failures(frame: pd.DataFrame) -> set[tuple[str, str]]:
-    """The row-wise critical expectations that fail, as (kind, column), in plain numpy: hundreds of frames are tried."""
+def failures(frame: pd.DataFrame, severity: str = "critical") -> set[tuple[str, str]]:
+    """The row-wise expectations of a severity that fail, as (kind, column), in plain numpy: hundreds of frames are tried."""
     failed = set()
-    for expectation in jena.SPEC.expectations("sample"):
+    for expectation in jena.SPEC.expectations(TableRequest(source="sample")):
         arguments = expectation.arguments
         if expectation.kind == "column_values_to_not_be_null":
             good = frame[arguments["column"]].notna()
@@ -76,7 +85,7 @@ def failures(frame: pd.DataFrame) -> set[tuple[str, str]]:
             good = (values >= (-np.inf if low is None else low)) & (values <= (np.inf if high is None else high))
         else:
             continue
-        if good.mean() < arguments.get("mostly", 1.0) and expectation.severity == "critical":
+        if good.mean() < arguments.get("mostly", 1.0) and expectation.severity == severity:
             failed.add((expectation.kind, arguments["column"]))
     return failed
 
@@ -91,4 +100,4 @@ def real(folder: Path, names: list[str]) -> Parsed:
     missing = [name for name, path in files.items() if not path.is_file()]
     if missing:
         pytest.skip(f"real data is not here: {', '.join(missing)} (name its folder in RETRAIN_MIRROR)")
-    return jena.SPEC.parse(files, "station")
+    return jena.SPEC.parse(files, TableRequest(source="station"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.ingestion.pipeline import write_missing_docs
 from tasks.promotion.rule import Check, Decision
 from tasks.reporting import collect
 from tasks.training.scoring import evaluate_version, read_predictions
@@ -41,9 +42,11 @@ def test_the_plain_values_are_those_of_store_and_registry(trained: Any) -> None:
         assert result["validation"] == {"mae_normalised": version.metrics["val_loss"]}
     # The sample's faults: two repeated stamps, and one -9999.
     assert {repair["name"]: repair["count"] for repair in plain["repairs"]} == {
-        "repeated_stamps": 2,
+        "repeated_rows": 2,
+        "contradicting_rows": 0,
         "out_of_order_rows": 0,
-        "sentinel_values": 1,
+        "missing_values": 1,
+        "incomplete_rows": 0,
     }
 
 
@@ -67,7 +70,7 @@ def test_the_report_says_sample_decision_scores_and_champion(trained: Any) -> No
     assert trained.table.version in report.markdown
     assert any("temperature 24 h before the target" in value for value in report.metrics[0].values())
     assert [row["model"] for row in report.metrics[1:]] == ["gru_baseline v1", "gru_baseline v2"]
-    assert "59 expectations" in report.validation
+    assert "79 expectations" in report.validation
     assert "Every expectation passed." in report.validation
 
 
@@ -80,6 +83,7 @@ def test_the_report_is_kept_beside_the_data_docs(trained: Any) -> None:
     collect.save_report(report, table=trained.table, store=trained.store)
     folder = trained.store.report_folder("jena", trained.table.version)
     assert (folder / "report.md").read_text(encoding="utf-8") == report.markdown
+    write_missing_docs("jena", store=trained.store)
     assert report.plain["links"]["report"] == str(folder / "report.md")
     assert (folder / "index.html").is_file()
 

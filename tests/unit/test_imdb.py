@@ -8,6 +8,7 @@ import os
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from tasks.datasets.imdb import spec as imdb
 from tasks.datasets.imdb.ranks import encode
 from tasks.datasets.imdb.spec import SPEC
 from tasks.datasets.imdb.text import APOSTROPHES, SPACES, encode_text, rank_texts
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
-from tasks.ingestion.validation import rejected_message, run_suite
+from tasks.ingestion.outcomes import rejected_message
+from tasks.ingestion.validation import run_suite
 
+TODAY = date(2026, 3, 10)
 WORDS = {"the": 1, "film": 2, "is": 3, "good": 4, "bad": 5}
 TUTORIAL_BEGINNING = [1, 14, 22, 16, 43, 530, 973, 1622, 1385, 65, 458, 4468, 66, 3941, 4, 173, 36, 256]
 MIRRORS = [Path(os.environ.get("RETRAIN_MIRROR", "")), Path(__file__).parents[3] / "shared" / "data" / "mirror"]
@@ -67,12 +71,14 @@ def write(
 
 
 def parse(folder: Path, **contents: Any) -> Parsed:
-    return SPEC.parse(write(folder, **contents), "sample")
+    return SPEC.parse(write(folder, **contents), TableRequest(source="sample"))
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
-    return SPEC.parse({path.name: path for path in SPEC.simulate(tmp_path_factory.mktemp("sample"))}, "sample")
+    return SPEC.parse(
+        {path.name: path for path in SPEC.simulate(tmp_path_factory.mktemp("sample"))}, TableRequest(source="sample")
+    )
 
 
 def test_reviews_come_in_the_order_of_load_data(tmp_path: Path) -> None:
@@ -124,9 +130,9 @@ def test_an_empty_review_is_dropped_and_counted(tmp_path: Path) -> None:
     assert 999 not in parsed.table["review"].slice(0, 999).to_pylist()
 
 
-def test_too_many_empty_reviews_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"1 of 4 reviews in imdb\.npz have no words"):
-        parse(tmp_path, train=[[1], []])
+def test_too_many_empty_reviews_are_told(tmp_path: Path) -> None:
+    (repair,) = parse(tmp_path, train=[[1], []]).repairs
+    assert (repair.count, repair.share, repair.is_within_limit) == (1, 1 / 4, False)
 
 
 REFUSED = {
@@ -163,23 +169,23 @@ def test_a_table_of_numbers_is_no_list_of_reviews(tmp_path: Path) -> None:
     files = write(tmp_path, train=[[1]])
     np.savez(files["imdb.npz"], x_train=np.ones((2, 3), int), y_train=[0, 1], x_test=np.ones((2, 3), int), y_test=[0, 1])
     with pytest.raises(DataError, match=r"x_train of .* has dtype int64 and 2 dimensions: expected lists"):
-        SPEC.parse(files, "sample")
+        SPEC.parse(files, TableRequest(source="sample"))
 
 
 def test_the_real_source_has_25_000_reviews_a_part(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="2 train reviews: expected 25,000"):
-        SPEC.parse(write(tmp_path, train=[[1], [2]]), "keras")
+        SPEC.parse(write(tmp_path, train=[[1], [2]]), TableRequest(source="keras"))
 
 
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="unknown source 'kears' for imdb: choose files, keras, sample"):
-        SPEC.parse(write(tmp_path, train=[[1]]), "kears")
+        SPEC.parse(write(tmp_path, train=[[1]]), TableRequest(source="kears"))
 
 
 def test_the_source_takes_no_options() -> None:
-    assert [file.name for file in SPEC.sources["keras"].files({})] == ["imdb.npz", "imdb_word_index.json"]
+    assert [file.name for file in SPEC.sources["keras"].files({}, TODAY)] == ["imdb.npz", "imdb_word_index.json"]
     with pytest.raises(SettingError, match="unknown option 'years'"):
-        SPEC.sources["keras"].files({"years": 2})
+        SPEC.sources["keras"].files({"years": 2}, TODAY)
 
 
 def table_of(train: list[list[int]], test: list[list[int]]) -> Parsed:
@@ -288,7 +294,7 @@ def test_the_frame_tells_of_reviews_without_quoting_them() -> None:
 
 
 def test_the_sample_passes_its_suite(sample: Parsed) -> None:
-    report = run_suite(SPEC.validation_frame(sample), name="imdb", expectations=SPEC.expectations("sample"))
+    report = run_suite(SPEC.validation_frame(sample), name="imdb", expectations=SPEC.expectations(TableRequest(source="sample")))
     assert report.failed == ()
 
 
@@ -306,30 +312,30 @@ FAULTS: dict[str, Mapping[str, Any]] = {
 @pytest.mark.parametrize("column", FAULTS)
 def test_a_fault_fails_the_suite(sample: Parsed, column: str) -> None:
     frame = SPEC.validation_frame(sample).assign(**FAULTS[column])
-    report = run_suite(frame, name="imdb", expectations=SPEC.expectations("sample"))
+    report = run_suite(frame, name="imdb", expectations=SPEC.expectations(TableRequest(source="sample")))
     assert column in {outcome.column for outcome in report.failed if outcome.severity == "critical"}
     assert f"{column}: expected" in rejected_message(report)
 
 
 def test_leaks_are_a_warning(sample: Parsed) -> None:
     frame = SPEC.validation_frame(sample).assign(is_in_train=1.0)
-    report = run_suite(frame, name="imdb", expectations=SPEC.expectations("sample"))
+    report = run_suite(frame, name="imdb", expectations=SPEC.expectations(TableRequest(source="sample")))
     assert [(outcome.column, outcome.severity) for outcome in report.failed] == [("is_in_train", "warning")]
     assert report.passed_critical
 
 
 def test_the_real_suite_wants_the_real_number_of_reviews(sample: Parsed) -> None:
-    report = run_suite(SPEC.validation_frame(sample), name="imdb", expectations=SPEC.expectations("keras"))
+    report = run_suite(SPEC.validation_frame(sample), name="imdb", expectations=SPEC.expectations(TableRequest(source="keras")))
     assert report.failed[0].kind == "table_row_count_to_be_between"
     assert report.failed[0].severity == "critical"
 
 
 @pytest.fixture(scope="module")
 def real() -> Parsed:
-    names = [file.name for file in SPEC.sources["keras"].files({})]
+    names = [file.name for file in SPEC.sources["keras"].files({}, TODAY)]
     for mirror in MIRRORS:
         if mirror != Path() and all((mirror / name).is_file() for name in names):
-            return SPEC.parse({name: mirror / name for name in names}, "keras")
+            return SPEC.parse({name: mirror / name for name in names}, TableRequest(source="keras"))
     pytest.skip("no real reviews: neither ../shared/data/mirror nor the folder RETRAIN_MIRROR holds imdb.npz")
 
 
@@ -345,7 +351,7 @@ def test_the_real_reviews_are_whole_and_balanced(real: Parsed) -> None:
     assert bounds["train"]["positives"] + bounds["val"]["positives"] == 12_500
     assert bounds["test"]["positives"] == 12_500
     assert real.extras["words"].num_rows == 88_584
-    report = run_suite(SPEC.validation_frame(real), name="imdb", expectations=SPEC.expectations("keras"))
+    report = run_suite(SPEC.validation_frame(real), name="imdb", expectations=SPEC.expectations(TableRequest(source="keras")))
     assert report.failed == ()
 
 

@@ -23,8 +23,10 @@ from tasks.config import DataSettings
 from tasks.datasets.imdb import review_files, review_tree
 from tasks.datasets.imdb.review_files import OwnReviews, ReviewFilesOptions, gather_reviews, read_gathered
 from tasks.datasets.imdb.spec import SPEC
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
-from tasks.ingestion.pipeline import fetch_raw, parse_raw, publish_parsed, validate_parsed
+from tasks.ingestion.fetching import fetch_raw
+from tasks.ingestion.pipeline import parse_raw, publish_parsed, validate_parsed
 
 WORDS = {"the": 1, "film": 2, "is": 3, "good": 4, "bad": 5, **{f"w{rank}": rank for rank in range(6, 400)}}
 ROWS = [("the film is good", 1, None), ("is bad", 0, None), ("bad film", 0, None)]
@@ -277,7 +279,7 @@ def sample_files(folder: Path) -> dict[str, Path]:
 
 
 def sample_texts(files: dict[str, Path], split: str, count: int) -> list[str]:
-    parsed = SPEC.parse(files, "sample")
+    parsed = SPEC.parse(files, TableRequest(source="sample"))
     word = dict(zip(*(parsed.extras["words"][name].to_pylist() for name in ("rank", "word")), strict=True))
     tokens = parsed.table.filter(pa.array(np.asarray(parsed.table["split"]) == split))["tokens"]
     return [" ".join(word[rank] for rank in tokens[row].as_py()) for row in range(count)]
@@ -285,7 +287,7 @@ def sample_texts(files: dict[str, Path], split: str, count: int) -> list[str]:
 
 def test_added_reviews_train_and_change_nothing_else(tmp_path: Path, out: Path) -> None:
     files = sample_files(tmp_path)
-    plain = SPEC.parse(files, "sample")
+    plain = SPEC.parse(files, TableRequest(source="sample"))
     rows = [
         "The FILM was wonderful; it’s excellent,positive",
         "unlistedword,negative",  # not a single word of the index
@@ -294,7 +296,7 @@ def test_added_reviews_train_and_change_nothing_else(tmp_path: Path, out: Path) 
         *(f"{text},negative" for text in sample_texts(files, "train", 1)),
     ]
     (own,) = gather_reviews({"path": str(write_csv(tmp_path / "own.csv", *rows))}, out)
-    parsed = SPEC.parse({**files, own.name: own}, "sample")
+    parsed = SPEC.parse({**files, own.name: own}, TableRequest(source="sample"))
     before, after = SPEC.split(plain).tables, SPEC.split(parsed).tables
     assert after["val"].equals(before["val"])
     assert after["test"].equals(before["test"])
@@ -319,7 +321,7 @@ def test_own_reviews_that_test_already_are_too_many(tmp_path: Path, out: Path) -
     rows = [f"{text},negative" for text in sample_texts(files, "test", 220)]
     (own,) = gather_reviews({"path": str(write_csv(tmp_path / "own.csv", *rows))}, out)
     with pytest.raises(DataError, match=r"220 of 4,220 reviews .* validate or test already: .* at most 0\.05"):
-        SPEC.parse({**files, own.name: own}, "sample")
+        SPEC.parse({**files, own.name: own}, TableRequest(source="sample"))
 
 
 # --- in the place of the published reviews
@@ -350,7 +352,7 @@ def many(count: int, *, part: str | None = None, first: int = 6) -> list[tuple[s
 
 def test_a_review_keeps_its_split_when_others_are_added(tmp_path: Path) -> None:
     few, more = (
-        SPEC.parse(own_table(tmp_path / name, rows), "files")
+        SPEC.parse(own_table(tmp_path / name, rows), TableRequest(source="files"))
         for name, rows in (("few", many(200)), ("more", [*many(300), *[("W7, the film!", 1, None)] * 3]))
     )
     before, after = split_of_text(few), split_of_text(more)
@@ -366,7 +368,7 @@ def test_a_review_keeps_its_split_when_others_are_added(tmp_path: Path) -> None:
 def test_folders_of_both_parts_are_taken_as_they_are(tmp_path: Path) -> None:
     tested = many(100, part="test", first=200)
     rows = [*many(150, part="train"), *tested, ("W200 the Film", 0, "train")]
-    parsed = SPEC.parse(own_table(tmp_path, rows), "files")
+    parsed = SPEC.parse(own_table(tmp_path, rows), TableRequest(source="files"))
     splits = split_of_text(parsed)
     test = {tuple(WORDS[word] for word in text.split()) for text, _, _ in tested}
     assert {tokens for tokens, names in splits.items() if names == {"test"}} == test
@@ -376,19 +378,22 @@ def test_folders_of_both_parts_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_part_alone_is_no_split(tmp_path: Path) -> None:
-    train, none = (SPEC.parse(own_table(tmp_path / str(part), many(100, part=part)), "files").table for part in ("train", None))
+    train, none = (
+        SPEC.parse(own_table(tmp_path / str(part), many(100, part=part)), TableRequest(source="files")).table
+        for part in ("train", None)
+    )
     assert train.equals(none)
 
 
 def test_a_split_of_one_sentiment_is_refused(tmp_path: Path) -> None:
     rows: list[tuple[str, int, str | None]] = [(text, 1, None) for text, _, _ in many(50)]
     with pytest.raises(DataError, match=r"of the split train are positive: expected both sentiments in each split"):
-        SPEC.parse(own_table(tmp_path, rows), "files")
+        SPEC.parse(own_table(tmp_path, rows), TableRequest(source="files"))
 
 
 def test_own_reviews_never_stand_in_the_place_of_the_sample(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="cannot stand in the place of the sample, whose words are made up"):
-        SPEC.parse(own_table(tmp_path, many(100)), "sample")
+        SPEC.parse(own_table(tmp_path, many(100)), TableRequest(source="sample"))
 
 
 def test_a_file_that_was_not_gathered_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tasks.datasets.jena import spec as jena
 from tasks.datasets.jena.physics import LAYOUT, dew_point_degc, saturation_vapor_pressure_mbar
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate, simulated_weather, write_csv_zip
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
 
 
@@ -22,7 +23,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def parsed(sample: Path) -> Parsed:
-    return jena.SPEC.parse({SAMPLE_FILE: sample}, "sample")
+    return jena.SPEC.parse({SAMPLE_FILE: sample}, TableRequest(source="sample"))
 
 
 def test_sample_is_the_same_bytes_each_time(sample: Path, tmp_path: Path) -> None:
@@ -36,13 +37,14 @@ def test_sample_has_the_promised_faults_and_no_others(parsed: Parsed) -> None:
     assert parsed.facts["rows_read"] == 25_995
     assert parsed.facts["rows"] == 25_993
     assert {repair.name: repair.count for repair in parsed.repairs} == {
-        "repeated_stamps": 2,
+        "repeated_rows": 2,
+        "contradicting_rows": 0,
         "out_of_order_rows": 0,
-        "sentinel_values": 1,
+        "missing_values": 1,
+        "incomplete_rows": 0,
     }
-    assert parsed.facts["sentinels"] == {"wind_speed_m_per_s": 1}
+    assert parsed.facts["missing_values"] == {"wind_speed_m_per_s": 1}
     assert (parsed.facts["gaps"], parsed.facts["longest_gap_minutes"], parsed.facts["missing_rows"]) == (1, 80, 7)
-    assert parsed.facts["null_values"] == {}
 
 
 def test_every_split_holds_windows_on_both_sides_of_what_a_window_needs(parsed: Parsed) -> None:

@@ -159,6 +159,16 @@ def test_the_report_tells_what_changed_and_why() -> None:
     assert "![" not in text
 
 
+def test_a_score_on_seen_rows_says_so() -> None:
+    champion = replace(CHAMPION, seen_note="has seen 1,234 of the 7,450 test rows")
+    report = replace(REPORT, champion=champion)
+    assert metrics_rows(report)[1]["role"] == "previous champion, has seen 1,234 of the 7,450 test rows"
+    assert (
+        "- Champion before this run: gru_baseline v4, scored on the test split of this table; it has seen 1,234 of the "
+        "7,450 test rows, so its scores there may be too good.\n"
+    ) in report_markdown(report, pictures={})
+
+
 def test_a_sample_says_so_before_anything_else() -> None:
     text = report_markdown(replace(REPORT, simulated=True, model_name="jena-sample"), pictures={})
     warning = text.splitlines()[2]

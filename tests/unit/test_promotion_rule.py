@@ -279,9 +279,49 @@ def test_no_significant_gain_keeps(ask: Ask) -> None:
     assert [check.passed for check in decision.checks] == [True, True, False]
 
 
-def test_alpha_is_the_limit(ask: Ask) -> None:
-    assert ask(champion=Champion(4, test=replace(TEST, p_value=0.05))).outcome == "kept"
-    assert ask(champion=Champion(4, test=replace(TEST, p_value=0.05)), alpha=0.06).outcome == "promoted"
+def test_the_level_of_the_test_is_the_limit(ask: Ask) -> None:
+    test = replace(TEST, p_value=0.05)
+    assert ask(champion=Champion(4, test=test, level=0.05)).outcome == "kept"
+    assert ask(champion=Champion(4, test=test, level=0.06), alpha=0.1).outcome == "promoted"
+
+
+def test_a_further_test_on_the_same_rows_says_its_number_and_level(ask: Ask) -> None:
+    champion = Champion(4, test=replace(TEST, p_value=0.02), level=0.0021, number=3, fresh_share=0.02)
+    decision = ask(champion=champion)
+    assert decision.outcome == "kept"
+    assert decision.reason == ("Kept champion v4: no significant gain (p = 0.020, needs p < 0.0021 in test 3 on these rows)")
+    assert (
+        "needs p < 0.0021 (test 3 on these rows, 2.0 % of them fresh: level 0.0021 of alpha 0.05)" in decision.checks[-1].detail
+    )
+
+
+def test_a_bootstrap_of_few_blocks_is_held_to_less(ask: Ask) -> None:
+    # With 9 degrees of freedom 2.821 is exceeded with 0.01, a normal value with 0.0024.
+    promoted = ask(champion=Champion(4, test=replace(TEST, p_value=0.0023, blocks=10), level=0.01))
+    kept = ask(champion=Champion(4, test=replace(TEST, p_value=0.0025, blocks=10), level=0.01))
+    assert (promoted.outcome, kept.outcome) == ("promoted", "kept")
+    assert "needs p < 0.0024 (test 1 on these rows: level 0.01 of alpha 0.05, for 10 blocks)" in kept.checks[-1].detail
+
+
+def test_small_p_values_are_told_beside_small_levels(ask: Ask) -> None:
+    champion = Champion(4, test=replace(TEST, p_value=0.0007), level=0.0005, number=9)
+    assert "p = 0.0007, needs p < 0.0005 in test 9" in ask(champion=champion).reason
+
+
+def test_what_cannot_be_tested_fairly_is_kept(ask: Ask) -> None:
+    why = "v4 has seen 90 of the 100 test rows, a fair test needs 50 that neither side has seen"
+    decision = ask(champion=Champion(4, test=None, cannot_be_tested=why))
+    assert (decision.outcome, decision.reason) == ("kept", f"Kept champion v4: {why}")
+    assert [(check.name, check.passed) for check in decision.checks][-1] == ("v5 can be tested against v4", False)
+
+
+def test_a_candidate_that_has_seen_the_test_rows_is_not_judged(ask: Ask) -> None:
+    seen = Check("enough unseen test rows", passed=False, detail="v5 has seen 60 of the 100 test rows")
+    decision = ask(unseen=seen)
+    assert (decision.outcome, decision.reason) == ("kept", "Kept champion v4: v5 has seen 60 of the 100 test rows")
+    assert len(decision.checks) == 2
+    # A few rows are left out, and the rest decides.
+    assert ask(unseen=replace(seen, passed=True)).outcome == "promoted"
 
 
 def test_a_loss_is_never_significant(ask: Ask) -> None:

@@ -21,7 +21,7 @@ import tenacity
 
 from storage import download, io, raw_files
 from storage.errors import DataError, DigestChangedError, SettingError, SourceError
-from storage.folders import publish_folder
+from storage.folders import copy_folder, publish_folder
 from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
 from storage.raw_files import RetryPolicy, fetch, mirror_file
@@ -316,7 +316,8 @@ def test_a_growing_file_is_asked_for_by_its_validator(get: Get, host: Host, stor
     assert host.requests[1]["if-none-match"] == '"one"'
     host.body, host.etag = OTHER, '"two"'
     assert get(host.url, growing=True).sha256 == OTHER_DIGEST
-    assert locked(store) == {"sha256": OTHER_DIGEST, "size_bytes": len(OTHER), "etag": '"two"', "last_modified": None}
+    expected = {"sha256": OTHER_DIGEST, "size_bytes": len(OTHER), "etag": '"two"', "last_modified": None, "growing": True}
+    assert locked(store) == expected
     assert store.raw_file("jena", DIGEST, "a.zip").read_bytes() == DATA
 
 
@@ -434,6 +435,22 @@ def test_a_version_is_published_once_and_then_left_alone(tmp_path: Path, home: s
     assert sorted(path.name for path in place.iterdir()) == ["manifest.json", "train.parquet"]
     assert not (tmp_path / "one").exists()
     assert not (tmp_path / "two").exists()
+
+
+def test_a_folder_is_copied_with_the_file_last_that_says_it_is_whole(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "pages").mkdir(parents=True)
+    for name in ("a.html", "index.html", "pages/z.html"):
+        (source / name).write_text(name)
+    # A folder is where a file has to go, so the copy ends early.
+    (target / "pages" / "z.html").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        copy_folder(source, into=target, last="index.html")
+    assert sorted(path.name for path in target.iterdir()) == ["a.html", "pages"]
+    (target / "pages" / "z.html").rmdir()
+    copy_folder(source, into=target, last="index.html")
+    assert (target / "index.html").read_text() == "index.html"
+    assert (target / "pages" / "z.html").read_text() == "pages/z.html"
 
 
 def test_a_leftover_without_manifest_gives_way(tmp_path: Path) -> None:

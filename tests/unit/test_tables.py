@@ -18,7 +18,7 @@ from upath import UPath
 
 from storage.errors import DataError
 from storage.layout import Store
-from storage.tables import exists, read_manifest, read_table, write_manifest, write_table
+from storage.tables import exists, read_manifest, read_staged, read_table, write_manifest, write_staged, write_table, write_tables
 
 ROWS = st.lists(
     st.tuples(
@@ -61,6 +61,33 @@ def test_the_sign_of_zero_and_the_payload_of_nan_are_kept(tmp_path: Path) -> Non
     values = np.frombuffer(struct.pack("<3I", *payloads), dtype=np.float32)
     write_table(pa.table({"x": values}), tmp_path / "x.parquet")
     assert bits(read_table(tmp_path / "x.parquet")["x"]) == payloads
+
+
+def test_a_staged_table_comes_back_as_a_written_one_and_outlives_its_file(tmp_path: Path) -> None:
+    stamps = pa.array([0, 600], type=pa.int64()).cast(pa.timestamp("s"))
+    table = pa.table({"stamp": stamps, "x": [0.1, None], "tokens": [[1, 2], []]}).replace_schema_metadata({"pandas": "any"})
+    write_table(table, tmp_path / "x.parquet")
+    write_staged(table, tmp_path / "x.arrow")
+    staged = read_staged(tmp_path / "x.arrow")
+    (tmp_path / "x.arrow").unlink()
+    assert staged.schema == read_table(tmp_path / "x.parquet").schema
+    assert staged.schema.field("x").type == pa.float32()
+    assert staged.equals(read_table(tmp_path / "x.parquet"))
+    with pytest.raises(DataError, match="is not there: run ingestion again"):
+        read_staged(tmp_path / "x.arrow")
+    (tmp_path / "x.arrow").write_bytes(b"half of a table")
+    with pytest.raises(DataError, match="is not a staged table"):
+        read_staged(tmp_path / "x.arrow")
+
+
+def test_tables_that_are_written_together_are_those_written_one_by_one(tmp_path: Path) -> None:
+    tables = {name: pa.table({"x": np.full(50, number, dtype=np.float32)}) for number, name in enumerate(("a", "b", "c"))}
+    write_tables(tables, folder=tmp_path)
+    for name, table in tables.items():
+        write_table(table, tmp_path / "one.parquet")
+        assert (tmp_path / f"{name}.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+    with pytest.raises(NotADirectoryError):
+        write_tables(tables, folder=tmp_path / "a.parquet" / "sub")
 
 
 def test_the_bytes_depend_on_content_alone(tmp_path: Path) -> None:

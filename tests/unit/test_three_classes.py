@@ -12,8 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from storage.io import read_lines
 from storage.layout import Store
 from storage.registry import Registry
+from storage.tables import read_splits
 from tasks.config import DataSettings, PromotionSettings, TrainSettings
 from tasks.datasets import DATASETS
 from tasks.datasets.spec import (
@@ -26,7 +28,7 @@ from tasks.datasets.spec import (
     SourceFile,
     SplitTables,
 )
-from tasks.ingestion import pipeline
+from tasks.ingestion import fetching, pipeline
 from tasks.models import PROBLEMS
 from tasks.models.engine.accelerated import accelerate_for_scoring
 from tasks.models.engine.train_step import predict
@@ -37,6 +39,7 @@ from tasks.scoring import ClassificationScoring
 from tasks.training.fitting import fit_variant
 from tasks.training.registering import register_fitted
 from tasks.training.scoring import evaluate_fitted, evaluate_version, read_predictions
+from tasks.training.seen import seen_by
 
 CLASSES = ("falling", "level", "rising")
 STEPS = 6
@@ -185,9 +188,11 @@ def test_three_classes_from_file_to_report(keras: Any, monkeypatch: pytest.Monke
     monkeypatch.setitem(PROBLEMS, "slopes", PROBLEM)
     store = Store.at(tmp_path)
     registry = Registry.open(store)
-    raw = pipeline.fetch_raw("slopes", settings=DataSettings(data="sample"), store=store, mirror=None)
+    raw = fetching.fetch_raw("slopes", settings=DataSettings(data="sample"), store=store, mirror=None)
     parsed = pipeline.parse_raw(raw, store=store)
-    table = pipeline.publish_parsed(parsed, validation=pipeline.validate_parsed(parsed, store=store), store=store)
+    table = pipeline.publish_parsed(
+        parsed, validation=pipeline.validate_parsed(parsed, settings=DataSettings(), store=store), store=store
+    )
 
     settings = TrainSettings()
     fitted = fit_variant(table, variant="gru", settings=settings, store=store, on_progress=lambda progress: None)
@@ -213,6 +218,19 @@ def test_three_classes_from_file_to_report(keras: Any, monkeypatch: pytest.Monke
     report = run_report(table, models=[model], decision=decision, registry=registry, store=store)
     assert "confusion matrix" in report.pictures
     assert "the more frequent label" in report.markdown
+
+    # Another one is tested against it on the rows of the test split, none of which is among the ids that were recorded.
+    again = TrainSettings(seed=1, epochs=1)
+    fitted = fit_variant(table, variant="gru", settings=again, store=store, on_progress=lambda progress: None)
+    evaluation = evaluate_fitted(fitted, store=store)
+    model = register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-2")
+    seen = seen_by(registry.version("slopes-sample", model.version), problem=PROBLEM, registry=registry, store=store)
+    splits, _ = read_splits(table, store=store)
+    assert [int(seen.among(PROBLEM.row_ids(splits[name])).sum()) for name in SPLITS] == [300, 150, 0]
+    decision = promote_best([model], table=table, settings=PromotionSettings(), registry=registry, store=store)
+    tests = [line["test"] for line in read_lines(store.promotions("slopes-sample")) if "test" in line]
+    if decision.outcome != "rejected":
+        assert [(test["number"], test["rows"]["rows"]) for test in tests] == [(1, 150)]
 
 
 def test_a_network_of_three_outputs_is_refused_where_one_is_asked(keras: Any, tiny: Any) -> None:

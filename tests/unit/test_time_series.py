@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.errors import DataError
-from tasks.datasets.time_series import normalise, rows_in_shares, run_numbers, spacing_facts, split_by_time
+from tasks.datasets.time_series import (
+    edge_facts,
+    edges_in_shares,
+    edges_of_facts,
+    edges_of_months,
+    normalise,
+    run_numbers,
+    spacing_facts,
+    split_by_time,
+)
 
 HOUR = 3600
 COLUMNS = ("load", "wind")
@@ -30,9 +39,9 @@ def hourly(rows: int, **columns: Any) -> pa.Table:
 
 
 def split(table: pa.Table, *, train_rows: int, val_rows: int) -> Any:
-    return split_by_time(
-        table, dataset="meter", timestamp="time", columns=COLUMNS, row_seconds=HOUR, train_rows=train_rows, val_rows=val_rows
-    )
+    first = 1_000_000
+    edges = (first + train_rows * HOUR, first + (train_rows + val_rows) * HOUR)
+    return split_by_time(table, dataset="meter", timestamp="time", columns=COLUMNS, row_seconds=HOUR, edges=edges)
 
 
 def test_gaps_and_irregular_spacings_by_hand() -> None:
@@ -59,8 +68,51 @@ def test_two_rows_are_of_one_run_when_every_spacing_between_them_is_regular(spac
 
 
 def test_shares_by_hand() -> None:
-    assert rows_in_shares(1000, train=7, val=2, whole=10) == (700, 200)
-    assert rows_in_shares(11, train=7, val=2, whole=10) == (8, 2)  # 7.7 and 2.2
+    seconds = np.arange(1000, dtype=np.int64)  # one row a second
+    assert edges_in_shares(seconds, rows_read=1000, train=7, val=2, whole=10) == (700, 900)
+    assert edges_in_shares(seconds[:11], rows_read=11, train=7, val=2, whole=10) == (8, 10)  # 7.7 and 2.2 rows
+    # Rows that a repair dropped still count.
+    assert edges_in_shares(seconds[:950], rows_read=1000, train=7, val=2, whole=10) == (700, 900)
+    for rows in (0, 1, 2):
+        assert edges_in_shares(seconds[:rows], rows_read=rows, train=7, val=2, whole=10) is None
+
+
+def day_s(day: str) -> int:
+    return int(np.datetime64(day, "s").astype(np.int64))
+
+
+def test_edges_of_months_by_hand() -> None:
+    # Hourly stamps that end their hour: 2020-01-01 01:00 to 2021-03-31 00:00, which ends the 30th of March.
+    seconds = np.arange(day_s("2020-01-01") + HOUR, day_s("2021-03-31") + 1, HOUR)
+    edges = edges_of_months(seconds, validation_months=1, test_months=2, row_seconds=HOUR)
+    # Two months before the day after the 30th of March is the 31st of January; three before it is the last of December.
+    assert edges == (day_s("2020-12-31") + HOUR, day_s("2021-01-31") + HOUR)
+    # An hour more begins the 31st, and a month before the 1st of April is the 1st of March.
+    edges = edges_of_months(np.append(seconds, seconds[-1] + HOUR), validation_months=12, test_months=1, row_seconds=HOUR)
+    assert edges == (day_s("2020-03-01") + HOUR, day_s("2021-03-01") + HOUR)
+    # February has no 31st day.
+    until_march = seconds[seconds <= day_s("2020-03-31")]
+    assert edges_of_months(until_march, validation_months=1, test_months=1, row_seconds=HOUR) == (
+        day_s("2020-01-31") + HOUR,
+        day_s("2020-02-29") + HOUR,
+    )
+    assert edges_of_months(seconds, validation_months=12, test_months=12, row_seconds=HOUR) is None
+    assert edges_of_months(seconds[:0], validation_months=1, test_months=1, row_seconds=HOUR) is None
+
+
+@given(rows=st.integers(24 * 70, 24 * 900), test_months=st.integers(1, 12), validation_months=st.integers(1, 12))
+@settings(max_examples=60)
+def test_recent_splits_hold_whole_days_and_follow_each_other(rows: int, test_months: int, validation_months: int) -> None:
+    seconds = day_s("2019-01-01") + HOUR * np.arange(1, rows + 1)
+    edges = edges_of_months(seconds, validation_months=validation_months, test_months=test_months, row_seconds=HOUR)
+    if edges is None:
+        assert rows <= 24 * 31 * (test_months + validation_months) + 24
+        return
+    assert all((edge - HOUR) % 86_400 == 0 for edge in edges)
+    assert seconds[0] < edges[0] < edges[1] <= seconds[-1]
+    test_days = (seconds[-1] - edges[1]) / 86_400
+    assert 28 * test_months - 1 <= test_days <= 31 * test_months + 1
+    assert edges_of_facts(edge_facts(edges)) == edges
 
 
 @settings(max_examples=50, deadline=None)
@@ -98,7 +150,7 @@ def test_statistics_by_hand_come_from_the_train_rows_alone() -> None:
 
 @pytest.mark.parametrize(("train_rows", "val_rows"), [(0, 2), (4, 0), (4, 4), (8, 1)])
 def test_an_empty_split_is_refused(train_rows: int, val_rows: int) -> None:
-    with pytest.raises(DataError, match="meter has 8 rows, too few for three splits: give a longer span"):
+    with pytest.raises(DataError, match=r"meter has 8 rows from .*, too few for three splits: give a longer span"):
         split(hourly(8), train_rows=train_rows, val_rows=val_rows)
 
 

@@ -290,13 +290,33 @@ def test_a_registered_version_carries_all_that_it_came_from(trained: Any) -> Non
 def test_an_equal_training_is_found_and_another_is_not(trained: Any) -> None:
     def find(variant: str = "gru_baseline", **changes: Any) -> Any:
         settings = trained.better_settings.model_copy(update=changes)
-        return find_trained(trained.table, variant=variant, settings=settings, registry=trained.registry)
+        return find_trained(trained.table, variant=variant, settings=settings, registry=trained.registry, store=trained.store)
 
     assert find() == trained.better.model_copy(update={"trained": False})
     assert find(threads=2) == find()
     assert find(seed=1) is None
     assert find(epochs=3) is None
     assert find("gru_dropout") is None
+
+
+def test_the_folder_of_a_run_that_was_killed_after_registering_is_removed(trained: Any) -> None:
+    key = training_key(trained.table, variant="gru_baseline", settings=trained.better_settings)
+    folder = trained.store.checkpoint_folder(trained.table.version, key)
+    folder.mkdir(parents=True)
+    (folder / "fitted.json").write_text("{}")
+    other = trained.store.checkpoint_folder(trained.table.version, "0" * 16)
+    other.mkdir(parents=True)
+    found = find_trained(
+        trained.table,
+        variant="gru_baseline",
+        settings=trained.better_settings,
+        registry=trained.registry,
+        store=trained.store,
+    )
+    assert found is not None
+    assert not folder.exists()
+    assert other.exists()
+    other.rmdir()
 
 
 def test_the_scores_are_those_of_the_kept_predictions(trained: Any) -> None:

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from tasks.datasets.spec import Expectation, Severity
-from tasks.ingestion.validation import Outcome, ValidationReport, rejected_message, run_suite
+from tasks.ingestion.gx import write_data_docs
+from tasks.ingestion.outcomes import Outcome, ValidationReport, rejected_message
+from tasks.ingestion.validation import run_suite
 
 FRAME = pd.DataFrame(
     {
@@ -140,6 +142,7 @@ def test_a_report_is_json_ready() -> None:
     assert [outcome["success"] for outcome in written["outcomes"]] == [False, False]
     assert written["highest_failed_severity"] == "critical"
     assert written["passed_critical"] is False
+    assert ValidationReport.from_dict(written) == report
 
 
 SECRET = expect("column_values_to_be_in_set", column="word", value_set=["a", "b"])
@@ -159,6 +162,26 @@ def test_data_docs_open_without_a_server(tmp_path: Path, capfd: pytest.CaptureFi
     assert "1 unexpected values found. 20% of 5 total rows." in written[tmp_path / "docs" / unquote(links[0])]
     assert any(SECRET.meaning in page for page in written.values())
     assert capfd.readouterr().err == ""
+
+
+def test_data_docs_come_from_a_stored_report(tmp_path: Path) -> None:
+    suite = (
+        expect("column_values_to_be_between", column="speed", min_value=0, max_value=3),
+        expect("column_values_to_be_between", "warning", column="word", min_value=0, max_value=3),
+        expect("column_mean_to_be_between", "info", column="place", min_value=0, max_value=1),
+        expect("column_median_to_be_between", column="place", min_value=0, max_value=9),
+    )
+    report = run_suite(FRAME, name="suite", expectations=suite)
+    stored = ValidationReport.from_dict(json.loads(json.dumps(report.as_dict())))
+    write_data_docs(stored, folder=tmp_path / "docs")
+    (page,) = (text for path, text in pages(tmp_path / "docs").items() if "validations" in path.parts)
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    # -1 and 9 of four numbers lie outside; the mean of 1, 2, 3, 4 and 4 is 2.8, their median 3; words are no numbers.
+    assert "less than or equal to 3.0 . 2 unexpected values found. 50%" in text
+    assert "less than or equal to 1.0 . 2.8 median" in text
+    assert "less than or equal to 9.0 . 3 speed" in text
+    assert "expect_column_values_to_be_between raised an exception" in text
+    assert "Evaluated Expectations 4 Successful Expectations 1 Unsuccessful Expectations 3 Success Percent 25%" in text
 
 
 def test_no_value_is_quoted(tmp_path: Path) -> None:

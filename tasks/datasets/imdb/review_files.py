@@ -10,6 +10,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +47,7 @@ class ReviewFilesOptions(SourceOptions):
         min_length=1,
         description="A csv or Parquet file with the columns review and sentiment (positive or negative, pos or neg, 1 or 0); or "
         "a folder with pos/ and neg/, or with train/ and test/ that hold them, of one text file a review; or a .tar.gz of one.",
-        json_schema_extra={"flag": "--input"},
+        json_schema_extra={"flag": "--input", "address": True},
     )
     use: Use = Field(
         "add",
@@ -71,7 +72,7 @@ class OwnReviews:
     use: Use
 
 
-def review_files(options: Mapping[str, Any]) -> tuple[SourceFile, ...]:
+def review_files(options: Mapping[str, Any], today: date) -> tuple[SourceFile, ...]:
     """Return the published files that a person's own reviews need: the word index, and what they are added to.
 
     Raises:
@@ -82,7 +83,7 @@ def review_files(options: Mapping[str, Any]) -> tuple[SourceFile, ...]:
         raise SettingError(f"unknown option {unknown[0]!r} for the imdb source files: it takes path and use")
     if not options.get("path"):
         raise SettingError("path is None: name a csv, a Parquet file, a .tar.gz, or a folder with pos/ and neg/")
-    return tuple(file for file in keras_files({}) if options.get(_USE) != "replace" or file.name == WORD_INDEX)
+    return tuple(file for file in keras_files({}, today) if options.get(_USE) != "replace" or file.name == WORD_INDEX)
 
 
 def gather_reviews(options: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:

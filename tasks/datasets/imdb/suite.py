@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tasks.datasets.imdb.keras_files import OFFICIAL_REVIEWS
 from tasks.datasets.imdb.ranks import Ranks
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, Expectation, Parsed, Severity
 
 EMPTY_REVIEWS_LIMIT = 0.001
@@ -88,11 +89,12 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
     )
 
 
-def expectations(source: str) -> tuple[Expectation, ...]:
+def expectations(request: TableRequest) -> tuple[Expectation, ...]:
     """Return the suite over `validation_frame`; the sample is held to the same, but for its size and lengths.
 
     A person's own reviews may be longer, and of one sentiment more than of the other.
     """
+    source = request.source
     is_own = source == "files"
     fewest, most, mean_tokens = 2, None, (20, 500)
     longest, balance = (_LONGEST_OWN_TOKENS, 0.05) if is_own else (_LONGEST_REVIEW_TOKENS, 0.45)

@@ -1,168 +1,351 @@
-"""Reading the Jena files: a zip with one csv, within bounds, whose columns are exactly those that are known."""
+"""Reading the station's files in every form they are known in, and files of a person's own: columns are found by name.
+
+What a file leaves open is refused: no number, stamp or column is guessed that could be read in two ways.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from storage.errors import DataError
-from tasks.datasets.jena.physics import COLUMNS, LAYOUT, STAMP_HEADER, TIMESTAMP
+from tasks.datasets.jena.layout import STATION_LAYOUT, ColumnPositions, Layout, find_columns, header_key
+from tasks.datasets.jena.numbers import Place, count_overflows, numbers_of_text
+from tasks.datasets.jena.physics import TIMESTAMP
+from tasks.datasets.jena.stamps import Seconds, seconds_of
+from tasks.datasets.jena.unpack import MAX_UNPACKED_BYTES, PARQUET, REMEDY, first_bytes, read_text, refuse_page
 
-Seconds = npt.NDArray[np.int64]
+__all__ = ["STATION_LAYOUT", "FileContent", "Layout", "Readings", "Seconds", "read_file"]
+
 Readings = dict[str, npt.NDArray[np.float32]]
 
-_HEADER = (STAMP_HEADER, *(column.header for column in LAYOUT))
-_STATION_EXTRAS = (
-    "rain (mm)",
-    "raining (s)",
-    "SWDR (W/m²)",
-    "PAR (µmol/m²/s)",
-    "max. PAR (µmol/m²/s)",
-    "Tlog (degC)",
-    "CO2 (ppm)",
-)
-# The largest known file unpacks to 43 MB at a ratio of 3; a file of ten times its rows still passes.
-_MAX_UNPACKED_BYTES = 500_000_000
-_MAX_RATIO = 50
-_MAX_MEMBERS = 8
+_UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_SEPARATORS = ",;\t"
+# A logger fills a field with stars; runs of another length, or among blanks, are found more slowly.
+_OVERFLOWS = tuple("*" * length for length in range(1, 17))
+_BLOCK_BYTES = 4 << 20
+_MAX_HEADER_BYTES = 100_000
 
 
-def read_file(name: str, *, path: Path, station: bool) -> tuple[Seconds, Readings, tuple[str, ...]]:
-    """Return one file's stamps (seconds since 1970 on the station's clock), readings by canonical name, and unused columns.
+@dataclass(frozen=True)
+class FileContent:
+    """The rows of one file, in its order.
+
+    Attributes:
+        seconds: Stamps, int64 seconds since 1970 on the station's clock.
+        readings: Float32 by canonical name, NaN where there is no number. A value of -999 and below is kept as it is.
+        unused: Names of the columns that are not used.
+        overflows: Number of fields that are a run of `*`, for each reading that has any.
+        empties: Number of fields that are empty or a word such as `NaN`, for each reading that has any.
+    """
+
+    seconds: Seconds
+    readings: Readings
+    unused: tuple[str, ...]
+    overflows: Mapping[str, int] = field(default_factory=dict)
+    empties: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_file(name: str, *, path: Path, layout: Layout = STATION_LAYOUT) -> FileContent:
+    """Return what one file has: a csv, a zip or gz with one csv, or a Parquet file; its first bytes tell which.
 
     Args:
         name: File name for messages.
-        path: The zip.
-        station: Whether the seven further columns of the station's own files may follow the canonical ones.
+        path: The file.
+        layout: Names of its columns, and how stamps and missing values are written.
 
     Raises:
-        DataError: It is not a sound zip with one csv of the known layout, or a value in it cannot be read.
+        DataError: The file is damaged or too large, a column is missing or occurs twice, or a stamp or a number in it cannot
+            be read with certainty.
     """
-    body = _unzip(name, path=path)
-    extras = _check_header(name, body=body, station=station)
-    seconds, readings = _read_csv(name, body=body, extras=extras)
-    return seconds, readings, extras
+    head = first_bytes(name, path=path)
+    refuse_page(name, head=head)
+    if head.startswith(PARQUET):
+        return _read_parquet(name, path=path, layout=layout)
+    body = read_text(name, path=path, head=head)
+    refuse_page(name, head=body)
+    return _read_csv(_find_header(name, body=body, layout=layout), layout=layout)
 
 
-def _unzip(name: str, *, path: Path) -> bytes:
-    """Return the one csv of a zip, in memory: nothing is unpacked to disk, and the bounds hold for the bytes really read."""
-    remedy = "delete it from the store or mirror and fetch it again"
-    try:
-        limit = min(_MAX_UNPACKED_BYTES, _MAX_RATIO * path.stat().st_size)
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            if len(infos) > _MAX_MEMBERS:
-                raise DataError(f"{name} has {len(infos)} members, expected one csv: {remedy}")
-            for info in infos:
-                member = PurePosixPath(info.filename.replace("\\", "/"))
-                if member.is_absolute() or ".." in member.parts or ":" in info.filename:
-                    raise DataError(f"{name} has the unsafe member name {info.filename!r}, expected one csv: {remedy}")
-            # The upstream zip was made on a Mac and carries a resource fork beside the csv.
-            members = [info for info in infos if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
-            if len(members) != 1 or not members[0].filename.lower().endswith(".csv"):
-                listed = ", ".join(repr(info.filename) for info in members) or "nothing"
-                raise DataError(f"{name} holds {listed}, expected exactly one csv: {remedy}")
-            with archive.open(members[0]) as stream:
-                body = stream.read(limit + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
-        raise DataError(f"{name} is not a sound zip file ({error}): {remedy}") from error
-    if len(body) > limit:
-        raise DataError(f"{name} unpacks to more than {limit} bytes ({_MAX_RATIO} times its size at most): {remedy}")
-    return body
+def _content(seconds: Seconds, *, readings: Readings, overflows: Mapping[str, int], columns: ColumnPositions) -> FileContent:
+    empties = {name: int(np.isnan(values).sum()) - overflows.get(name, 0) for name, values in readings.items()}
+    return FileContent(
+        seconds=seconds,
+        readings=readings,
+        unused=columns.unused,
+        overflows=dict(overflows),
+        empties={name: count for name, count in empties.items() if count},
+    )
 
 
-def _check_header(name: str, *, body: bytes, station: bool) -> tuple[str, ...]:
-    """Return the columns beyond the canonical ones, after comparing every column with the known layout."""
-    line = body.split(b"\n", 1)[0].rstrip(b"\r")
-    try:
-        text = line.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = line.decode("latin-1")
-    header = next(csv.reader([text]), [])
-    expected = _HEADER + _STATION_EXTRAS if station and len(header) > len(_HEADER) else _HEADER
-    for position in range(max(len(expected), len(header))):
-        expected_column = repr(expected[position]) if position < len(expected) else "no further column"
-        actual_name = repr(header[position][:60]) if position < len(header) else "nothing"
-        if expected_column != actual_name:
-            raise DataError(
-                f"{name}: column {position + 1} is {actual_name}, expected {expected_column}: restore the upstream layout"
-            )
-    return expected[len(_HEADER) :]
+# A csv.
 
 
-def _read_csv(name: str, *, body: bytes, extras: tuple[str, ...]) -> tuple[Seconds, Readings]:
-    def read(*, use_threads: bool) -> pa.Table:
+@dataclass(frozen=True)
+class _Csv:
+    """A csv whose header is understood.
+
+    Attributes:
+        rows: The lines below the header, without blank lines at their end.
+        first_line: Number of the first of these lines in the file, from 1.
+        width: Number of columns.
+    """
+
+    name: str
+    rows: memoryview
+    first_line: int
+    separator: str
+    width: int
+    columns: ColumnPositions
+
+    def place(self, row: int) -> str:
+        """Return file and line of a row; blank lines are no rows."""
+        # A quoted field of a column that is not used may have line ends of its own.
+        reader = csv.reader(io.StringIO(str(self.rows, "latin-1"), newline=""), delimiter=self.separator)
+        line = self.first_line
+        try:
+            for fields in reader:
+                if fields and row == 0:
+                    break
+                row -= bool(fields)
+                line = self.first_line + reader.line_num
+        except csv.Error:  # a field of more than 128 KiB on the way there
+            return self.name
+        return f"{self.name}, line {line}"
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the lines that are not blank, with their numbers."""
+        for line, text in enumerate(str(self.rows, "latin-1").split("\n"), start=self.first_line):
+            if text.rstrip("\r"):
+                yield line, text.rstrip("\r")
+
+    def read(self, types: Mapping[str, pa.DataType], *, missing: Sequence[str] = (), decimal_mark: str = ".") -> pa.Table:
+        """Return columns by canonical name.
+
+        Raises:
+            pa.ArrowInvalid: A row has another number of fields, or a field does not have its type.
+        """
+        names = [str(position) for position in range(self.width)]
+        names[self.columns.stamp] = TIMESTAMP
+        for name, position in self.columns.readings.items():
+            names[position] = name
         return pa_csv.read_csv(
-            io.BytesIO(body),
-            read_options=pa_csv.ReadOptions(
-                column_names=[TIMESTAMP, *COLUMNS, *extras], skip_rows=1, use_threads=use_threads, block_size=4 << 20
-            ),
+            pa.BufferReader(pa.py_buffer(self.rows)),
+            read_options=pa_csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
+            parse_options=pa_csv.ParseOptions(delimiter=self.separator),
             convert_options=pa_csv.ConvertOptions(
-                column_types={TIMESTAMP: pa.binary(), **dict.fromkeys(COLUMNS, pa.float32())},
-                include_columns=[TIMESTAMP, *COLUMNS],
+                column_types=dict(types),
+                include_columns=list(types),
+                null_values=["", *missing, *_OVERFLOWS],
+                decimal_point=decimal_mark,
             ),
         )
 
+
+def _find_header(name: str, *, body: bytes, layout: Layout) -> _Csv:
+    """Return the csv with its separator and the positions of its columns, from the first line that is not blank."""
+    if body.startswith(_UTF16_MARKS) or b"\0" in body:
+        line = body.count(b"\n", 0, max(body.find(b"\0"), 0)) + 1
+        raise DataError(f"{name}, line {line}: the text is neither UTF-8 nor latin-1: save the file as UTF-8")
+    if b"\n" not in body:
+        body = body.replace(b"\r", b"\n")
+    body = body.removeprefix(_UTF8_MARK)
+    first = re.search(rb"\S", body)
+    if first is None:
+        raise DataError(f"{name} is empty, expected readings: {REMEDY}")
+    start = body.rfind(b"\n", 0, first.start()) + 1
+    end = body.find(b"\n", start)
+    end = len(body) if end < 0 else end
+    if end - start > _MAX_HEADER_BYTES:
+        raise DataError(f"{name} has a first line of {end - start} bytes, expected the names of columns: {REMEDY}")
+    line = body.count(b"\n", 0, start) + 1
+    where = f"{name}, line {line}"
+    separator, header = _header_fields(_decoded(body[start:end], where=where), layout=layout, where=where)
+    columns = find_columns(header, layout=layout, where=where)
+    stop = _end_of_rows(body)
+    if stop <= end:
+        raise DataError(f"{name} has a header and no rows: {REMEDY}")
+    return _Csv(
+        name=name,
+        rows=memoryview(body)[end + 1 : stop],
+        first_line=line + 1,
+        separator=separator,
+        width=len(header),
+        columns=columns,
+    )
+
+
+def _decoded(line: bytes, *, where: str) -> str:
     try:
-        table = read(use_threads=True)
+        return line.decode("utf-8").rstrip("\r")
+    except UnicodeDecodeError:
+        text = line.decode("latin-1").rstrip("\r")
+    # Latin-1 has no letters there, so every file would be latin-1 otherwise.
+    if re.search(r"[\x80-\x9f]", text):
+        raise DataError(f"{where}: the header is neither UTF-8 nor latin-1: save the file as UTF-8")
+    return text
+
+
+def _header_fields(line: str, *, layout: Layout, where: str) -> tuple[str, list[str]]:
+    """Return the separator and the names: of the separators that give a stamp, else of all, the one with the most names."""
+    if line.count('"') % 2:
+        raise DataError(f"{where}: a quote in the header is not closed: correct the header")
+    stamps = {header_key(name) for name in layout.stamp_columns}
+    candidates = []
+    for separator in _SEPARATORS:
+        fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+        candidates.append((any(header_key(name) in stamps for name in fields), len(fields), separator, fields))
+    _, _, separator, fields = max(candidates, key=lambda candidate: candidate[:2])
+    return separator, fields
+
+
+def _end_of_rows(body: bytes) -> int:
+    """Return where the last line ends that has a field; a spreadsheet writes empty rows as separators alone."""
+    end = len(body)
+    while True:
+        start = body.rfind(b"\n", 0, end) + 1
+        if start == 0 or body[start:end].strip(b' \t\r,;"'):
+            return end
+        end = start - 1
+
+
+def _read_csv(text: _Csv, *, layout: Layout) -> FileContent:
+    """Return the rows: at once if every field is plainly a number or missing, else column by column as text."""
+    names = list(text.columns.readings)
+    # With decimal commas no field may have a point, and the other way round, so a wrong mark ends in an error.
+    has_commas = text.separator != "," and b"," in bytes(text.rows[:1000])
+    try:
+        table = text.read(
+            {TIMESTAMP: pa.binary(), **dict.fromkeys(names, pa.float32())},
+            missing=layout.missing,
+            decimal_mark="," if has_commas else ".",
+        )
     except pa.ArrowInvalid:
-        # Row numbers are only known to a reader that goes through the file in order.
+        table = _read_as_text(text, names=names)
+        readings, overflows = numbers_of_text(
+            {name: table[name] for name in names},
+            headers=text.columns.headers,
+            missing=layout.missing,
+            may_have_commas=text.separator != ",",
+            place=text.place,
+        )
+    else:
+        readings = {name: table[name].to_numpy() for name in names}
+        with_nulls = [name for name in names if table[name].null_count]
+        overflows = _overflows(text, names=with_nulls) if with_nulls else {}
+    seconds = seconds_of(
+        table[TIMESTAMP].combine_chunks(),
+        stamp_format=layout.stamp_format,
+        header=text.columns.headers[TIMESTAMP],
+        place=text.place,
+    )
+    return _content(seconds, readings=readings, overflows=overflows, columns=text.columns)
+
+
+def _overflows(text: _Csv, *, names: Sequence[str]) -> dict[str, int]:
+    table = text.read(dict.fromkeys(names, pa.binary()))
+    counts = {name: count_overflows(table[name]) for name in names}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _read_as_text(text: _Csv, *, names: Sequence[str]) -> pa.Table:
+    try:
+        return text.read(dict.fromkeys([TIMESTAMP, *names], pa.binary()))
+    except pa.ArrowInvalid as error:
+        _raise_uneven(text, message=str(error))
+
+
+def _raise_uneven(text: _Csv, *, message: str) -> NoReturn:
+    """Say which row is the first that does not have a field for each column."""
+    remedy = "correct or remove this row upstream"
+    for line, row in text.lines():
+        where = f"{text.name}, line {line}"
         try:
-            table = read(use_threads=False)
-        except pa.ArrowInvalid as error:
-            _raise_unreadable(name, message=str(error))
-    if table.num_rows == 0:
-        raise DataError(f"{name} has a header and no rows: delete it from the store or mirror and fetch it again")
-    seconds = _seconds(name, stamps=table[TIMESTAMP].combine_chunks())
-    return seconds, {column: table[column].to_numpy() for column in COLUMNS}
-
-
-def _raise_unreadable(name: str, *, message: str) -> NoReturn:
-    column = re.search(r"CSV column #(\d+)", message)
-    row = re.search(r"Row #(\d+)", message)
-    value = re.search(r"invalid value '(.*)'", message, re.DOTALL)
-    where = f"{name}, line {row[1]}" if row else name
-    if column and value:
-        canonical = (TIMESTAMP, *COLUMNS)[int(column[1])]
-        header = _HEADER[int(column[1])]
-        raise DataError(f"{where}: {value[1]!r} in {canonical} ({header}) is not a number: correct or remove this row upstream")
+            fields = next(csv.reader([row], delimiter=text.separator, strict=True))
+        except csv.Error:
+            raise DataError(f"{where}: a quote is not closed: {remedy}") from None
+        if len(fields) == text.width:
+            continue
+        if text.separator == "," and len(fields) > text.width and all(re.fullmatch(r"\s*-?\d*\s*", part) for part in fields[1:]):
+            remedy = "if these are decimal commas, write decimal points, or ; between the fields"
+        count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+        raise DataError(f"{where}: the row has {count}, expected {text.width} as in the header: {remedy}")
     detail = re.sub(r"\s+", " ", message)[:200]
-    raise DataError(f"{where}: the row does not fit the layout ({detail}): correct or remove this row upstream")
+    raise DataError(f"{text.name}: the rows do not fit the layout ({detail}): {remedy}")
 
 
-def _seconds(name: str, *, stamps: pa.Array) -> Seconds:
-    """Return seconds since 1970 of `dd.mm.yyyy HH:MM:SS`; strict, where Arrow's own parser takes 31.02. for 03.03."""
-    lengths = np.asarray(pc.binary_length(stamps).fill_null(0))
-    bad = lengths != 19
-    if not bad.any():
-        # All stamps have 19 bytes, so they lie side by side in one buffer.
-        start = stamps.offset * 19
-        raw = np.frombuffer(stamps.buffers()[2], dtype=np.uint8, count=start + len(stamps) * 19)[start:].reshape(-1, 19)
-        marks = raw[:, [2, 5, 10, 13, 16]] != np.frombuffer(b".. ::", dtype=np.uint8)
-        digits = raw[:, [0, 1, 3, 4, 6, 7, 8, 9, 11, 12, 14, 15, 17, 18]].astype(np.int32) - ord("0")
-        bad = marks.any(axis=1) | ((digits < 0) | (digits > 9)).any(axis=1)
-        day, month = digits[:, 0] * 10 + digits[:, 1], digits[:, 2] * 10 + digits[:, 3]
-        year = digits[:, 4:8] @ np.array([1000, 100, 10, 1], dtype=np.int32)
-        hour, minute, second = (digits[:, i] * 10 + digits[:, i + 1] for i in (8, 10, 12))
-        months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
-        month_days = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
-        bad |= (month < 1) | (month > 12) | (day < 1) | (day > month_days) | (hour > 23) | (minute > 59) | (second > 59)
-    if bad.any():
-        row = int(np.argmax(bad))
-        value = (stamps[row].as_py() or b"").decode("latin-1")[:60]
-        expected = "expected dd.mm.yyyy HH:MM:SS such as 01.01.2009 00:10:00"
-        raise DataError(f"{name}, line {row + 2}: {value!r} in timestamp ({STAMP_HEADER}), {expected}: correct this row upstream")
-    days = months.astype("datetime64[D]").astype(np.int64) + day - 1
-    seconds: Seconds = days * 86_400 + hour.astype(np.int64) * 3600 + minute * 60 + second
+# A Parquet file.
+
+
+def _read_parquet(name: str, *, path: Path, layout: Layout) -> FileContent:
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+        size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
+        # A column of one value takes next to nothing in the file, and as much as any other in memory.
+        size = max(size, 4 * (1 + len(layout.columns)) * file.metadata.num_rows)
+        if size > MAX_UNPACKED_BYTES:
+            raise DataError(f"{name} unpacks to {size} bytes, expected at most {MAX_UNPACKED_BYTES}: give a shorter span")
+        header = file.schema_arrow.names
+        columns = find_columns(header, layout=layout, where=name)
+        table = file.read(columns=[header[position] for position in (columns.stamp, *columns.readings.values())])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{name} is not a sound Parquet file ({error}): write it again") from error
+    if table.num_rows == 0:
+        raise DataError(f"{name} has a header and no rows: write it again")
+
+    def place(row: int) -> str:
+        return f"{name}, row {row + 1}"
+
+    cells = {canonical: table[header[position]] for canonical, position in columns.readings.items()}
+    texts, readings = {}, {}
+    for canonical, column in cells.items():
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            texts[canonical] = column.cast(pa.string())
+        elif pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+            readings[canonical] = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
+        else:
+            raise DataError(f"{name}: {columns.headers[canonical]!r} ({canonical}) has type {kind}, expected numbers: convert it")
+    from_text, overflows = numbers_of_text(
+        texts, headers=columns.headers, missing=layout.missing, may_have_commas=True, place=place
+    )
+    seconds = _parquet_seconds(
+        table[header[columns.stamp]], layout=layout, header=columns.headers[TIMESTAMP], name=name, place=place
+    )
+    readings |= from_text
+    return _content(
+        seconds, readings={canonical: readings[canonical] for canonical in cells}, overflows=overflows, columns=columns
+    )
+
+
+def _parquet_seconds(column: pa.ChunkedArray, *, layout: Layout, header: str, name: str, place: Place) -> Seconds:
+    """Return seconds of stamps that are text or times without a zone."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if column.null_count:
+        row = int(np.argmax(np.asarray(column.combine_chunks().is_null())))
+        raise DataError(f"{place(row)}: {TIMESTAMP} ({header}) is missing: correct or remove this row")
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        text = column.cast(pa.string()).cast(pa.binary()).combine_chunks()
+        return seconds_of(text, stamp_format=layout.stamp_format, header=header, place=place)
+    where = f"{name}: {header!r} ({TIMESTAMP})"
+    if not pa.types.is_timestamp(kind):
+        raise DataError(f"{where} has type {kind}, expected text or times: convert it")
+    if kind.tz:
+        raise DataError(f"{where} has the zone {kind.tz}, expected the station's clock without one: convert it and drop the zone")
+    try:
+        seconds: Seconds = column.cast(pa.timestamp("s")).cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
+        raise DataError(f"{where} has parts of a second, expected whole seconds: round them") from None
     return seconds

@@ -6,6 +6,7 @@ column, a wrong unit or a shifted column therefore breaks a tie even where every
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasks.datasets.jena.faults import FAULT_COLUMNS, fault_columns, fault_expectations
+from tasks.datasets.request import TableRequest
 from tasks.datasets.series_suite import between, series_expectations, series_frame
 from tasks.datasets.spec import Expectation, Parsed
 
@@ -97,9 +100,10 @@ def air_density_g_per_m3(temperature_degc: Values, *, pressure_mbar: Values, vap
 
 
 def validation_frame(parsed: Parsed) -> pd.DataFrame:
-    """Return the table with the spacing of its rows and the residual of each physical tie (reading minus formula).
+    """Return the table with the spacing of its rows, the residual of each physical tie, and signs of stuck sensors and clocks.
 
-    The spacing of the first row counts as regular. A residual is NaN where one of its readings is missing.
+    The spacing of the first row counts as regular. A residual is the reading minus the formula, NaN where one of its readings
+    is missing.
     """
     frame = series_frame(parsed.table, timestamp=TIMESTAMP, row_seconds=ROW_SECONDS)
     data: dict[str, Any] = {name: frame[name].to_numpy() for name in frame}
@@ -125,7 +129,20 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
             temperature, pressure_mbar=pressure, vapor_pressure_mbar=vapor
         )
         data["gust_excess_m_per_s"] = data["max_wind_speed_m_per_s"] - data["wind_speed_m_per_s"]
-    return pd.DataFrame(data)
+    signs = fault_columns(data, seconds=data[TIMESTAMP].astype(np.int64), is_broken=_broken_ties(data), row_seconds=ROW_SECONDS)
+    return pd.DataFrame(data | signs, copy=False)
+
+
+def _broken_ties(data: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    """Tell of each row whether one of its residuals lies outside the interval of its tie; a missing residual does not."""
+    broken = np.zeros(len(data[TIMESTAMP]), dtype=np.bool_)
+    for tie in _TIES:
+        residual = data[tie.column]
+        if tie.minimum is not None:
+            broken |= residual < tie.minimum
+        if tie.maximum is not None:
+            broken |= residual > tie.maximum
+    return broken
 
 
 @dataclass(frozen=True)
@@ -152,13 +169,14 @@ _TIES = (
     _Tie("air_density_residual_g_per_m3", -0.5, 0.5, "air density follows pressure, temperature and vapour pressure"),
     _Tie("gust_excess_m_per_s", 0.0, 50.0, "the strongest wind of ten minutes is not below their mean"),
 )
-DERIVED: tuple[str, ...] = tuple(tie.column for tie in _TIES)
 _MOSTLY = 0.99
 
 
-def expectations(source: str) -> tuple[Expectation, ...]:
+DERIVED: tuple[str, ...] = (*(tie.column for tie in _TIES), *FAULT_COLUMNS)
+
+
+def expectations(request: TableRequest) -> tuple[Expectation, ...]:
     """Return the suite for the frame of `validation_frame`; parsing checks the number of rows."""
-    del source
     # The wind direction has no partner among the other columns: only its range can be checked.
     return (
         *series_expectations(
@@ -166,6 +184,7 @@ def expectations(source: str) -> tuple[Expectation, ...]:
             timestamp=TIMESTAMP,
             row_seconds=ROW_SECONDS,
             min_rows=MIN_ROWS,
+            max_missing_rows=request.limits.missing_rows,
             derived=DERIVED,
             where="Jena",
         ),
@@ -175,7 +194,9 @@ def expectations(source: str) -> tuple[Expectation, ...]:
                 between(tie.column, tie.minimum, tie.maximum, mostly=_MOSTLY),
                 "critical",
                 f"{tie.law}: a swapped or shifted column or a wrong unit breaks this",
+                can_be_accepted=True,
             )
             for tie in _TIES
         ),
+        *fault_expectations(),
     )

@@ -1,30 +1,46 @@
-"""The Jena weather data set: ten-minute readings of a roof station, from two sources with one canonical table.
+"""The Jena weather data set: ten-minute readings of a roof station, from several sources with one canonical table.
 
 Stamps are the station's own local time, kept as they are: no zone is known for certain, and none is needed as long as all
-rows come from one clock. A reading that is empty, not a number or infinite is not repaired: it stays null, and the suite's
-critical null expectations refuse the table.
+rows come from one clock. A stamp marks the end of its ten minutes. A short hole in the readings is filled; a longer one becomes
+a gap of the series.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ConfigDict, Field
 
 from storage.errors import DataError, SettingError, unknown
-from tasks.datasets.jena.parse import Readings, Seconds, read_file
+from tasks.datasets.jena.layout import STATION_LAYOUT
+from tasks.datasets.jena.own_file import OwnFileOptions, layout_of, own_files
+from tasks.datasets.jena.parse import Seconds, read_file
 from tasks.datasets.jena.physics import COLUMNS, ROW_SECONDS, TIMESTAMP, expectations, validation_frame
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate
-from tasks.datasets.repairs import counted_repair, repair_row_order
-from tasks.datasets.spec import DatasetSpec, Parsed, Repair, Source, SourceFile, SourceOptions, SplitTables
-from tasks.datasets.time_series import iso, rows_in_shares, spacing_facts, split_by_time
+from tasks.datasets.jena.station import (
+    PERIOD_OR_LATEST,
+    Period,
+    StationOptions,
+    goes_on,
+    period_asked,
+    period_named,
+    period_of_file,
+    station_files,
+)
+from tasks.datasets.overlaps import without_known_rows
+from tasks.datasets.repairs import Part, fill_holes, repair_row_order
+from tasks.datasets.request import TableRequest
+from tasks.datasets.spec import DatasetSpec, Parsed, Source, SourceFile, SourceOptions, SplitTables
+from tasks.datasets.time_series import edge_facts, edges_of_facts, iso, spacing_facts, split_by_time, split_edges
 
 __all__ = ["COLUMNS", "REFERENCE_ROWS", "ROW_SECONDS", "SPEC", "TRAIN_ROWS", "VAL_ROWS"]
 
@@ -32,145 +48,212 @@ TRAIN_ROWS = 200_000
 VAL_ROWS = 100_000
 REFERENCE_ROWS = 420_551
 
-KERAS_SOURCE, STATION_SOURCE, SAMPLE_SOURCE = "keras-2009-2016", "station", "sample"
-FIRST_STATION_YEAR = 2004
-# The publisher completes a half-year some days after its end.
-_GROWING_DAYS = 14
+KERAS_SOURCE, STATION_SOURCE, OWN_SOURCE, SAMPLE_SOURCE = "keras-2009-2016", "station", "file", "sample"
+SOURCES = (KERAS_SOURCE, STATION_SOURCE, OWN_SOURCE, SAMPLE_SOURCE)
 
 _FULL_SPAN = ("2009-01-01T00:10:00", "2017-01-01T00:00:00")
+_FIRST_YEAR_AFTER = "2017"
+# The two publications meet at a new year. A sensor may have been off then, for no longer than this.
+_MAX_SEAM_DAYS = 7
 
 _SENTINEL = -999.0
-_MAX_HOLE_ROWS = 36
-_SENTINEL_LIMIT = 0.005
 
 SCHEMA = pa.schema([(TIMESTAMP, pa.timestamp("s")), *((name, pa.float32()) for name in COLUMNS)])
+_PART_NOTES = b"retrain.part"
 
 
-HALF_YEAR = r"^\d{4}[ab]$"
+class KerasOptions(SourceOptions):
+    """How far the years 2009 to 2016 are continued by the station's own files."""
 
+    model_config = ConfigDict(title="Options of keras-2009-2016")
 
-class StationOptions(SourceOptions):
-    """Which of the station's half-year files are read; a is January to June, b is July to December."""
-
-    model_config = ConfigDict(title="Options of station")
-
-    first_half_year: str | None = Field(
-        None, pattern=HALF_YEAR, description="First half-year, such as 2009a.", json_schema_extra={"flag": "--from"}
+    continue_to: str | None = Field(
+        None,
+        pattern=PERIOD_OR_LATEST,
+        description="Continue the series with the station's files from 2017 to this period, such as 2023b or latest. None: it "
+        "ends with 2016.",
+        json_schema_extra={"flag": "--to"},
     )
-    last_half_year: str | None = Field(
-        None, pattern=HALF_YEAR, description="Last half-year, such as 2014a.", json_schema_extra={"flag": "--to"}
-    )
 
 
-def keras_files(options: Mapping[str, Any]) -> tuple[SourceFile, ...]:
-    """Return the one file of the years 2009 to 2016; it has no options.
+def _station_part(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the station that continue the years 2009 to 2016."""
+    return {"from_period": _FIRST_YEAR_AFTER, "to_period": options["continue_to"]}
+
+
+def keras_files(options: Mapping[str, Any], today: date) -> tuple[SourceFile, ...]:
+    """Return the one file of the years 2009 to 2016, and the station's files that continue it where that is asked.
 
     No digest of it is published, so the first one seen is locked, and `parse` checks its row count and span.
+
+    Raises:
+        SettingError: The period to which it is continued cannot be.
     """
-    del options
     hosts = ("https://storage.googleapis.com/tensorflow/tf-keras-datasets", "https://s3.amazonaws.com/keras-datasets")
     urls = tuple(f"{host}/{SAMPLE_FILE}" for host in hosts)
-    return (SourceFile(name=SAMPLE_FILE, urls=urls, max_bytes=64_000_000, magic=b"PK"),)
+    file = SourceFile(name=SAMPLE_FILE, urls=urls, max_bytes=64_000_000, magic=b"PK")
+    last = options.get("continue_to")
+    if last is None:
+        return (file,)
+    if last != "latest" and period_named(last, name="continue_to").first < date(int(_FIRST_YEAR_AFTER), 1, 1):
+        raise SettingError(f"continue_to is {last!r}: the file ends with 2016, give {_FIRST_YEAR_AFTER} or later, or latest")
+    return (file, *station_files(_station_part(options), today))
 
 
-def station_files(options: Mapping[str, Any]) -> tuple[SourceFile, ...]:
-    """Return one file for each half-year of a range.
-
-    Args:
-        options: `first_half_year` and `last_half_year`, such as `2009a` and `2014a` (a: January to June, b: July to
-            December), both included; `today` in ISO form stands in for the clock.
-
-    Raises:
-        SettingError: A half-year is missing, malformed, before 2004a, in the future, or the range is reversed.
-    """
-    today = _today(options.get("today"))
-    first, last = (_half_year(options.get(name), name=name, today=today) for name in ("first_half_year", "last_half_year"))
-    if last < first:
-        asked = f"{options['first_half_year']!r} to {options['last_half_year']!r}"
-        raise SettingError(f"half-years {asked} are reversed: give the earlier one as first_half_year")
-    files = []
-    for half in range(first, last + 1):
-        name = f"mpi_roof_{half // 2}{'ab'[half % 2]}.zip"
-        files.append(
-            SourceFile(
-                name=name,
-                urls=(f"https://www.bgc-jena.mpg.de/wetter/{name}",),
-                max_bytes=16_000_000,
-                magic=b"PK",
-                growing=today < _start(half + 1) + timedelta(days=_GROWING_DAYS),
-            )
-        )
-    return tuple(files)
+def keras_goes_on(options: Mapping[str, Any]) -> bool:
+    """Tell whether the station continues the series to now."""
+    return options.get("continue_to") == "latest"
 
 
-def _today(value: Any) -> date:
-    if value is None:
-        return datetime.now().astimezone().date()
-    try:
-        return date.fromisoformat(str(value))
-    except ValueError:
-        raise SettingError(f"today is {value!r}: give a date such as 2024-01-31") from None
-
-
-def _start(half: int) -> date:
-    return date(half // 2, 7 if half % 2 else 1, 1)
-
-
-def _half_year(value: Any, *, name: str, today: date) -> int:
-    """Return the half-year as a number that counts half-years (year x 2, plus 1 for b)."""
-    match = re.fullmatch(r"([0-9]{4})([ab])", str(value))
-    if match is None:
-        raise SettingError(f"{name} is {value!r}: give a year and a or b, such as 2009a")
-    half = int(match[1]) * 2 + "ab".index(match[2])
-    if half < FIRST_STATION_YEAR * 2:
-        raise SettingError(f"{name} is {value!r}: the station's files begin with {FIRST_STATION_YEAR}a")
-    if _start(half) > today:
-        raise SettingError(f"{name} is {value!r}, which is in the future on {today}: give a half-year that has begun")
-    return half
-
-
-def parse(files: Mapping[str, Path], source: str) -> Parsed:
-    """Return the canonical table of the named zips, joined in the order of their names, with every repair counted.
-
-    Args:
-        files: Zips by file name.
-        source: `keras-2009-2016` must hold exactly the 420,551 known rows; `station` and `sample` may hold any number.
+def read_part(name: str, path: Path, request: TableRequest) -> pa.Table:
+    """Return one file as the canonical columns in its own order, with what else is to be told of it as metadata.
 
     Raises:
-        DataError: A file is not a sound zip with one csv of the known layout, a value cannot be read, a repair is needed
-            more often than its limit allows, or the full file is not full.
+        DataError: The file does not have the known layout, or a value in it cannot be read.
     """
-    if source not in (KERAS_SOURCE, STATION_SOURCE, SAMPLE_SOURCE):
-        raise unknown("source", source, where="jena", choices=(KERAS_SOURCE, STATION_SOURCE, SAMPLE_SOURCE))
+    layout = layout_of(request.options) if request.source == OWN_SOURCE else STATION_LAYOUT
+    content = read_file(name, path=path, layout=layout)
+    stamps = pa.array(content.seconds.astype("datetime64[s]"))
+    table = pa.table([stamps, *(pa.array(content.readings[column]) for column in COLUMNS)], schema=SCHEMA)
+    return table.replace_schema_metadata({_PART_NOTES: json.dumps(content.unused).encode()})
+
+
+def _part(name: str, path: Path, request: TableRequest) -> tuple[Part, list[str]]:
+    """Return stamps and readings of a file, or of the part that was read from it before, and the unused columns."""
+    table = pq.read_table(path) if path.suffix == ".part" else read_part(name, path, request)
+    unused = json.loads((table.schema.metadata or {}).get(_PART_NOTES, b"[]"))
+    seconds = table[TIMESTAMP].to_numpy().astype("datetime64[s]").astype(np.int64)
+    return (seconds, {column: table[column].to_numpy() for column in COLUMNS}), unused
+
+
+def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
+    """Return the canonical table of the named files, with every repair counted.
+
+    Where files overlap, a file of a period comes before a current file, and a newer current file before an older one. Rows of a
+    current file that are known from these are no repeats; the fact `overlapping_rows` counts them.
+
+    Args:
+        files: Files by name, or the parts that `read_part` returned for them. The name of an earlier state of a current file
+            ends in `@` and some digits of its digest; newer states come first.
+        request: Of the source `keras-2009-2016` the file of these years must hold exactly the 420,551 known rows.
+
+    Raises:
+        DataError: A file does not have the known layout, holds rows of another period than its name promises, or the full
+            file is not full; or the two publications do not meet.
+    """
+    if request.source not in SOURCES:
+        raise unknown("source", request.source, where="jena", choices=SOURCES)
     if not files:
-        raise DataError(f"no file was given for jena from {source}: fetch it first")
+        raise DataError(f"no file was given for jena from {request.source}: fetch it first")
     unused: list[str] = []
-    parts = []
-    for name in sorted(files):
-        seconds, readings, extras = read_file(name, path=files[name], station=source == STATION_SOURCE)
-        parts.append((seconds, readings))
+    parts: dict[str, Part] = {}
+    for name in files:
+        parts[name], extras = _part(name, files[name], request)
         unused += [extra for extra in extras if extra not in unused]
-    seconds = np.concatenate([part_seconds for part_seconds, _ in parts])
-    readings = {name: np.concatenate([part[name] for _, part in parts]) for name in COLUMNS}
-    rows_read = len(seconds)
-    if source == KERAS_SOURCE:
-        _check_full(seconds)
-
-    seconds, readings, row_repairs = repair_row_order(seconds, readings=readings, dataset="jena")
-    readings, value_repair, sentinels = _repair_sentinels(seconds, readings=readings, rows_read=rows_read)
+        _check_period(name, parts[name][0])
+        if request.source == KERAS_SOURCE and name == SAMPLE_FILE:
+            _check_full(parts[name][0])
+    if request.source == KERAS_SOURCE and len(parts) > 1:
+        _check_seam(parts)
+    in_order, overlapping_rows = _by_trust(parts)
+    rows_read = sum(len(seconds) for seconds, _ in parts.values())
+    seconds, readings, order_repairs = repair_row_order(in_order, limits=request.limits)
+    seconds, readings = _within(seconds, readings, period=_period_of(request))
+    edges = split_edges(
+        seconds,
+        # Of one file every row counts, as in the tutorial; an overlap of files must not move the edges.
+        rows_read=rows_read if len(parts) == 1 else len(seconds),
+        split=request.split,
+        row_seconds=ROW_SECONDS,
+        shares=(TRAIN_ROWS, VAL_ROWS, REFERENCE_ROWS),
+    )
+    missing = {name: int((~(np.isfinite(values) & (values > _SENTINEL))).sum()) for name, values in readings.items()}
+    seconds, readings, hole_repairs = fill_holes(
+        seconds,
+        readings=readings,
+        row_seconds=ROW_SECONDS,
+        limits=request.limits,
+        split_edges=edges or (),
+        circular=("wind_direction_deg",),
+        sentinel=_SENTINEL,
+    )
+    if not len(seconds):
+        raise DataError(f"jena from {request.source} has no row with every reading: check the files")
     stamps = pa.array(seconds.astype("datetime64[s]"))
-    table = pa.table([stamps, *(pa.array(readings[name], from_pandas=True) for name in COLUMNS)], schema=SCHEMA)
+    table = pa.table([stamps, *(pa.array(readings[name]) for name in COLUMNS)], schema=SCHEMA)
     facts = {
         "rows_read": rows_read,
+        **({"overlapping_rows": overlapping_rows} if overlapping_rows else {}),
         "rows": table.num_rows,
         "first_stamp": iso(seconds[0]),
         "last_stamp": iso(seconds[-1]),
         **spacing_facts(seconds, row_seconds=ROW_SECONDS),
-        "sentinels": sentinels,
-        "null_values": {name: table[name].null_count for name in COLUMNS if table[name].null_count},
+        "missing_values": {name: count for name, count in missing.items() if count},
         "unused_columns": unused,
+        **edge_facts(edges),
     }
-    return Parsed(table=table, repairs=(*row_repairs, value_repair), facts=facts)
+    return Parsed(table=table, repairs=(*order_repairs, *hole_repairs), facts=facts)
+
+
+def _file_name(name: str) -> str:
+    """Return the name of a file without the mark of an earlier state."""
+    return name.split("@", maxsplit=1)[0]
+
+
+def _by_trust(parts: Mapping[str, Part]) -> tuple[list[Part], int]:
+    """Return files of a period by name, then current files from the newest with what they add, and how many rows were known.
+
+    Of two current files with the same newest stamp the first that is given comes first.
+    """
+    is_current = {name: name != SAMPLE_FILE and period_of_file(_file_name(name)) is None for name in parts}
+    of_periods = [parts[name] for name in sorted(parts) if not is_current[name]]
+    current = [part for name, part in parts.items() if is_current[name]]
+    current.sort(key=lambda part: int(part[0].max()), reverse=True)
+    added, known_rows = without_known_rows(current, trusted=of_periods)
+    return [*of_periods, *added], known_rows
+
+
+def _period_of(request: TableRequest) -> Period | None:
+    """Return the period that was asked for; None: whatever the files hold."""
+    options = request.options
+    if request.source == STATION_SOURCE and options:
+        return period_asked(options, today=date.max)
+    if request.source == KERAS_SOURCE and options.get("continue_to"):
+        period = period_asked(_station_part(options), today=date.max)
+        return replace(period, first=date(2009, 1, 1))
+    return None
+
+
+def _within(
+    seconds: Seconds, readings: dict[str, npt.NDArray[np.float32]], *, period: Period | None
+) -> tuple[Seconds, dict[str, npt.NDArray[np.float32]]]:
+    """Return the rows of a period: those that end after its first midnight and not after its last."""
+    if period is None:
+        return seconds, readings
+    first = int(np.searchsorted(seconds, _midnight_s(period.first), side="right"))
+    last = len(seconds) if period.end is None else int(np.searchsorted(seconds, _midnight_s(period.end), side="right"))
+    if first >= last:
+        until = "now" if period.end is None else str(period.end - timedelta(days=1))
+        raise DataError(f"jena: no row of the files is from {period.first} to {until}: ask for another period")
+    return seconds[first:last], {name: values[first:last] for name, values in readings.items()}
+
+
+def _midnight_s(day: date) -> int:
+    return int(np.datetime64(day, "s").astype(np.int64))
+
+
+def _check_period(name: str, seconds: Seconds) -> None:
+    """Refuse a file with rows of another period than its name promises; a row at either midnight belongs to it."""
+    period = period_of_file(_file_name(name))
+    if period is None or period.end is None:
+        return
+    outside = (seconds < _midnight_s(period.first)) | (seconds > _midnight_s(period.end))
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise DataError(
+            f"{name}: {int(outside.sum())} of {len(seconds)} rows are of another period, the first is {iso(seconds[row])}, "
+            f"expected {period.first} to {period.end - timedelta(days=1)}: fetch the right file"
+        )
 
 
 def _check_full(seconds: Seconds) -> None:
@@ -183,71 +266,40 @@ def _check_full(seconds: Seconds) -> None:
         )
 
 
-def _repair_sentinels(seconds: Seconds, *, readings: Readings, rows_read: int) -> tuple[Readings, Repair, dict[str, int]]:
-    """Return the readings with holes filled, the repair, and the number of sentinels of each column that has any."""
-    repaired, counts = {}, {}
-    for name, values in readings.items():
-        finite = np.where(np.isfinite(values), values, np.float32(np.nan))
-        sentinel = finite <= _SENTINEL
-        if sentinel.any():
-            counts[name] = int(sentinel.sum())
-            finite = _filled(finite, sentinel=sentinel, seconds=seconds, circular=name == "wind_direction_deg")
-        repaired[name] = finite
-    rule = (
-        "values of -999 and below (-9999: sensor off) are interpolated linearly in time, wind direction along the shorter arc, "
-        f"between the nearest readings if at most {_MAX_HOLE_ROWS} rows are missing between them, else left null"
-    )
-    repair = counted_repair(
-        "sentinel_values",
-        dataset="jena",
-        rule=rule,
-        count=sum(counts.values()),
-        rows_read=rows_read,
-        limit=_SENTINEL_LIMIT,
-    )
-    return repaired, repair, counts
-
-
-def _filled(
-    values: npt.NDArray[np.float32], *, sentinel: npt.NDArray[np.bool_], seconds: Seconds, circular: bool
-) -> npt.NDArray[np.float32]:
-    holes = np.flatnonzero(sentinel)
-    valid = np.flatnonzero(~sentinel & ~np.isnan(values))
-    filled = values.copy()
-    filled[holes] = np.nan
-    after = np.searchsorted(valid, holes)
-    inside = (after > 0) & (after < len(valid))
-    holes, left, right = holes[inside], valid[after[inside] - 1], valid[after[inside]]
-    # Measured in time, so that no value is invented across a gap of the series.
-    near = seconds[right] - seconds[left] <= (_MAX_HOLE_ROWS + 1) * ROW_SECONDS
-    holes, left, right = holes[near], left[near], right[near]
-    weight = (seconds[holes] - seconds[left]) / (seconds[right] - seconds[left])
-    step = values[right].astype(np.float64) - values[left]
-    if circular:
-        step = (step + 180) % 360 - 180
-    result = values[left] + weight * step
-    filled[holes] = result % 360 if circular else result
-    return filled
+def _check_seam(parts: Mapping[str, Part]) -> None:
+    """Check that the station goes on where the file of the years 2009 to 2016 ends: on the same clock, without a long gap."""
+    last = int(parts[SAMPLE_FILE][0].max())
+    later = min(int(seconds.min()) for name, (seconds, _) in parts.items() if name != SAMPLE_FILE)
+    gap_s = later - last
+    if gap_s > _MAX_SEAM_DAYS * 86_400:
+        raise DataError(
+            f"{SAMPLE_FILE} ends at {iso(np.int64(last))} and the station's files begin at {iso(np.int64(later))}: expected at "
+            f"most {_MAX_SEAM_DAYS} days between them, name the periods between"
+        )
+    if gap_s % ROW_SECONDS:
+        raise DataError(
+            f"{SAMPLE_FILE} ends at {iso(np.int64(last))} and the station's files begin at {iso(np.int64(later))}, which is no "
+            "whole number of ten minutes later: one of them is from another clock"
+        )
 
 
 def split(parsed: Parsed) -> SplitTables:
-    """Return three consecutive spans in the shares 200,000 : 100,000 : rest of the full file, normalised by the train rows.
+    """Return three consecutive spans, whose edges `parse` has found before it dropped rows, normalised by the train rows.
 
-    Each table has the time stamp, the 14 columns in standard deviations from the train mean, and `segment`: the number of
-    the unbroken 10-minute run that the row lies in, so that no window is laid across a gap.
+    The rule `shares` gives 200,000 : 100,000 : rest, the tutorial's shares of the full file. Each table has the time stamp,
+    the 14 columns in standard deviations from the train mean, and `segment`: the number of the unbroken 10-minute run that the
+    row lies in, so that no window is laid across a gap.
 
     Raises:
         DataError: A split would be empty, a value is missing, or a column does not vary in the train rows.
     """
-    train_rows, val_rows = rows_in_shares(int(parsed.facts["rows_read"]), train=TRAIN_ROWS, val=VAL_ROWS, whole=REFERENCE_ROWS)
     return split_by_time(
         parsed.table,
         dataset="jena",
         timestamp=TIMESTAMP,
         columns=COLUMNS,
         row_seconds=ROW_SECONDS,
-        train_rows=train_rows,
-        val_rows=val_rows,
+        edges=edges_of_facts(parsed.facts),
     )
 
 
@@ -256,8 +308,12 @@ SPEC = DatasetSpec(
     title="Jena weather, ten-minute readings",
     licence="Max Planck Institute for Biogeochemistry, Jena, roof weather station; CC BY 4.0 as commonly stated",
     default_source=KERAS_SOURCE,
-    sources={KERAS_SOURCE: Source(keras_files), STATION_SOURCE: Source(station_files, StationOptions)},
-    transform_version=1,
+    sources={
+        KERAS_SOURCE: Source(keras_files, KerasOptions, goes_on=keras_goes_on),
+        STATION_SOURCE: Source(station_files, StationOptions, goes_on=goes_on),
+        OWN_SOURCE: Source(own_files, OwnFileOptions),
+    },
+    transform_version=2,
     schema=SCHEMA,
     parse=parse,
     expectations=expectations,
@@ -265,4 +321,6 @@ SPEC = DatasetSpec(
     split=split,
     simulate=simulate,
     sample_source=KERAS_SOURCE,
+    split_rules=("shares", "recent"),
+    read_part=read_part,
 )
