@@ -430,7 +430,7 @@ def test_own_reviews_are_published_with_the_sample_as_a_simulation(tmp_path: Pat
     assert (raw.simulated, raw.source) == (True, "sample")
     assert {file.name for file in raw.files} == {"imdb.npz", "imdb_word_index.json", "reviews.parquet"}
     parsed = parse_raw(raw, store=store)
-    table = publish_parsed(parsed, validation=validate_parsed(parsed, store=store), store=store)
+    table = publish_parsed(parsed, validation=validate_parsed(parsed, settings=DataSettings(), store=store), store=store)
     assert (table.simulated, table.rows) == (True, {"train": 1_602, "val": 400, "test": 2_000})
     # The person adds a review: another table, without a word about a changed digest.
     write_csv(own, "the film was wonderful,positive", "the film was awful,negative", "a boring film,negative")
