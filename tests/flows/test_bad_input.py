@@ -118,7 +118,7 @@ WRONG_SETTINGS = {
         r"unknown variant 'gru_dropot' for jena: choose gru_baseline, .*, gru_dropout, gru_stacked, ridge",
     ),
     "no variant": (("run", "jena", "--variants", ""), r"unknown variant '' for jena: choose .*"),
-    "source": (("run", "jena", "--source", "roof"), r"unknown source 'roof' for jena: choose keras-2009-2016, station"),
+    "source": (("run", "jena", "--source", "roof"), r"unknown source 'roof' for jena: choose file, keras-2009-2016, station"),
     "source of another data set": (
         ("run", "imdb", "--source", "station"),
         r"unknown source 'station' for imdb: choose files, keras",
