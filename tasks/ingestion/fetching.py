@@ -120,13 +120,15 @@ def fetch_raw(
         request = table_request(spec, settings, simulated=True).model_dump(mode="json")
         files_of_sample = (*_sample(spec, store=store), *_gathered(spec, settings=settings, store=store, simulated=True))
         return RawRef(dataset=dataset, source=SAMPLE, origin=SAMPLE, simulated=True, files=files_of_sample, request=request)
+    # Before anything is fetched: what is wrong with a person's own files is said at once.
+    gathered = _gathered(spec, settings=settings, store=store, simulated=False)
     fetching = _Fetching(spec.name, source=source, origin=origin, mirror=mirror, settings=settings, store=store, say=on_progress)
     return RawRef(
         dataset=dataset,
         source=source,
         origin=origin if hosted else OWN,
         simulated=False,
-        files=(*fetching.all_of(files), *_gathered(spec, settings=settings, store=store, simulated=False)),
+        files=(*fetching.all_of(files), *gathered),
         request=table_request(spec, settings).model_dump(mode="json"),
     )
 

@@ -118,7 +118,7 @@ WRONG_SETTINGS = {
         r"unknown variant 'gru_dropot' for jena: choose gru_baseline, .*, gru_dropout, gru_stacked, ridge",
     ),
     "no variant": (("run", "jena", "--variants", ""), r"unknown variant '' for jena: choose .*"),
-    "source": (("run", "jena", "--source", "roof"), r"unknown source 'roof' for jena: choose keras-2009-2016, station"),
+    "source": (("run", "jena", "--source", "roof"), r"unknown source 'roof' for jena: choose file, keras-2009-2016, station"),
     "source of another data set": (
         ("run", "imdb", "--source", "station"),
         r"unknown source 'station' for imdb: choose files, keras",
@@ -171,6 +171,18 @@ WRONG_SETTINGS = {
     "half-years of a source without them": (
         ("run", "jena", "--from", "2020a", "--to", "2020b"),
         r".*--from.*--source station.*",
+    ),
+    "own reviews that are nowhere named": (
+        ("run", "imdb", "--source", "files"),
+        r"--input is None: name a csv, a Parquet file, a \.tar\.gz, or a folder with pos/ and neg/",
+    ),
+    "own reviews without a source": (
+        ("run", "imdb", "--input", "own.csv", "--use", "add"),
+        r"--input and --use belong to another source: add --source files, or leave them out",
+    ),
+    "use of own reviews": (
+        ("run", "imdb", "--source", "files", "--input", "own.csv", "--use", "both"),
+        r"--use is 'both': Input should be 'add' or 'replace'; see `retrain run --help`",
     ),
     "target, beside named variants": (
         ("run", "jena", "--variants", "gru_baseline", "--target", "wind_direction_deg"),

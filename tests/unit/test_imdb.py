@@ -131,7 +131,7 @@ def test_an_empty_review_is_dropped_and_counted(tmp_path: Path) -> None:
 
 
 def test_too_many_empty_reviews_are_told(tmp_path: Path) -> None:
-    (repair,) = parse(tmp_path, train=[[1], []]).repairs
+    repair, _ = parse(tmp_path, train=[[1], []]).repairs
     assert (repair.count, repair.share, repair.is_within_limit) == (1, 1 / 4, False)
 
 

@@ -63,7 +63,6 @@ class _Reviews:
         rows_read: Number of reviews that were read, by part, the dropped ones too.
         n_empty: Number of reviews that were dropped because they have no word.
         n_other_splits: Number of own reviews that were dropped because another split has their tokens.
-        where: The files that they were read from.
         empty_limit: Largest share of reviews that may have no word.
         n_added: Number of own reviews that were added to published ones, or None.
     """
@@ -72,7 +71,6 @@ class _Reviews:
     rows_read: Mapping[str, int]
     n_empty: int
     n_other_splits: int
-    where: str
     empty_limit: float
     n_added: int | None = None
 
@@ -144,7 +142,6 @@ def _published(path: Path, *, highest_rank: int, source: str) -> _Reviews:
         rows_read=rows_read,
         n_empty=n_empty,
         n_other_splits=0,
-        where=ARCHIVE,
         empty_limit=EMPTY_REVIEWS_LIMIT,
     )
 
@@ -171,7 +168,6 @@ def _with_own(reviews: _Reviews, *, own: OwnReviews, words: Mapping[str, int]) -
         n_empty=reviews.n_empty + int((ranks.lengths == 0).sum()),
         n_other_splits=int((is_other & (ranks.lengths > 0)).sum()),
         n_added=len(rows),
-        where=f"{ARCHIVE} and {REVIEWS}",
     )
 
 
@@ -207,7 +203,6 @@ def _split_own(own: OwnReviews, *, words: Mapping[str, int]) -> _Reviews:
         rows_read={"own": len(own.texts)},
         n_empty=int((ranks.lengths == 0).sum()),
         n_other_splits=int(is_other.sum()),
-        where=REVIEWS,
         empty_limit=_EMPTY_OWN_LIMIT,
     )
 
