@@ -125,7 +125,7 @@ def test_flow_runs_are_named_and_completed(new_run: Run) -> None:
 
 def test_task_runs_are_named_and_completed(new_run: Run) -> None:
     found = dict(query(new_run.home, "SELECT name, state_type FROM task_run"))
-    expected = {"find table", "parse and repair", "validate", "publish", "promote", "report"}
+    expected = {"find table", "parse and repair", "validate", "publish", "write data docs", "promote", "report"}
     expected |= {f"{step} {dataset}" for step in ("fetch",) for dataset in ("jena", "imdb")}
     every = {variant for name in MODELS for variant in new_run.variants(name)}
     expected |= {f"{step} {variant}" for step in ("find trained", "fit", "evaluate", "register", "train") for variant in every}
