@@ -278,15 +278,15 @@ def _spending(
         if entry["candidate"] == candidate.version and entry["test"]["rows"] == rows:
             number, fresh_share = entry["test"]["number"], entry["test"]["fresh_share"]
             return Spending(number, fresh_share, level_of_test(alpha, number=number, fresh_share=fresh_share))
-    used = [_used_rows(entry["test"]["rows"], ids=ids, problem=problem, store=store) for entry in earlier]
+    used = [_used_rows(entry["test"]["rows"], ids=ids, table=table, problem=problem, store=store) for entry in earlier]
     return spend(alpha, used=used)
 
 
-def _used_rows(rows: Mapping[str, Any], *, ids: RowIds, problem: Problem, store: Store) -> Flags:
+def _used_rows(rows: Mapping[str, Any], *, ids: RowIds, table: TableRef, problem: Problem, store: Store) -> Flags:
     """Return which of some rows a logged test used; all of them where its table is no longer in the store."""
     if problem.is_series:
         return SeenRows(spans=spans_of({"test": rows})).among(ids)
-    if rows["digest"] == _digest(ids) or not exists(store, problem.dataset, rows["table"]):
+    if rows["table"] == table.version or rows["digest"] == _digest(ids) or not exists(store, problem.dataset, rows["table"]):
         return np.ones(len(ids), dtype=np.bool_)
     test = read_table(store.table_folder(problem.dataset, rows["table"]) / "test.parquet")
     return SeenRows(ids=np.unique(problem.row_ids(test))).among(ids)

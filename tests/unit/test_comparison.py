@@ -221,7 +221,7 @@ def test_rows_that_are_no_series_are_known_by_their_digest_or_their_table(sample
     ids = comparison.ids_of_test_rows(table, problem=problem, store=samples.store)
 
     def used(rows: dict[str, Any]) -> int:
-        return int(comparison._used_rows(rows, ids=ids, problem=problem, store=samples.store).sum())
+        return int(comparison._used_rows(rows, ids=ids, table=TABLE, problem=problem, store=samples.store).sum())
 
     rows = comparison._described(ids, table=table, problem=problem)
     assert rows.keys() == {"rows", "table", "digest"}
