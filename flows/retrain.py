@@ -49,7 +49,7 @@ def retrain(
     variants = choose_variants(variants, dataset=dataset, forecast=training.forecast)
     table = ingest(dataset, data)
     models = train_side_by_side(table, variants=with_baselines(variants, dataset=dataset), settings=training)
-    decision = promote(table, models, promotion)
+    decision = promote(table, models, promotion, training)
     result = reporting_steps.report(table, models, decision)
     # Prefect ends the run in a state that a flow returns, and gives the data of the state to the caller.
     return cast("dict[str, Any]", final_state(decision, table=table, models=models, result=result))
@@ -69,7 +69,7 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
     shared = settings.with_threads_for(min(len(networks), MAX_SIDE_BY_SIDE), cores=CORES) if is_local else settings
     running = {variant: train_variant.submit(table, variant, shared) for variant in networks}
     first = list(running.values())[:1] if is_local and len(networks) >= CORES else []
-    after_first = {"wait_for": first, "return_state": False}
+    after_first: dict[str, Any] = {"wait_for": first, "return_state": False}
     running |= {variant: train_variant.submit(table, variant, shared, **after_first) for variant in baselines}
     models |= {variant: future.result() for variant, future in running.items()}
     return tuple(model for model in models.values() if model is not None)

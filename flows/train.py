@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 
 from flows.states import fail_with_message
 from storage.errors import RetrainError
-from storage.references import ModelRef, TableRef
+from storage.references import ModelRef, Refit, TableRef
 from tasks.config import TrainSettings
 from tasks.models import variant_named
 from tasks.training import steps as training_steps
@@ -29,42 +29,53 @@ POLL_S = 2
 
 @flow(name="train", flow_run_name="train {table.dataset} {variant}")
 @fail_with_message
-def train(table: TableRef, variant: str, settings: TrainSettings = TrainSettings()) -> ModelRef:  # noqa: B008  (frozen)
+def train(
+    table: TableRef,
+    variant: str,
+    settings: TrainSettings = TrainSettings(),  # noqa: B008  (frozen)
+    refit: Refit | None = None,
+) -> ModelRef:
     """Train, score and register one variant.
 
     Args:
         table: Published table to train on.
         variant: Network to train, such as gru_baseline.
         settings: Budget, seed and device.
+        refit: For a training on the rows of every split, the version that passed promotion. None: train on the train rows.
     """
-    fitted = training_steps.fit(table, variant, settings)
+    fitted = training_steps.fit(table, variant, settings, refit)
     evaluation = training_steps.evaluate(fitted)
     return training_steps.register(fitted, evaluation)
 
 
 @task(name="train", task_run_name="train {variant}")
-def train_variant(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef:
+def train_variant(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | None = None) -> ModelRef:
     """Train in the process of this task, or on a worker of the work pool `gpu`.
 
     A linear baseline is always trained in this process, because it does not use a GPU.
     """
     if settings.run_on == "local" or variant_named(variant, dataset=table.dataset).is_baseline:
-        return train(table, variant, settings)
-    state = _train_on_a_worker(table, variant, settings)
-    model = training_steps.find_trained.fn(table, variant, settings)
+        return train(table, variant, settings, refit)
+    state = _train_on_a_worker(table, variant, settings, refit)
+    model = training_steps.find_trained.fn(table, variant, settings, refit)
     if model is None:
         raise RetrainError(f"training of {variant} ended as {state.name}: {state.message}")
     return model.model_copy(update={"trained": True})
 
 
-def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings) -> State[Any]:
+def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | None) -> State[Any]:
     """Run the deployment `train` on a worker, again after a crash, and return its final state.
 
     The idempotency key numbers the runs of a parent. A parent that is started again therefore finds the training that still
     runs for it, and starts no second one on the same checkpoint.
     """
-    parameters = {"table": table.model_dump(), "variant": variant, "settings": settings.model_dump()}
-    name = f"{flow_run.root_flow_run_id} {variant}"
+    parameters = {
+        "table": table.model_dump(),
+        "variant": variant,
+        "settings": settings.model_dump(),
+        "refit": refit.model_dump() if refit else None,
+    }
+    name = f"{flow_run.root_flow_run_id} {variant}{' refit' if refit else ''}"
     attempts = 0
     for number in range(1, MAX_RUNS + 1):
         run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, idempotency_key=f"{name} {number}", timeout=0))

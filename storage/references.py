@@ -59,6 +59,20 @@ class TableRef(Reference):
     stale: bool = False
 
 
+class Refit(Reference):
+    """A training on the rows of every split, as long as validation chose for an evaluated twin on the train rows alone.
+
+    Attributes:
+        twin: Number of the evaluated version.
+        epochs: Exactly so many, without validation; 0 for a closed form.
+        steps_per_epoch: Steps of an epoch, in which a row comes as often as in the twin's; None: one pass over all rows.
+    """
+
+    twin: int
+    epochs: int
+    steps_per_epoch: int | None
+
+
 class ModelRef(Reference):
     """A registered model version.
 

@@ -153,6 +153,12 @@ class Registry:
             with translate_mlflow_errors(f"cannot set alias {alias!r} of {name}"):
                 self._client.set_registered_model_alias(name, alias, str(number))
 
+    def set_version_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Set tags of a version, in place of those of the same names."""
+        with translate_mlflow_errors(f"cannot set tags of {version.name}@{version.version}"):
+            for tag, value in tags.items():
+                self._client.set_model_version_tag(version.name, str(version.version), tag, value)
+
     def _log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder, translate_mlflow_errors(f"cannot write files of run {run_id}"):
             for name, data in files.items():

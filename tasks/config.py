@@ -184,6 +184,11 @@ class PromotionSettings(Settings):
         default=False,
         description="Let a linear baseline become champion if it is the best by validation.",
     )
+    refit: bool = Field(
+        default=True,
+        description="Train the version that passed again on the rows of every split, as many epochs as validation chose, and "
+        "use that. It costs one more training; the scores shown stay those of the version that passed.",
+    )
 
 
 def site_requires_gpu() -> bool:

@@ -44,7 +44,8 @@ TINY_ROWS_OTHERWISE = 2_000
 GROUP_OF_FILE = {
     **dict.fromkeys(("test_bad_input", "test_command", "test_end_to_end", "test_station_mirror"), "command"),
     **dict.fromkeys(
-        ("test_collect", "test_comparison", "test_load_check", "test_promote", "test_seen", "test_training"), "trained"
+        ("test_collect", "test_comparison", "test_load_check", "test_promote", "test_refit", "test_seen", "test_training"),
+        "trained",
     ),
 }
 """Files whose tests share what takes long to make, and so go to one worker; any other file goes by itself."""

@@ -100,6 +100,9 @@ def run(
     promote: Annotated[PromoteMode | None, typer.Option(help="auto: promote what passes every check. Default: auto.")] = None,
     margin: Annotated[float | None, typer.Option(help="Relative gain that is enough without significance.")] = None,
     allow_baselines: Annotated[bool, typer.Option("--allow-baselines", help="Let a linear baseline become champion.")] = False,
+    no_refit: Annotated[
+        bool, typer.Option("--no-refit", help="Use the version that passed as it is, not trained on all rows.")
+    ] = False,
     limit: LimitOption = None,
     accept_digest: DigestOption = None,
     accept_failures: FailuresOption = None,
@@ -146,7 +149,12 @@ def run(
             "seed": seed,
             "require_gpu": require_gpu,
         },
-        promotion={"promote": promote, "margin": margin, "allow_baselines": allow_baselines},
+        promotion={
+            "promote": promote,
+            "margin": margin,
+            "allow_baselines": allow_baselines,
+            "refit": False if no_refit else None,
+        },
     )
     with _exit_on_interrupt():
         results = run_all(plan, command=shlex.join(["retrain", *sys.argv[1:]]), quiet=as_json)
@@ -297,24 +305,25 @@ def show(
 ) -> None:
     """Show one version: its scores, its data and settings, and the decisions about it."""
     from flows.cli.console import print_version
-    from storage.io import read_lines
     from storage.layout import Store
     from storage.registry import Registry
+    from tasks.promotion.promote import decisions_about
+    from tasks.training.refit import evaluated_version
 
     store = Store.from_environment()
     registry = Registry.open(store)
     version = registry.resolve(model)
     manifest = json.loads(registry.read_file(version.run_id, "manifest.json"))
-    decisions = [
-        entry
-        for entry in read_lines(store.promotions(version.name))
-        if entry["candidate"] == version.version and "decision" in entry
-    ]
+    decisions = decisions_about(version, store=store)
+    evaluated = evaluated_version(version, versions=registry.versions(version.name))
+    scores_of = f"{evaluated.name}@{evaluated.version}"
+    twin = json.loads(registry.read_file(evaluated.run_id, "manifest.json"))
     if as_json:
-        values = _version_values(version) | {"manifest": manifest, "decisions": decisions}
+        scores = {"scores_of": scores_of, "scores": twin["scores"], "validation": twin["training"]["validation"]}
+        values = _version_values(version) | {"manifest": manifest, "decisions": decisions} | scores
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
     else:
-        print_version(version, manifest=manifest, decisions=decisions)
+        print_version(version, manifest=manifest, evaluated=evaluated, evaluated_manifest=twin, decisions=decisions)
 
 
 @app.command()

@@ -91,6 +91,10 @@ def print_result(result: Mapping[str, Any], *, console: Console) -> None:
     console.print(_table(result["rows"], title=title))
     style = "green" if result["decision"]["outcome"] == "promoted" else "yellow"
     console.print(result["decision"]["reason"], style=style, highlight=False)
+    if result["refit"]:
+        refit, candidate = result["refit"], result["decision"]["candidate"]
+        text = f"v{refit['version']}: {candidate} trained again on all {refit['rows']:,} rows in {refit['seconds']:.0f} s"
+        console.print(f"{text}; the scores above are those of {candidate}.", highlight=False)
     if result["baseline_comparison"]:
         console.print(result["baseline_comparison"], highlight=False)
     for name, address in result["links"].items():
@@ -134,7 +138,7 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
             "model": f"{version.name}@{version.version}",
             "aliases": ", ".join(version.aliases),
             "variant": version.variant,
-            **_scores(version),
+            **_scores(version, versions=versions),
             "table": version.tags.get("table_version", ""),
             "created (UTC)": version.created[:16].replace("T", " "),
         }
@@ -143,32 +147,48 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
     console.print(_table(rows))
 
 
-def _scores(version: ModelVersion) -> dict[str, str]:
-    """Return the scores of a version as its problem names them; empty if its data set is no longer registered."""
+def _scores(version: ModelVersion, *, versions: Sequence[ModelVersion]) -> dict[str, str]:
+    """Return the scores of a version as its problem names them; empty if its data set is no longer registered.
+
+    A refit has none of its own: those of its twin are shown, and say so.
+    """
     from tasks.models import PROBLEMS
     from tasks.training.identity import problem_answered_by
+    from tasks.training.refit import evaluated_version
 
     # The name of a model begins with that of its data set.
     dataset = version.name.split("-")[0]
-    if dataset not in PROBLEMS:
+    same_name = [other for other in versions if other.name == version.name]
+    evaluated = evaluated_version(version, versions=same_name)
+    if dataset not in PROBLEMS or not evaluated.metrics:
         return {"validation": "", "test": "", "skill": ""}
     problem = problem_answered_by(version, dataset=dataset)
     primary, validation = problem.scoring.primary, problem.scoring.validation
-    metrics = version.metrics
+    metrics = evaluated.metrics
+    whose = "" if evaluated.version == version.version else f" (of @{evaluated.version})"
     return {
         "validation": f"{metrics[problem.validation_metric]:.4f} {validation.label}",
-        "test": f"{metrics[primary.key]:.4f} {primary.unit} {primary.label}".replace("  ", " "),
+        "test": f"{metrics[primary.key]:.4f} {primary.unit} {primary.label}{whose}".replace("  ", " "),
         "skill": f"{metrics['skill']:.4f}",
     }
 
 
-def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]]) -> None:
-    """Print everything about one version."""
+def print_version(
+    version: ModelVersion,
+    *,
+    manifest: Mapping[str, Any],
+    evaluated: ModelVersion,
+    evaluated_manifest: Mapping[str, Any],
+    decisions: Sequence[Mapping[str, Any]],
+) -> None:
+    """Print everything about one version, with the scores of the evaluated one: itself, or the twin of a refit."""
     console = make_console()
+    whose = "" if evaluated.version == version.version else f" of @{evaluated.version}"
     console.print(f"[bold]{version.name}@{version.version}[/bold] {version.variant} {', '.join(version.aliases)}")
     training, table = manifest["training"], manifest["table"]
     rows = [
         ("created", version.created),
+        *_refit_rows(version, training=training),
         ("table", f"{table['version']} from {table['source']}" + (" (SAMPLE, simulated)" if table["simulated"] else "")),
         ("epochs", f"best {training['best_epoch']} of {training['epochs_run']}, {training['seconds_per_epoch']:.1f} s each"),
         ("batch size", str(training["batch_size"])),
@@ -176,8 +196,8 @@ def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisio
         ("task", ", ".join(f"{name} {value}" for name, value in training.get("task", {}).items())),
         ("parameters", str(training["parameters"])),
         *(("execution", note) for note in training["execution"].get("notes", ())),
-        ("validation", _metrics_text(training["validation"])),
-        ("test", _metrics_text(manifest["scores"])),
+        (f"validation{whose}", _metrics_text(evaluated_manifest["training"]["validation"])),
+        (f"test{whose}", _metrics_text(evaluated_manifest["scores"])),
         ("code", manifest["code"]),
         ("libraries", ", ".join(f"{name} {number}" for name, number in manifest["libraries"].items())),
         ("uri", version.uri),
@@ -185,6 +205,19 @@ def print_version(version: ModelVersion, *, manifest: Mapping[str, Any], decisio
     ]
     for name, value in rows:
         console.print(f"  {name:<20} {escape(value)}", highlight=False, soft_wrap=True)
+
+
+def _refit_rows(version: ModelVersion, *, training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what links a version with its twin or its refit."""
+    from tasks.training.refit import REFIT_TAG, TWIN_TAG
+
+    rows = []
+    if TWIN_TAG in version.tags:
+        cost = f"{training['fitted_rows']:,} rows, {training['seconds']:.0f} s"
+        rows.append(("refit of", f"@{version.tags[TWIN_TAG]}, trained again on all rows ({cost}); it has no scores of its own"))
+    if REFIT_TAG in version.tags:
+        rows.append(("refitted as", f"@{version.tags[REFIT_TAG]}, trained on all rows"))
+    return rows
 
 
 def _metrics_text(scores: Mapping[str, float]) -> str:

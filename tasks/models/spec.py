@@ -243,7 +243,8 @@ class Problem:
         tutorial_rows: Rows of the tutorial's own files; None where it has no such data set.
         model_suffix: End of the registered name of models that answer another question than the data set's own, such as
             another target: they never compete with those.
-        row_ids: A split's table to the id of each row, by which the row is known again in another table.
+        row_ids: A split's table to the id of each row, by which the row is known again in another table: it must not follow from
+            normalised values, whose scale is the table's own.
         is_series: Whether rows follow in time and their ids are stamps, so that a span of rows has a first and a last id.
     """
 

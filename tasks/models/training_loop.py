@@ -47,6 +47,7 @@ class Fitted:
         best_epoch: Counted from 1; 0 where nothing was trained by epochs.
         validation: Metrics of the best epoch.
         seconds_per_epoch: Median over the epochs, validation included; the whole time where there are none.
+        seconds: Of all epochs together, those before an interruption too.
         resumed_from: Epochs that came from a checkpoint of an earlier attempt.
     """
 
@@ -55,6 +56,7 @@ class Fitted:
     epochs_run: int
     validation: dict[str, float]
     seconds_per_epoch: float
+    seconds: float
     resumed_from: int
 
 
@@ -80,6 +82,7 @@ def fit(
     budget: Budget,
     seed: int,
     is_better: Callable[[Mapping[str, float], Mapping[str, float]], bool],
+    exact_epochs: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     load_checkpoint: Callable[[], bytes | None] = lambda: None,
     save_checkpoint: Callable[[bytes], None] = lambda _: None,
@@ -88,6 +91,9 @@ def fit(
 
     An epoch's batches follow from (seed, epoch) and the checkpoint holds weights, optimizer and the random
     states of the dropout, so a training that was cut off goes on to the same result.
+
+    With `exact_epochs` there are no validation rows: the training takes so many epochs and keeps the last. A schedule still sees
+    the share of the whole budget, so that its learning rate is that of the same epoch of a training that validates.
 
     Raises:
         DataError: The loss is no number any more.
@@ -99,18 +105,19 @@ def fit(
     elif learner.variant.init_weights:
         learner.variant.init_weights(learner)
     resumed_from = state.epoch
-    while state.epoch < budget.epochs and state.epoch - state.best_epoch < budget.patience_epochs:
+    epochs = exact_epochs or budget.epochs
+    while state.epoch < epochs and state.epoch - state.best_epoch < budget.patience_epochs:
         started = time.perf_counter()
-        report = _reporter(state, budget=budget, on_progress=on_progress)
+        report = _reporter(state, epochs=epochs, on_progress=on_progress)
         metrics = _run_epoch(learner, seed=seed, epoch=state.epoch, budget=budget, report=report)
         with _averaged(learner):
-            metrics |= learner.validation()
+            metrics |= learner.validation() if exact_epochs is None else {}
             weights = [np.array(value) for value in learner.network.get_weights()]
         _refuse_nan(metrics, epoch=state.epoch + 1)
         for name, value in metrics.items():
             state.curves.setdefault(name, []).append(value)
         state.seconds.append(time.perf_counter() - started)
-        if not state.best or is_better(metrics, state.best):
+        if exact_epochs or not state.best or is_better(metrics, state.best):
             state.best_epoch, state.best = state.epoch, metrics
             state.best_weights = weights
         save_checkpoint(_snapshot(learner, state=state))
@@ -122,21 +129,24 @@ def fit(
         epochs_run=state.epoch,
         validation={name: value for name, value in state.best.items() if name.startswith("val_")},
         seconds_per_epoch=float(np.median(state.seconds)),
+        seconds=float(np.sum(state.seconds)),
         resumed_from=resumed_from,
     )
 
 
-def fit_at_once(learner: Learner, *, fit_closed_form: Callable[[Any], None]) -> Fitted:
-    """Fit a linear baseline in closed form; it has a time and validation metrics, and no epochs."""
+def fit_at_once(learner: Learner, *, fit_closed_form: Callable[[Any], None], validate: bool = True) -> Fitted:
+    """Fit a linear baseline in closed form; it has a time, validation metrics if there are rows for them, and no epochs."""
     started = time.perf_counter()
     fit_closed_form(learner)
-    validation = learner.validation()
+    validation = learner.validation() if validate else {}
+    seconds = time.perf_counter() - started
     return Fitted(
         curves={},
         best_epoch=0,
         epochs_run=0,
         validation=validation,
-        seconds_per_epoch=time.perf_counter() - started,
+        seconds_per_epoch=seconds,
+        seconds=seconds,
         resumed_from=0,
     )
 
@@ -183,7 +193,7 @@ def _averaged(learner: Learner) -> Iterator[None]:
 
 
 def _reporter(
-    state: _State, *, budget: Budget, on_progress: Callable[[Progress], None]
+    state: _State, *, epochs: int, on_progress: Callable[[Progress], None]
 ) -> Callable[[float, Mapping[str, float]], None]:
     started = time.perf_counter()
     epoch_before = state.epoch
@@ -194,12 +204,8 @@ def _reporter(
         pace = float(np.median(state.seconds)) if state.seconds else None
         if pace is None and done_now:
             pace = (time.perf_counter() - started) / done_now
-        remaining = None if pace is None else (budget.epochs - done) * pace
-        on_progress(
-            Progress(
-                epoch=state.epoch, epochs=budget.epochs, share=done / budget.epochs, remaining_s=remaining, metrics=dict(metrics)
-            )
-        )
+        remaining = None if pace is None else (epochs - done) * pace
+        on_progress(Progress(epoch=state.epoch, epochs=epochs, share=done / epochs, remaining_s=remaining, metrics=dict(metrics)))
 
     return report
 

@@ -58,6 +58,7 @@ def evaluate_candidate(
     candidate: ModelVersion,
     *,
     champion: ModelVersion | None,
+    twin: ModelVersion | None,
     entries: Sequence[Mapping[str, Any]],
     table: TableRef,
     settings: PromotionSettings,
@@ -69,6 +70,7 @@ def evaluate_candidate(
     Args:
         candidate: Version that may become champion.
         champion: The present champion, or None.
+        twin: The evaluated version that the champion is a refit of, or None.
         entries: Lines of the log of decisions, among them those about earlier tests against this champion.
         table: Table on whose test split they are compared.
         settings: What a person set.
@@ -94,6 +96,7 @@ def evaluate_candidate(
     elif champion:
         rival, record = _test_against(
             champion,
+            twin=twin,
             ours=ours,
             test_ids=test_ids,
             entries=entries,
@@ -162,6 +165,7 @@ def _rows_to_judge(ours: ScoredVersion, *, problem: Problem) -> tuple[Flags, Che
 def _test_against(
     champion: ModelVersion,
     *,
+    twin: ModelVersion | None,
     ours: ScoredVersion,
     test_ids: RowIds,
     entries: Sequence[Mapping[str, Any]],
@@ -170,24 +174,39 @@ def _test_against(
     registry: Registry,
     store: Store,
 ) -> tuple[Champion, dict[str, Any] | None]:
-    """Return the champion with its paired test on the rows that neither side has seen, and what is logged of the test."""
+    """Return the champion with its paired test on the rows that neither side has seen, and what is logged of the test.
+
+    A refitted champion is represented by its twin, because the candidate was fitted on train rows alone too: a champion that
+    knows newer rows would win for its rows and not for its network. Where the twin cannot be tested, the champion itself is.
+    """
     problem = problem_answered_by(ours.version, dataset=table.dataset)
-    theirs = _score(champion, test_ids=test_ids, table=table, registry=registry, store=store)
-    # A champion with another lookback has other examples of the same test split: the test takes those that both have.
-    rows, our_places, their_places = np.intersect1d(ours.row, theirs.row, assume_unique=True, return_indices=True)
-    fair = ours.unseen[our_places] & theirs.unseen[their_places]
-    needed = problem.scoring.min_rows(len(rows))
-    if not fair.all() and fair.sum() < needed:
-        return Champion(champion.version, test=None, cannot_be_tested=_too_few_rows(ours, theirs, needed=needed)), None
-    our_places, their_places, ids = our_places[fair], their_places[fair], test_ids[rows[fair]]
+    too_few: list[str] = []
+    for opponent in filter(None, (twin, champion)):
+        theirs = _score(opponent, test_ids=test_ids, table=table, registry=registry, store=store)
+        # A champion with another lookback has other examples of the same test split: the test takes those that both have.
+        rows, our_places, their_places = np.intersect1d(ours.row, theirs.row, assume_unique=True, return_indices=True)
+        fair = ours.unseen[our_places] & theirs.unseen[their_places]
+        needed = problem.scoring.min_rows(len(rows))
+        if fair.all() or fair.sum() >= needed:
+            break
+        too_few += [text for text in _seen_texts(theirs, ours) if text not in too_few]
+    else:
+        command = f"retrain promote {ours.version.name}@{ours.version.version}"
+        why = f"{' and '.join(too_few)}, a fair test needs {needed:,} that neither side has seen; a person may decide: {command}"
+        return Champion(champion.version, test=None, cannot_be_tested=why), None
+    ids = test_ids[rows[fair]]
     spending = _spending(
         entries, between=(ours.version, champion), ids=ids, table=table, problem=problem, alpha=settings.alpha, store=store
     )
     test = problem.scoring.paired_test(
-        reference_loss=theirs.loss[their_places], candidate_loss=ours.loss[our_places], seed=0, level=spending.level
+        reference_loss=theirs.loss[their_places[fair]],
+        candidate_loss=ours.loss[our_places[fair]],
+        seed=0,
+        level=spending.level,
     )
     record = {
         "champion": champion.version,
+        "opponent": opponent.version,
         "rows": _described(ids, table=table, problem=problem),
         "number": spending.number,
         "fresh_share": spending.fresh_share,
@@ -201,34 +220,34 @@ def _test_against(
         level=spending.level,
         number=spending.number,
         fresh_share=spending.fresh_share,
-        remark=_remark(ours, theirs, left_out=int((~fair).sum()), rows=len(fair)),
+        remark=_remark(ours, theirs, champion=champion, left_out=int((~fair).sum()), rows=len(fair)),
     )
     return rival, record
 
 
-def _remark(ours: ScoredVersion, theirs: ScoredVersion, *, left_out: int, rows: int) -> str:
-    """Return what a person must know of the rows of a test."""
-    parts = []
+def _remark(ours: ScoredVersion, theirs: ScoredVersion, *, champion: ModelVersion, left_out: int, rows: int) -> str:
+    """Return what a person must know of the versions and rows of a test."""
+    name, parts = f"v{theirs.version.version}", []
+    if theirs.version.version != champion.version:
+        parts.append(f"{name} is compared, of which v{champion.version} is the refit on all rows")
     if left_out:
         seers = " or ".join(f"v{side.version.version}" for side in (ours, theirs) if not side.unseen.all())
         parts.append(f"{left_out:,} of {rows:,} test rows are left out, because {seers} has seen them")
     if not theirs.is_known:
         parts.append(
-            f"which rows v{theirs.version.version} has seen is not recorded, and its table is no longer in the store: if it has "
-            "seen test rows, its errors are too small here"
+            f"which rows {name} has seen is not recorded, and its table is no longer in the store: if it has seen test rows, its "
+            "errors are too small here"
         )
     return "; ".join(parts)
 
 
-def _too_few_rows(ours: ScoredVersion, theirs: ScoredVersion, *, needed: int) -> str:
-    """Return why a test would judge a side on what it has seen."""
-    sides = [
+def _seen_texts(*sides: ScoredVersion) -> list[str]:
+    """Return how many of its test rows each version has seen that has seen any."""
+    return [
         f"v{side.version.version} has seen {int((~side.unseen).sum()):,} of the {len(side.unseen):,} test rows"
-        for side in (theirs, ours)
+        for side in sides
         if not side.unseen.all()
     ]
-    command = f"retrain promote {ours.version.name}@{ours.version.version}"
-    return f"{' and '.join(sides)}, a fair test needs {needed:,} that neither side has seen; a person may decide: {command}"
 
 
 def _described(ids: RowIds, *, table: TableRef, problem: Problem) -> dict[str, Any]:
@@ -259,15 +278,15 @@ def _spending(
         if entry["candidate"] == candidate.version and entry["test"]["rows"] == rows:
             number, fresh_share = entry["test"]["number"], entry["test"]["fresh_share"]
             return Spending(number, fresh_share, level_of_test(alpha, number=number, fresh_share=fresh_share))
-    used = [_used_rows(entry["test"]["rows"], ids=ids, problem=problem, store=store) for entry in earlier]
+    used = [_used_rows(entry["test"]["rows"], ids=ids, table=table, problem=problem, store=store) for entry in earlier]
     return spend(alpha, used=used)
 
 
-def _used_rows(rows: Mapping[str, Any], *, ids: RowIds, problem: Problem, store: Store) -> Flags:
+def _used_rows(rows: Mapping[str, Any], *, ids: RowIds, table: TableRef, problem: Problem, store: Store) -> Flags:
     """Return which of some rows a logged test used; all of them where its table is no longer in the store."""
     if problem.is_series:
         return SeenRows(spans=spans_of({"test": rows})).among(ids)
-    if rows["digest"] == _digest(ids) or not exists(store, problem.dataset, rows["table"]):
+    if rows["table"] == table.version or rows["digest"] == _digest(ids) or not exists(store, problem.dataset, rows["table"]):
         return np.ones(len(ids), dtype=np.bool_)
     test = read_table(store.table_folder(problem.dataset, rows["table"]) / "test.parquet")
     return SeenRows(ids=np.unique(problem.row_ids(test))).among(ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,28 +16,59 @@ from storage.layout import Store
 from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
 from storage.registry import CHAMPION, Registry
-from tasks.config import PromotionSettings
+from tasks.config import PromotionSettings, TrainSettings
 from tasks.models import problem_named
 from tasks.promotion.comparison import evaluate_candidate, load_check
-from tasks.promotion.rule import Check, Contender, Decision, choose_candidate
+from tasks.promotion.rule import Check, Contender, Decision, choose_candidate, with_refit
 from tasks.training.identity import model_name
+from tasks.training.refit import REFIT_TAG, TWIN_TAG, RefitPlan, plan_refit, twin_number
 
 CANDIDATE, PREVIOUS = "candidate", "previous"
 # Raised by hand whenever the rule, a test or a metric would decide otherwise, so that no decision of before is taken for it.
 DECISION_VERSION = 2
 
 
-def promote_best(
-    models: Sequence[ModelRef], *, table: TableRef, settings: PromotionSettings, registry: Registry, store: Store
-) -> Decision:
-    """Choose the best of some versions by validation, test it against the champion, and move the aliases accordingly.
+@dataclass(frozen=True)
+class PendingDecision:
+    """A decision, and what is left to do before it holds.
 
-    The decision is logged before the aliases move, and marked as applied afterwards. If a run dies in between, the next run on
-    the same candidate, champion, table and settings completes the decision; any other run decides anew. A version that was
-    champion and has been replaced is not promoted again.
+    Attributes:
+        model_name: Registered model that it is about.
+        key: Digest of what it depends on; None if the aliases stay as they are.
+        refit: What must be trained before the aliases move; None: nothing.
+    """
+
+    decision: Decision
+    model_name: str
+    key: str | None = None
+    refit: RefitPlan | None = None
+
+
+def decide_best(
+    models: Sequence[ModelRef],
+    *,
+    table: TableRef,
+    settings: PromotionSettings,
+    placement: TrainSettings,
+    registry: Registry,
+    store: Store,
+) -> PendingDecision:
+    """Choose the best of some versions by validation, test it against the champion, and log the decision; move no alias.
+
+    If a run dies before `apply_decision` has marked the decision as applied, the next run on the same candidate, champion, table
+    and settings gets the same decision and completes it; any other run decides anew. A version that was champion and has been
+    replaced is not promoted again.
+
+    Args:
+        models: Versions to choose from; of a refit its twin is taken.
+        table: Table on whose test split they are compared.
+        settings: When the champion changes.
+        placement: Where a refit is trained.
+        registry: Registry that holds the versions.
+        store: Store that holds the log.
 
     Raises:
-        RegistryError: There are no versions to choose from.
+        RegistryError: There are no versions to choose from, or the candidate cannot be refitted.
     """
     if not models:
         raise RegistryError(f"no version of {model_name(table)} was trained on table {table.version}: train a variant first")
@@ -47,36 +78,76 @@ def promote_best(
     log = store.promotions(name)
     if champion:
         _complete_last_promotion(champion, log=log)
+
+    def keep(candidate: int, reason: str) -> PendingDecision:
+        return PendingDecision(_keep(champion, candidate=candidate, reason=reason), name)
+
     allowed = [model for model in models if settings.allow_baselines or model.variant not in problem.baselines]
     if not allowed:
         command = f"retrain promote {name}@{models[0].version}"
-        reason = f"only a linear baseline was trained, which a person may promote: {command}"
-        return _keep(champion, candidate=models[0].version, reason=reason)
+        return keep(models[0].version, f"only a linear baseline was trained, which a person may promote: {command}")
+    evaluated = [versions[twin_number(versions[model.version])] for model in allowed]
     contenders = [
-        Contender(model.variant, model.version, validation=versions[model.version].metrics[problem.validation_metric])
-        for model in allowed
+        Contender(model.variant, version.version, validation=version.metrics[problem.validation_metric])
+        for model, version in zip(allowed, evaluated, strict=True)
     ]
     candidate = versions[choose_candidate(contenders, metric=problem.scoring.validation).version]
-    if champion and champion.version == candidate.version:
-        return _keep(champion, candidate=candidate.version, reason=f"still the best by validation on table {table.version}")
+    if champion and twin_number(champion) == candidate.version:
+        return keep(candidate.version, f"still the best by validation on table {table.version}")
     lines = read_lines(log)
-    entries = [entry for entry in lines if entry["candidate"] == candidate.version]
-    superseded = _superseded(entries, candidate=candidate, champion=champion)
+    entries = _entries_of(candidate, lines=lines)
+    superseded = _superseded(entries)
     if superseded:
-        return superseded
+        return keep(candidate.version, f"v{candidate.version} was champion from {superseded} and has been replaced since")
     key = _decision_key(candidate, champion=champion, table=table, settings=settings)
-    logged = next((entry["decision"] for entry in reversed(entries) if entry["key"] == key and "decision" in entry), None)
+    logged = _final_decisions(entries).get(key)
     if logged:
         decision = _decision_from_log(logged)
+        if key in _applied_keys(entries):
+            return PendingDecision(decision, name)
     else:
+        twin = versions.get(twin_number(champion)) if champion and twin_number(champion) != champion.version else None
         decision, test = evaluate_candidate(
-            candidate, champion=champion, entries=lines, table=table, settings=settings, registry=registry, store=store
+            candidate,
+            champion=champion,
+            twin=twin,
+            entries=lines,
+            table=table,
+            settings=settings,
+            registry=registry,
+            store=store,
         )
         entry = {"at": _now(), "key": key, "candidate": candidate.version, "table": table.version}
         append_line(log, entry | {"by": "run", "decision": asdict(decision)} | ({"test": test} if test else {}))
-    if key not in _applied_keys(entries):
-        registry.set_aliases(name, _aliases(decision, candidate=candidate, champion=champion))
-        append_line(log, _applied_entry(key, candidate=candidate))
+    plan = None
+    if settings.refit and decision.outcome in ("promoted", "manual"):
+        plan = plan_refit(candidate, table=table, placement=placement, registry=registry)
+    return PendingDecision(decision, name, key=key, refit=plan)
+
+
+def apply_decision(pending: PendingDecision, *, refitted: ModelRef | None, registry: Registry, store: Store) -> Decision:
+    """Move the aliases as a decision says, once its refit is registered and loads, and mark it as applied.
+
+    Every step can be repeated, so a run that dies on the way is completed by the next equal one.
+
+    Args:
+        pending: The decision.
+        refitted: The version that `pending.refit` was trained as; None if nothing was to be trained.
+        registry: Registry that holds the versions.
+        store: Store that holds the log.
+    """
+    decision, name = pending.decision, pending.model_name
+    if pending.key is None:
+        return decision
+    candidate = int(decision.candidate.removeprefix("v"))
+    applied = _applied_entry(pending.key, candidate=candidate)
+    if refitted:
+        version = registry.version(name, refitted.version)
+        decision = with_refit(decision, version=version.version, load=load_check(version, registry=registry))
+        registry.set_version_tags(registry.version(name, candidate), {REFIT_TAG: str(version.version)})
+        applied["decision"] = asdict(decision)
+    registry.set_aliases(name, _aliases(decision))
+    append_line(store.promotions(name), applied)
     return decision
 
 
@@ -92,9 +163,9 @@ def _keep(champion: ModelVersion | None, *, candidate: int, reason: str) -> Deci
     )
 
 
-def _applied_entry(key: str, *, candidate: ModelVersion) -> dict[str, Any]:
+def _applied_entry(key: str, *, candidate: int) -> dict[str, Any]:
     """Return the line of the log that marks a decision as applied."""
-    return {"at": _now(), "key": key, "candidate": candidate.version, "applied": key}
+    return {"at": _now(), "key": key, "candidate": candidate, "applied": key}
 
 
 def _applied_keys(entries: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -102,14 +173,27 @@ def _applied_keys(entries: Sequence[Mapping[str, Any]]) -> set[str]:
     return {entry["applied"] for entry in entries if "applied" in entry}
 
 
-def _promotions(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the lines of the log that promoted a version."""
-    return [entry for entry in entries if entry.get("decision", {}).get("outcome") == "promoted"]
+def _final_decisions(entries: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the last decision of each key, in the order of the first; the mark of a refit repeats the decision with it."""
+    return {entry["key"]: entry["decision"] for entry in entries if "decision" in entry}
 
 
-def _entries_of(version: ModelVersion, *, log: UPath) -> list[Mapping[str, Any]]:
-    """Return the lines of the log about one version."""
-    return [entry for entry in read_lines(log) if entry["candidate"] == version.version]
+def _promotions(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys of the decisions that promoted a version, in order."""
+    return [key for key, decision in _final_decisions(entries).items() if decision["outcome"] == "promoted"]
+
+
+def _entries_of(version: ModelVersion, *, lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the lines of the log about a version, its twin or its refit."""
+    family = {version.version, twin_number(version), int(version.tags.get(REFIT_TAG, version.version))}
+    return [line for line in lines if line["candidate"] in family]
+
+
+def decisions_about(version: ModelVersion, *, store: Store) -> list[dict[str, Any]]:
+    """Return the logged decisions about a version, its twin or its refit, each once and as it was in the end."""
+    entries = _entries_of(version, lines=read_lines(store.promotions(version.name)))
+    final = _final_decisions(entries)
+    return [{**entry, "decision": final[entry["key"]]} for entry in entries if "decision" in entry and "applied" not in entry]
 
 
 def _complete_last_promotion(champion: ModelVersion, *, log: UPath) -> None:
@@ -117,15 +201,16 @@ def _complete_last_promotion(champion: ModelVersion, *, log: UPath) -> None:
 
     Without the mark a later run could promote this version again after another one has replaced it.
     """
-    entries = _entries_of(champion, log=log)
+    entries = _entries_of(champion, lines=read_lines(log))
     promotions = _promotions(entries)
-    if promotions and promotions[-1]["key"] not in _applied_keys(entries):
-        append_line(log, _applied_entry(promotions[-1]["key"], candidate=champion))
+    if promotions and promotions[-1] not in _applied_keys(entries):
+        append_line(log, _applied_entry(promotions[-1], candidate=twin_number(champion)))
 
 
 def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision:
-    """Make a version champion because a person says so; it must pass the load check and no other.
+    """Make exactly this version champion because a person says so; it must pass the load check and no other.
 
+    The reason names the refit of a version that has one, which may be what the person wants.
     If the command dies before the alias moves, nothing completes it: give it again.
 
     Args:
@@ -147,7 +232,7 @@ def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision
         raise RegistryError(f"{version.name}@{version.version} cannot become champion: {load.detail}")
     decision = Decision(
         outcome="promoted",
-        reason=f"Promoted v{version.version}: by {_person()}, who takes the responsibility",
+        reason=f"Promoted v{version.version}: by {_person()}, who takes the responsibility{_refit_remark(version)}",
         candidate=f"v{version.version}",
         champion=f"v{champion.version}" if champion else None,
         checks=(load,),
@@ -155,9 +240,17 @@ def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision
     key = digest_of_json({"at": _now(), "candidate": version.version})
     entry = {"at": _now(), "key": key, "candidate": version.version, "by": "person", "decision": asdict(decision)}
     append_line(store.promotions(version.name), entry)
-    registry.set_aliases(version.name, _aliases(decision, candidate=version, champion=champion))
-    append_line(store.promotions(version.name), _applied_entry(key, candidate=version))
+    registry.set_aliases(version.name, _aliases(decision))
+    append_line(store.promotions(version.name), _applied_entry(key, candidate=version.version))
     return decision
+
+
+def _refit_remark(version: ModelVersion) -> str:
+    """Return what a person should know who promotes a version that has a refit or is one."""
+    if REFIT_TAG in version.tags:
+        refit = version.tags[REFIT_TAG]
+        return f"; trained again on all rows it is v{refit}: retrain promote {version.name}@{refit}"
+    return f"; it is v{version.tags[TWIN_TAG]} trained again on all rows" if TWIN_TAG in version.tags else ""
 
 
 def _decision_key(candidate: ModelVersion, *, champion: ModelVersion | None, table: TableRef, settings: PromotionSettings) -> str:
@@ -174,25 +267,22 @@ def _decision_key(candidate: ModelVersion, *, champion: ModelVersion | None, tab
     )
 
 
-def _superseded(
-    entries: Sequence[Mapping[str, Any]], *, candidate: ModelVersion, champion: ModelVersion | None
-) -> Decision | None:
-    """Return the decision to keep the present champion if the candidate was champion before it, else None."""
+def _superseded(entries: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return since when the version of these lines was champion before the present one; None if it never was."""
     applied = _applied_keys(entries)
-    promotions = [entry for entry in _promotions(entries) if entry["key"] in applied]
+    promotions = [key for key in _promotions(entries) if key in applied]
     if not promotions:
         return None
-    reason = f"v{candidate.version} was champion from {promotions[-1]['at']} and has been replaced since"
-    return _keep(champion, candidate=candidate.version, reason=reason)
+    return next(str(entry["at"]) for entry in entries if entry["key"] == promotions[-1])
 
 
-def _aliases(decision: Decision, *, candidate: ModelVersion, champion: ModelVersion | None) -> dict[str, int]:
+def _aliases(decision: Decision) -> dict[str, int]:
     """Return the aliases to set. `previous` comes before `champion`, so that a crash in between loses no champion."""
-    aliases = {CANDIDATE: candidate.version}
+    aliases = {CANDIDATE: int(decision.candidate.removeprefix("v"))}
     if decision.outcome == "promoted":
-        if champion:
-            aliases[PREVIOUS] = champion.version
-        aliases[CHAMPION] = candidate.version
+        if decision.champion:
+            aliases[PREVIOUS] = int(decision.champion.removeprefix("v"))
+        aliases[CHAMPION] = int((decision.refit or decision.candidate).removeprefix("v"))
     return aliases
 
 

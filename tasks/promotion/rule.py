@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tasks.config import PromotionSettings
@@ -67,6 +67,7 @@ class Decision:
         candidate: Version such as `v5`.
         champion: Version that was champion before, or None.
         checks: The checks that were made, in order. No check follows one that failed.
+        refit: Version that is the candidate trained again on all rows, and is used in its place; None if there is none.
     """
 
     outcome: Outcome
@@ -74,6 +75,28 @@ class Decision:
     candidate: str
     champion: str | None
     checks: tuple[Check, ...]
+    refit: str | None = None
+
+
+def with_refit(decision: Decision, *, version: int, load: Check) -> Decision:
+    """Return a decision for a candidate once it was trained again on all rows.
+
+    Args:
+        decision: The decision for the candidate, `promoted` or `manual`.
+        version: Registered version of the refit.
+        load: Whether the stored refit loads in a fresh process and predicts what it predicted in training. If not, the champion
+            stays.
+    """
+    refit, candidate = f"v{version}", decision.candidate
+    checks = (*decision.checks, replace(load, name=f"refit {refit} {load.name}"))
+    if not load.passed:
+        reason = f"Rejected {refit}, which is {candidate} trained again on all rows: {load.detail}"
+        return replace(decision, outcome="rejected", reason=reason, checks=checks)
+    if decision.outcome == "manual":
+        reason = decision.reason.removesuffix(f"@{candidate[1:]}") + f"@{version}, which is {candidate} trained again on all rows"
+    else:
+        reason = decision.reason.replace(candidate, f"{candidate}, trained again on all rows as {refit}", 1)
+    return replace(decision, reason=reason, checks=checks, refit=refit)
 
 
 def choose_candidate(contenders: Sequence[Contender], *, metric: MetricSpec) -> Contender:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,18 +25,11 @@ from tasks.reporting.figures import example_pictures
 from tasks.reporting.figures.curves import learning_curves_png
 from tasks.reporting.figures.reviews import most_wrong
 from tasks.reporting.linear_baseline import compare_with_baseline
-from tasks.reporting.markdown import (
-    RunReport,
-    VariantResult,
-    WrongReview,
-    metrics_rows,
-    report_markdown,
-    result_name,
-    result_rows,
-    validation_markdown,
-)
+from tasks.reporting.markdown import metrics_rows, report_markdown, result_name, result_rows, validation_markdown
+from tasks.reporting.run_report import RefitResult, RunReport, VariantResult, WrongReview
 from tasks.scoring import Scoring
 from tasks.training.identity import library_versions, problem_answered_by
+from tasks.training.refit import evaluated_version
 from tasks.training.scoring import EvaluationRef, Predictions, evaluate_version, read_predictions, scale_of
 from tasks.training.seen import ids_of_test_rows, seen_by
 
@@ -123,6 +117,7 @@ def run_report(
         links=_links(table, candidate=candidate, registry=registry, store=store),
         versions=", ".join(f"{library} {version}" for library, version in library_versions().items()),
         date=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+        refit=_refit_result(versions[decision.refit], registry=registry) if decision.refit else None,
     )
     drawn_from = digest_of_json([DRAWING_VERSION, name, candidate.version, [result.version for result in results]])
     pictures = _saved_pictures(drawn_from, folder=store.report_folder(table.dataset, table.version))
@@ -160,12 +155,13 @@ def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dic
         "acceptance": report.acceptance,
         "stale": report.stale,
         "repairs": report.repairs,
-        "decision": {"outcome": report.decision.outcome, "reason": report.decision.reason},
+        "decision": {name: getattr(report.decision, name) for name in ("outcome", "reason", "candidate", "champion", "refit")},
         "raw": raw,
         "versions": report.versions,
         "results": [{name: getattr(result, name) for name in RESULT_FIELDS} for result in report.results],
         "naive": report.naive,
         "baseline_comparison": report.baseline_comparison,
+        "refit": asdict(report.refit) if report.refit else None,
         "rows": result_rows(report),
         "links": report.links,
     }
@@ -251,7 +247,8 @@ def _result(version: ModelVersion, *, trained: bool, problem: Problem, registry:
         variant=version.variant,
         version=version.version,
         trained=trained,
-        validation={problem.scoring.validation.key: version.metrics[problem.validation_metric]},
+        # A refit whose twin is gone has no metrics.
+        validation={problem.scoring.validation.key: version.metrics.get(problem.validation_metric, math.nan)},
         scores=manifest["scores"],
         curves=training["curves"],
         epochs_run=training["epochs_run"],
@@ -268,10 +265,10 @@ def _result(version: ModelVersion, *, trained: bool, problem: Problem, registry:
 def _champion(
     decision: Decision, *, versions: dict[str, ModelVersion], table: TableRef, problem: Problem, registry: Registry, store: Store
 ) -> VariantResult | None:
-    """Return the champion before the decision, with its scores on the test split of this run's table."""
+    """Return the champion before the decision, or the twin of a refit, with its scores on the test split of this table."""
     if decision.champion is None:
         return None
-    version = versions[decision.champion]
+    version = evaluated_version(versions[decision.champion], versions=versions.values())
     if not answers_same_question(version, problem=problem):
         return _result(version, trained=False, problem=problem, registry=registry)
     evaluation = evaluate_version(version, table=table, registry=registry, store=store)
@@ -280,6 +277,13 @@ def _champion(
         scores=evaluation.scores,
         seen_note=_seen_note(version, evaluation=evaluation, table=table, registry=registry, store=store),
     )
+
+
+def _refit_result(version: ModelVersion, *, registry: Registry) -> RefitResult:
+    """Return what the refit of the candidate is and cost, by its manifest."""
+    training = json.loads(registry.read_file(version.run_id, "manifest.json"))["training"]
+    epochs, seconds = training["epochs_run"], training["seconds"]
+    return RefitResult(version=version.version, rows=training["fitted_rows"], epochs=epochs, seconds=seconds)
 
 
 def _seen_note(version: ModelVersion, *, evaluation: EvaluationRef, table: TableRef, registry: Registry, store: Store) -> str:

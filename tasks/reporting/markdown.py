@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from tasks.datasets.spec import Severity
 from tasks.metrics import MetricSpec
 from tasks.promotion.rule import Decision, Outcome
-from tasks.scoring import Scoring
+from tasks.reporting.run_report import RefitResult, RunReport, VariantResult, WrongReview
 
 NONE = "-"
 MAX_CHARACTERS = 400
@@ -22,105 +21,6 @@ CANDIDATE_MARKS: Mapping[Outcome, str] = {
     "manual": "awaits a person",
     "rejected": "rejected",
 }
-
-
-@dataclass(frozen=True)
-class VariantResult:
-    """One registered version with its scores, in JSON-ready values.
-
-    Attributes:
-        trained: False when an equal training was registered before this run.
-        validation: Scores of the best epoch on the validation split, under the keys of the test scores.
-        scores: Scores on the test split.
-        curves: `loss`, `val_loss`, and for classifiers `accuracy`, `val_accuracy`: one value an epoch. A training that was
-            resumed may hold its last epochs only; a linear baseline holds none.
-        epochs_run: Number of epochs; 0 for a linear baseline.
-        best_epoch: Epoch whose weights the version has, counted from 1.
-        parameters: Number of trainable parameters.
-        tutorial_best: The best validation score that the tutorial prints for this variant, or None.
-        is_baseline: Whether it is a linear baseline, not a network.
-        execution: How each part of the network ran in training, and what would make it faster.
-        seen_note: How many of the scored test rows it has seen, such as `has seen 9 of the 90 test rows`; empty if none. Its
-            scores are then too good.
-    """
-
-    variant: str
-    version: int
-    trained: bool
-    validation: dict[str, float]
-    scores: dict[str, float]
-    curves: dict[str, list[float]]
-    epochs_run: int
-    best_epoch: int
-    seconds_per_epoch: float
-    parameters: int
-    tutorial_best: float | None
-    is_baseline: bool
-    execution: tuple[str, ...] = ()
-    seen_note: str = ""
-
-
-@dataclass(frozen=True)
-class WrongReview:
-    """A review of the test split that the candidate labels wrongly, decoded.
-
-    Attributes:
-        label: 1 for a positive review, else 0.
-        probability: The candidate's probability that the review is positive.
-    """
-
-    label: int
-    probability: float
-    text: str
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """Everything that the report of one run says, in JSON-ready values.
-
-    Attributes:
-        scoring: Names and formats the scores.
-        model_name: Registered name, which ends in `-sample` for a simulation.
-        table_published: False when this version of the table was published before this run.
-        rows: Number of rows by split.
-        repairs: `Repair` values as dictionaries.
-        facts: Counts from parsing.
-        validation: `ValidationReport` as a dictionary.
-        champion: The champion before this run, scored on the test split of this run's table, or None.
-        naive: Scores of the naive baseline on the test split, under the keys of the models' scores.
-        baseline_comparison: How the candidate compares with the best linear baseline, one sentence; empty if there is none.
-        most_wrong: Test reviews that the candidate is most wrong about; none for a forecast.
-        links: Address by name.
-        versions: Library versions, one line.
-        split: How the rows were divided, in words.
-        acceptance: Who accepted which critical failures of the data, when and why, or None.
-        stale: True if the source should have brought newer rows by now.
-    """
-
-    dataset: str
-    title: str
-    scoring: Scoring
-    model_name: str
-    simulated: bool
-    source: str
-    table_version: str
-    table_published: bool
-    rows: dict[str, int]
-    repairs: list[dict[str, Any]]
-    facts: dict[str, Any]
-    validation: dict[str, Any]
-    results: tuple[VariantResult, ...]
-    champion: VariantResult | None
-    naive: dict[str, float]
-    decision: Decision
-    baseline_comparison: str
-    most_wrong: tuple[WrongReview, ...]
-    links: dict[str, str]
-    versions: str
-    date: str
-    split: str = ""
-    acceptance: dict[str, Any] | None = None
-    stale: bool = False
 
 
 def markdown_cell(value: object) -> str:
@@ -160,9 +60,11 @@ def _marked_results(report: RunReport) -> list[tuple[VariantResult, str]]:
     def role(result: VariantResult) -> str:
         if champion is not None and result.version == champion.version:
             name = "previous champion" if decision.outcome == "promoted" else "champion"
+            if decision.champion != f"v{champion.version}":
+                name += f" as {decision.champion}"
             return f"{name}, {champion.seen_note}" if champion.seen_note else name
         if decision.candidate == f"v{result.version}":
-            return CANDIDATE_MARKS[decision.outcome]
+            return CANDIDATE_MARKS[decision.outcome] + (f" as {decision.refit}" if decision.refit else "")
         return "linear baseline" if result.is_baseline else "registered"
 
     results = list(report.results)
@@ -272,10 +174,25 @@ def _changes(report: RunReport) -> list[str]:
             epochs = f"computed in {result.seconds_per_epoch:.1f} s"
         lines.append(f"- `{result.variant}`: trained as v{result.version}, {epochs}, {result.parameters:,} parameters.")
         lines += [f"  - {note}" for note in result.execution]
+    if report.refit:
+        lines.append(_refit_line(report.refit, candidate=report.decision.candidate))
     previous = "none" if report.champion is None else f"{result_name(report.champion)}, scored on the test split of this table"
+    if report.champion and report.decision.champion != f"v{report.champion.version}":
+        previous += f" (in use is {report.decision.champion}, which is the same trained again on all rows and has no such score)"
     if report.champion and report.champion.seen_note:
         previous += f"; it {report.champion.seen_note}, so its scores there may be too good"
     return [*lines, f"- Champion before this run: {previous}."]
+
+
+def _refit_line(refit: RefitResult, *, candidate: str) -> str:
+    """Return what the refit is, what it cost, and whose scores stand for it."""
+    cost = f"{refit.seconds:.1f} s"
+    if refit.epochs:
+        cost = f"{refit.epochs} epochs, as many as validation chose, {cost}"
+    return (
+        f"- Refit: v{refit.version} is {candidate} trained again on all {refit.rows:,} rows ({cost}), with the statistics of the "
+        f"train rows. It has no scores of its own: those of {candidate} are of rows that {candidate} has not seen."
+    )
 
 
 def _data(report: RunReport) -> list[str]:

@@ -6,20 +6,22 @@ import io
 import logging
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from storage.errors import RetrainError
 from storage.io import write_atomically, write_json
 from storage.layout import Store
-from storage.references import Reference, TableRef
+from storage.references import Reference, Refit, TableRef
 from storage.tables import read_splits
 from tasks.config import TrainSettings
+from tasks.datasets.spec import SPLITS
 from tasks.models import build_learner
 from tasks.models.signature import network_signature
 from tasks.models.spec import Variant
@@ -36,6 +38,7 @@ class FittedRef(Reference):
     variant: str
     training_key: str
     folder: str
+    refit: Refit | None = None
 
 
 def threads_for(variant: Variant, *, settings: TrainSettings) -> int:
@@ -46,9 +49,18 @@ def threads_for(variant: Variant, *, settings: TrainSettings) -> int:
 
 
 def fit_variant(
-    table: TableRef, *, variant: str, settings: TrainSettings, store: Store, on_progress: Callable[[Any], None]
+    table: TableRef,
+    *,
+    variant: str,
+    settings: TrainSettings,
+    store: Store,
+    on_progress: Callable[[Any], None],
+    refit: Refit | None = None,
 ) -> FittedRef:
     """Train a variant, resuming from its checkpoint, and leave the exported model beside it.
+
+    A refit trains on the rows of every split. It keeps the normalisation statistics of the train rows, which the exported
+    model carries.
 
     Raises:
         DeviceError: A GPU is required and there is none; no data has been read then.
@@ -62,14 +74,15 @@ def fit_variant(
     configured = variant_with_settings(table, variant=variant, settings=settings)
     threads = threads_for(configured, settings=settings)
     device = prepare_device(threads, require_gpu=settings.require_gpu and not configured.is_baseline)
-    key = training_key(table, variant=variant, settings=settings)
+    key = training_key(table, variant=variant, settings=settings, refit=refit)
     folder = store.checkpoint_folder(table.version, key)
-    reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder))
+    reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder), refit=refit)
     if (folder / "fitted.json").is_file():
         return reference
     splits, manifest = read_splits(table, store=store)
+    fitted_splits = with_all_rows_to_train(splits) if refit else splits
     learner = build_learner(
-        splits,
+        fitted_splits,
         normalisation=manifest["normalisation"],
         problem=problem,
         variant=configured,
@@ -81,14 +94,17 @@ def fit_variant(
         logger.log(logging.WARNING if note.remedy else logging.INFO, "%s %s: %s", table.dataset, variant, note)
     checkpoint = folder / "checkpoint.npz"
     budget = budget_for(problem, variant, settings=settings, simulated=table.simulated)
+    if refit:
+        budget = replace(budget, steps_per_epoch=refit.steps_per_epoch)
     if configured.fit_closed_form:
-        fitted = fit_at_once(learner, fit_closed_form=configured.fit_closed_form)
+        fitted = fit_at_once(learner, fit_closed_form=configured.fit_closed_form, validate=refit is None)
     else:
         fitted = fit(
             learner,
             budget=budget,
             seed=settings.seed,
             is_better=problem.is_better,
+            exact_epochs=refit.epochs if refit else None,
             on_progress=with_time_limit(on_progress, limit_s=3600 * settings.timeout_hours),
             load_checkpoint=lambda: checkpoint.read_bytes() if checkpoint.is_file() else None,
             save_checkpoint=lambda data: write_atomically(checkpoint, data),
@@ -97,7 +113,7 @@ def fit_variant(
         path = Path(local, "model.keras")
         learner.export().save(path)
         write_atomically(folder / "model.keras", path.read_bytes())
-    seen, ids = describe_seen(splits, names=SPLITS_OF_A_TRAINING, problem=problem)
+    seen, ids = describe_seen(splits, names=SPLITS if refit else SPLITS_OF_A_TRAINING, problem=problem)
     if ids.size:
         write_atomically(folder / IDS_FILE, _npy(ids))
     record = asdict(fitted) | {
@@ -106,6 +122,8 @@ def fit_variant(
         "settings": settings.model_dump(mode="json"),
         "task": dict(problem.task),
         "seen": seen,
+        "fitted_rows": fitted_splits["train"].num_rows,
+        "refit": refit.model_dump() if refit else None,
         "device": asdict(device),
         "batch_size": configured.batch_size,
         "learning_rate": configured.learning_rate,
@@ -114,6 +132,14 @@ def fit_variant(
     write_json(folder / "fitted.json", record)  # last: a folder without it is an unfinished training
     checkpoint.unlink(missing_ok=True)
     return reference
+
+
+def with_all_rows_to_train(splits: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """Return the tables of a refit: `train` holds the rows of every split, in their order; the others stay as they are.
+
+    A window of a series may then reach from one split into the next, where no gap lies between them.
+    """
+    return {**splits, "train": pa.concat_tables([splits[name] for name in SPLITS]).combine_chunks()}
 
 
 def _npy(array: npt.NDArray[np.int64]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from storage.io import digest_of_json, sha256_of
 from storage.records import ModelVersion
-from storage.references import TableRef
+from storage.references import Refit, TableRef
 from tasks.config import TrainSettings
 from tasks.models import problem_named, variant_named
 from tasks.models.signature import network_signature
@@ -65,12 +65,17 @@ def variant_with_settings(table: TableRef, *, variant: str, settings: TrainSetti
     return own.with_settings(batch_size=settings.batch_size, learning_rate=settings.learning_rate)
 
 
-def training_key(table: TableRef, *, variant: str, settings: TrainSettings) -> str:
+def training_key(table: TableRef, *, variant: str, settings: TrainSettings, refit: Refit | None = None) -> str:
     """Return the digest of all that a training follows from, so that equal trainings are recognised.
 
     It holds the table, the network as built with its optimizer, schedule and initialisation, the task of the problem, and
-    every setting that changes weights. Summaries, comments, threads and the device are no part of it.
+    every setting that changes weights. Summaries, comments, threads and the device are no part of it. A refit has a key of its
+    own, which holds that of its twin.
     """
+    if refit:
+        twin = training_key(table, variant=variant, settings=settings)
+        steps = {"epochs": refit.epochs, "steps_per_epoch": refit.steps_per_epoch}
+        return digest_of_json({"twin": twin, "rows": "all", **steps}, length=KEY_DIGITS)
     problem = problem_asked_by(table, settings=settings)
     configured = variant_with_settings(table, variant=variant, settings=settings)
     content: dict[str, Any] = {

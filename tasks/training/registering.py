@@ -14,24 +14,33 @@ from storage.folders import remove_folder
 from storage.io import read_json
 from storage.layout import Store
 from storage.records import DatasetRecord, ModelVersion, RunRecord
-from storage.references import ModelRef, TableRef
+from storage.references import ModelRef, Refit, TableRef
 from storage.registry import Registry
 from tasks.config import TrainSettings
 from tasks.models import problem_named
 from tasks.training.fitting import FittedRef
 from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_asked_by, training_key
+from tasks.training.refit import TWIN_TAG
 from tasks.training.scoring import EvaluationRef, load_exported
 from tasks.training.seen import IDS_FILE
 
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
 
 
-def find_trained(table: TableRef, *, variant: str, settings: TrainSettings, registry: Registry, store: Store) -> ModelRef | None:
+def find_trained(
+    table: TableRef,
+    *,
+    variant: str,
+    settings: TrainSettings,
+    registry: Registry,
+    store: Store,
+    refit: Refit | None = None,
+) -> ModelRef | None:
     """Return the version that an equal training made before, if there is one.
 
     A run that was killed right after it had registered the version has left its checkpoint folder, which is removed.
     """
-    key = training_key(table, variant=variant, settings=settings)
+    key = training_key(table, variant=variant, settings=settings, refit=refit)
     name = model_name(table, problem=problem_asked_by(table, settings=settings))
     version = registry.find(name, training_key=key)
     if version is None:
@@ -71,7 +80,7 @@ def register_fitted(
     exported = load_exported(folder)
     code = code_version()
     record = RunRecord(
-        run_name=f"{fitted.variant} {fitted.table.version}",
+        run_name=f"{fitted.variant} {fitted.table.version}" + (" refit" if fitted.refit else ""),
         variant=fitted.variant,
         training_key=fitted.training_key,
         params=_flat(training["settings"])
@@ -86,7 +95,8 @@ def register_fitted(
             "flow_run_id": flow_run_id,
             "code": code,
             "task": json.dumps(training["task"], sort_keys=True),
-        },
+        }
+        | ({TWIN_TAG: str(fitted.refit.twin)} if fitted.refit else {}),
         manifest={
             "table": manifest,
             "training": training,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from upath import UPath
 
 from storage.errors import DataError
 from storage.io import read_json, write_atomically, write_json
@@ -39,10 +40,19 @@ class EvaluationRef(Reference):
 
 
 def evaluate_fitted(fitted: FittedRef, *, store: Store) -> EvaluationRef:
-    """Score the exported model of a training on the test split of its own table."""
+    """Score the exported model of a training on the test split of its own table.
+
+    A refit has seen every row of the table, so it has no scores: its examples are stored, by which the load check knows it.
+    """
     folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
     problem = problem_named(fitted.table.dataset).with_task(read_json(folder / "fitted.json")["task"])
-    return _evaluate(load_exported(folder), problem=problem, table=fitted.table, training_key=fitted.training_key, store=store)
+    exported, key = load_exported(folder), fitted.training_key
+    if fitted.refit is None:
+        return _evaluate(exported, problem=problem, table=fitted.table, training_key=key, store=store)
+    splits, manifest = read_splits(fitted.table, store=store)
+    path = store.evaluation(fitted.table.version, key).with_suffix(".npz")
+    _save_examples(problem, learner=problem.restore(splits, manifest["normalisation"], exported), path=path)
+    return EvaluationRef(training_key=key, uri=str(path), scores={})
 
 
 def load_exported(folder: Any) -> Any:
@@ -86,12 +96,17 @@ def _evaluate(exported: Any, *, problem: Problem, table: TableRef, training_key:
     splits, manifest = read_splits(table, store=store)
     learner = problem.restore(splits, manifest["normalisation"], exported)
     scores = _scores(problem, learner=learner, path=store.evaluation(table.version, training_key))
+    _save_examples(problem, learner=learner, path=store.evaluation(table.version, training_key).with_suffix(".npz"))
+    write_json(store.evaluation(table.version, training_key).with_suffix(".json"), scores)  # last: it completes the evaluation
+    return EvaluationRef(training_key=training_key, uri=str(store.evaluation(table.version, training_key)), scores=scores)
+
+
+def _save_examples(problem: Problem, *, learner: Learner, path: UPath) -> None:
+    """Write inputs of the exported model with its predictions, npz."""
     inputs, outputs = problem.examples(learner, EXAMPLES)
     buffer = io.BytesIO()
     np.savez(buffer, inputs=inputs, outputs=outputs)
-    write_atomically(store.evaluation(table.version, training_key).with_suffix(".npz"), buffer.getvalue())
-    write_json(store.evaluation(table.version, training_key).with_suffix(".json"), scores)  # last: it completes the evaluation
-    return EvaluationRef(training_key=training_key, uri=str(store.evaluation(table.version, training_key)), scores=scores)
+    write_atomically(path, buffer.getvalue())
 
 
 def _scores(problem: Problem, *, learner: Learner, path: Any) -> dict[str, float]:

@@ -25,7 +25,7 @@ from prefect.runtime import flow_run
 from storage.errors import RetrainError
 from storage.layout import Store
 from storage.progress import write_note
-from storage.references import ModelRef, TableRef
+from storage.references import ModelRef, Refit, TableRef
 from storage.registry import Registry
 from tasks.config import TrainSettings, site_requires_gpu
 from tasks.models import variant_named
@@ -45,10 +45,11 @@ KEEP_PROGRESS_FILE_S = 1.0
 
 
 @task(task_run_name="find trained {variant}")
-def find_trained(table: TableRef, variant: str, settings: TrainSettings) -> ModelRef | None:
+def find_trained(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | None = None) -> ModelRef | None:
     """Return the version that an equal training registered before, or None."""
     store = Store.from_environment()
-    model = registering.find_trained(table, variant=variant, settings=settings, registry=Registry.open(store), store=store)
+    registry = Registry.open(store)
+    model = registering.find_trained(table, variant=variant, settings=settings, registry=registry, store=store, refit=refit)
     if model:
         logger.info("%s %s: trained before, %s@%d", table.dataset, variant, model.name, model.version)
     return model
@@ -67,18 +68,19 @@ def _may_succeed_on_retry(task: Any, run: Any, state: State[Any]) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=_may_succeed_on_retry,
 )
-def fit(table: TableRef, variant: str, settings: TrainSettings) -> FittedRef:
+def fit(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | None = None) -> FittedRef:
     """Train a variant on a device of this host, and show its progress in the run and in the terminal."""
     store = Store.from_environment()
     is_baseline = variant_named(variant, dataset=table.dataset).is_baseline
     require_gpu = not is_baseline and (settings.require_gpu or site_requires_gpu())
     threads = fitting.threads_for(variant_named(variant, dataset=table.dataset), settings=settings)
     device = prepare_device(threads, require_gpu=require_gpu)
-    key = identity.training_key(table, variant=variant, settings=settings)
+    key = identity.training_key(table, variant=variant, settings=settings, refit=refit)
+    title = f"{table.dataset} {variant} refit" if refit else f"{table.dataset} {variant}"
     # A linear baseline takes seconds, so it does not wait for a device.
     with nullcontext() if is_baseline else _lease(device, threads=threads):
-        progress = _TrainingProgress(f"{table.dataset} {variant}", key=key, store=store)
-        fitted = fitting.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=progress)
+        progress = _TrainingProgress(title, key=key, store=store)
+        fitted = fitting.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=progress, refit=refit)
         progress.close()
     return fitted
 

@@ -16,6 +16,7 @@ from tasks.models.device import Device
 from tasks.models.engine.accelerated import accelerate_for_training
 from tasks.models.engine.execution import Execution
 from tasks.models.spec import Problem, Variant
+from tasks.training.fitting import with_all_rows_to_train
 
 CPU = Device(kind="cpu", count=1, backend="tensorflow")
 PLAIN = Execution(use_cudnn=False, jit_compile=False)
@@ -313,6 +314,35 @@ def restored_predicts_on_other_statistics(case: ProblemCase) -> None:
     assert _close(seen.truth, case.scored.truth, atol=1e-3 * seen.scale), "the truth is another"
 
 
+def rows_are_known_again(case: ProblemCase) -> None:
+    """A row has one id in every table that it stands in, whatever the table's split, rows and statistics."""
+    ids = {name: case.problem.row_ids(case.splits[name]) for name in SPLITS}
+    for name in SPLITS:
+        assert ids[name].shape == (case.splits[name].num_rows,), f"{name}: other shapes"
+        assert ids[name].dtype == np.int64, f"{name}: an id is no number of 8 bytes"
+        assert np.array_equal(case.problem.row_ids(case.splits[name].slice(7)), ids[name][7:]), "a row of fewer has another id"
+        table = case.splits[name]
+        columns = {column: table[column] for column in table.column_names}
+        for column in case.normalisation.get("mean", {}):
+            columns[column] = pa.array(np.asarray(table[column]) * np.float32(0.5) + np.float32(1))
+        assert np.array_equal(case.problem.row_ids(pa.table(columns)), ids[name]), "another normalisation gives other ids"
+    together = np.concatenate([ids[name] for name in SPLITS])
+    if case.problem.is_series:
+        assert (np.diff(together) > 0).all(), "the ids of a series do not rise"
+    else:
+        assert len(np.unique(together)) > 0.9 * len(together), "different rows have one id"
+
+
+def every_row_can_train(case: ProblemCase) -> None:
+    """A refit learns from the examples of every split."""
+    merged, split = case.on(with_all_rows_to_train(case.splits)), case.build()
+    examples = sum(len(split.targets(name)) for name in SPLITS)
+    assert len(merged.targets("train")) >= examples, "an example of a split is not trained on"
+    for name in SPLITS:
+        assert np.isin(split.targets(name), merged.targets("train")).all(), f"a target of {name} is not trained on"
+    assert np.array_equal(merged.targets("test"), split.targets("test")), "the test split is another"
+
+
 PROBLEM_CONTRACTS: Mapping[str, Callable[[ProblemCase], None]] = {
     function.__name__: function
     for function in (
@@ -329,5 +359,7 @@ PROBLEM_CONTRACTS: Mapping[str, Callable[[ProblemCase], None]] = {
         export_predicts_as_the_learner,
         examples_are_of_the_test_split,
         restored_predicts_on_other_statistics,
+        rows_are_known_again,
+        every_row_can_train,
     )
 }

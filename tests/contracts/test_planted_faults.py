@@ -17,6 +17,7 @@ from tasks.datasets import DATASETS
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulated_weather, write_csv_zip
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.datasets.request import TableRequest
+from tasks.datasets.row_ids import content_ids
 from tasks.datasets.spec import DatasetSpec, Parsed, SplitTables
 from tasks.models import PROBLEMS
 from tasks.models.networks.jena import FORECAST
@@ -466,6 +467,26 @@ def examples_of_train_rows() -> Problem:
         return learner.raw_windows(chosen), learner.in_target_unit(learner.predict_rows(chosen))
 
     return replace(SOUND_PROBLEM, examples=examples)
+
+
+@problem_fault("rows_are_known_again")
+def ids_of_normalised_readings() -> Problem:
+    return replace(SOUND_PROBLEM, row_ids=content_ids)
+
+
+@problem_fault("rows_are_known_again")
+def ids_of_places_in_a_split() -> Problem:
+    return replace(SOUND_PROBLEM, row_ids=lambda table: np.arange(table.num_rows))
+
+
+@problem_fault("every_row_can_train")
+def a_training_on_no_more_rows_than_a_train_split_has() -> Problem:
+    class Broken(JenaLearner):
+        def __init__(self, *tables: Any, **settings: Any) -> None:
+            super().__init__(*tables, **settings)
+            self.rows["train"] = self.rows["train"][self.rows["train"] < ROWS // 2]
+
+    return learner_of(Broken)
 
 
 # Faults of a problem whose examples are reviews.

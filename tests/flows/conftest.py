@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 from flow_helpers import NETWORK, SAMPLE_BUDGET, Done, Run, WarmCommand, retrain
 
-FIRST = ("run", "all", "--data", "sample", "--variants", NETWORK, *SAMPLE_BUDGET)
-EVERY_VARIANT = ("run", "all", "--data", "sample", "--variants", "all", *SAMPLE_BUDGET)
+# A refit costs a training more: `refit_run` and `refit_baseline_run` have it.
+FIRST = ("run", "all", "--data", "sample", "--variants", NETWORK, "--no-refit", *SAMPLE_BUDGET)
+EVERY_VARIANT = ("run", "all", "--data", "sample", "--variants", "all", "--no-refit", *SAMPLE_BUDGET)
 
 _tried_again: list[str] = []
 
@@ -74,6 +76,29 @@ def new_run(request: pytest.FixtureRequest) -> Run:
     """A run on a new store: with one network of each data set, and with every variant."""
     run: Run = request.getfixturevalue(request.param)
     return run
+
+
+@pytest.fixture(scope="session")
+def refit_run(first_run: Run, tmp_path_factory: pytest.TempPathFactory, warm: WarmCommand) -> Run:
+    """A network of the Jena sample that becomes champion as it is by default: trained again on all rows."""
+    home = _with_tables(first_run.home, home=tmp_path_factory.mktemp("refit") / "var")
+    options = ("--data", "sample", "--variants", NETWORK, *SAMPLE_BUDGET)
+    return _made(retrain("run", "jena", *options, home=home), home=home, warm=warm)
+
+
+@pytest.fixture(scope="session")
+def refit_baseline_run(first_run: Run, tmp_path_factory: pytest.TempPathFactory, warm: WarmCommand) -> Run:
+    """The same of a linear baseline, which is fitted in closed form."""
+    home = _with_tables(first_run.home, home=tmp_path_factory.mktemp("refit_baseline") / "var")
+    options = ("--data", "sample", "--variants", "ridge", "--allow-baselines")
+    return _made(retrain("run", "jena", *options, home=home), home=home, warm=warm)
+
+
+def _with_tables(other: Path, *, home: Path) -> Path:
+    """Make a store that has published the same tables as another one, and nothing else."""
+    for name in ("raw", "tables", "reports"):
+        shutil.copytree(other / name, home / name)
+    return home
 
 
 @pytest.fixture(scope="session")

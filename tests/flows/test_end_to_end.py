@@ -40,6 +40,7 @@ KEYS = {
     "versions",
     "baseline_comparison",
     "decision",
+    "refit",
     "results",
     "naive",
     "rows",
@@ -125,7 +126,7 @@ def test_flow_runs_are_named_and_completed(new_run: Run) -> None:
 
 def test_task_runs_are_named_and_completed(new_run: Run) -> None:
     found = dict(query(new_run.home, "SELECT name, state_type FROM task_run"))
-    expected = {"find table", "parse and repair", "validate", "publish", "write data docs", "promote", "report"}
+    expected = {"find table", "parse and repair", "validate", "publish", "write data docs", "decide", "promote", "report"}
     expected |= {f"{step} {dataset}" for step in ("fetch",) for dataset in ("jena", "imdb")}
     every = {variant for name in MODELS for variant in new_run.variants(name)}
     expected |= {f"{step} {variant}" for step in ("find trained", "fit", "evaluate", "register", "train") for variant in every}
@@ -334,6 +335,48 @@ def test_promoting_by_hand_and_the_way_back(worse_run: Run, warm: WarmCommand) -
     again = warm("promote", f"jena-sample@{before}", home=home)
     assert again.code == 2
     assert again.err == f"retrain: jena-sample@{before} is the champion already: name another version\n"
+
+
+@pytest.fixture(params=["refit_baseline_run", pytest.param("refit_run", marks=pytest.mark.slow)])
+def refitted_run(request: pytest.FixtureRequest) -> Run:
+    """A run whose champion is a refit: a linear baseline, and a network."""
+    run: Run = request.getfixturevalue(request.param)
+    return run
+
+
+def test_the_champion_is_the_refit_and_its_twin_is_linked(refitted_run: Run, warm: WarmCommand) -> None:
+    home, out = refitted_run.home, refitted_run.done.out
+    twin, champion = (refitted_run.aliased("jena-sample", alias) for alias in ("candidate", "champion"))
+    assert champion == max(refitted_run.versions("jena-sample")) > (twin or 0)
+    versions = {entry["version"]: entry for entry in refitted_run.models}
+    assert versions[champion]["tags"]["refit_of"] == str(twin)
+    assert versions[twin]["tags"]["refitted_as"] == str(champion)
+    assert versions[champion]["metrics"] == {}
+    # The terminal says which version is in use, and whose scores it shows.
+    assert f"Promoted v{twin}, trained again on all rows as v{champion}: first model that beats the naive baseline" in out
+    assert re.search(
+        rf"v{champion}: v{twin} trained again on all 25,993 rows in \d+ s; the scores above are those of v{twin}\.", out
+    )
+    listed = warm("models", home=home).out
+    assert re.search(rf"jena-sample@{champion}\b.*champion\b.* \d\.\d{{4}} °C MAE \(of @{twin}\)", listed)
+    shown = warm("show", "jena-sample", home=home).out
+    assert re.search(rf"refit of +@{twin}, trained again on all rows \(25,993 rows, \d+ s\)", shown)
+    assert re.search(rf"test of @{twin} +mae_degc", shown)
+    plain = warm("show", "jena-sample", "--json", home=home).json
+    assert plain["scores_of"] == f"jena-sample@{twin}"
+    assert plain["scores"]["mae_degc"] == versions[twin]["metrics"]["mae_degc"]
+    assert plain["manifest"]["training"]["seen"].keys() == {"train", "val", "test"}
+    (report,) = home.glob("reports/jena/*/report.md")
+    assert f"- Refit: v{champion} is v{twin} trained again on all 25,993 rows" in report.read_text()
+
+
+def test_the_same_run_again_refits_nothing(refit_baseline_run: Run, warm: WarmCommand) -> None:
+    options = ("--data", "sample", "--variants", "ridge", "--allow-baselines", "--json")
+    (result,) = warm("run", "jena", *options, home=refit_baseline_run.home).json
+    assert result["decision"]["outcome"] == "kept"
+    assert "still the best by validation" in result["decision"]["reason"]
+    assert result["refit"] is None
+    assert warm("models", "--json", home=refit_baseline_run.home).json == refit_baseline_run.models
 
 
 PREDICT = """

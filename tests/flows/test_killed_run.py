@@ -22,7 +22,7 @@ from flow_helpers import NETWORK, Done, WarmCommand, contents, environment, quer
 # Half of it on a machine of its own with two cores; a busy one is given time.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-KILLED = ("run", "jena", "--data", "sample", "--variants", NETWORK, "--epochs", "6", "--steps", "30")
+KILLED = ("run", "jena", "--data", "sample", "--variants", NETWORK, "--epochs", "6", "--steps", "30", "--no-refit")
 
 
 def epochs_in_checkpoints(home: Path) -> int:

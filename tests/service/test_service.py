@@ -38,6 +38,9 @@ from storage.registry import Registry
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
 
+AS_IT_IS = {"refit": False}
+"""Promotion without a refit, where a test counts trainings."""
+
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
@@ -115,7 +118,9 @@ def test_a_run_by_hand_goes_to_both_pools(live: Live, first: dict[str, Any]) -> 
     assert {"jena"} <= set(first["tags"])
     trains = live.trains(first["id"])
     assert {(run["name"], run["state_type"]) for run in trains} == {(f"train jena {v}", "COMPLETED") for v in VARIANTS}
-    assert len(trains) == 2
+    # The version that was promoted is trained again on all rows, on the gpu pool too.
+    assert len([run for run in trains if not run["parameters"].get("refit")]) == 2
+    assert len([run for run in trains if run["parameters"].get("refit")]) == 1
 
 
 def test_its_artifacts_and_links_open(live: Live, first: dict[str, Any]) -> None:
@@ -143,7 +148,8 @@ def test_it_leaves_a_champion(live: Live, first: dict[str, Any]) -> None:
     aliases = live.versions("jena-sample")
     champions = [version for version, names in aliases.items() if "champion" in names]
     assert len(champions) == 1
-    assert "candidate" in aliases[champions[0]]
+    version = Registry.open(live.store).version("jena-sample", champions[0])
+    assert "candidate" in aliases[int(version.tags["refit_of"])]
     assert "jena" not in Registry.open(live.store).names()
 
 
@@ -160,8 +166,9 @@ def test_an_equal_run_is_skipped(live: Live, first: dict[str, Any]) -> None:
 def test_two_retrains_together_share_the_devices(live: Live, first: dict[str, Any]) -> None:
     before = live.versions("jena-sample")
     since = datetime.now(UTC)
-    sent = live.start("retrain/retrain-jena", data=SAMPLE, training=QUICK | {"seed": 1})
-    typed = live.retrain("run", "jena", "--data", "sample", "--seed", "2", "--epochs", "1", "--steps", "20", "--json")
+    sent = live.start("retrain/retrain-jena", data=SAMPLE, training=QUICK | {"seed": 1}, promotion=AS_IT_IS)
+    options = ("--seed", "2", "--epochs", "1", "--steps", "20", "--no-refit")
+    typed = live.retrain("run", "jena", "--data", "sample", *options, "--json")
     assert typed.returncode == 0, typed.stderr
     assert live.ended(sent)["state_type"] == "COMPLETED", live.told(sent)
     # A run of the command is in the service's UI too.
@@ -204,7 +211,14 @@ def test_killed_runs_crash_and_end_well(live: Live, first: dict[str, Any]) -> No
     longer = QUICK | {"epochs": 30, "steps_per_epoch": 40, "patience_epochs": 30}
     # One deployment runs one retrain at a time, so the second one goes by the other; IMDB takes longer to compile.
     spared, struck = (
-        live.start(f"retrain/{name}", dataset="jena", data=SAMPLE, variants=["gru_baseline"], training=longer | {"seed": seed})
+        live.start(
+            f"retrain/{name}",
+            dataset="jena",
+            data=SAMPLE,
+            variants=["gru_baseline"],
+            training=longer | {"seed": seed},
+            promotion=AS_IT_IS,
+        )
         for name, seed in (("retrain-jena", 5), ("retrain-imdb", 6))
     )
     wait_for(lambda: len(checkpoints(live)) == 2, 240, lambda: live.told(spared) + live.told(struck))

@@ -34,7 +34,14 @@ def test_the_plain_values_are_those_of_store_and_registry(trained: Any) -> None:
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert (plain["dataset"], plain["model"], plain["simulated"], plain["source"]) == ("jena", "jena-sample", True, "sample")
     assert plain["table"] == {"version": trained.table.version, "published": True, "rows": trained.table.rows}
-    assert plain["decision"] == {"outcome": "promoted", "reason": "Because of the test"}
+    assert plain["decision"] == {
+        "outcome": "promoted",
+        "reason": "Because of the test",
+        "candidate": "v1",
+        "champion": None,
+        "refit": None,
+    }
+    assert plain["refit"] is None
     assert [(result["version"], result["trained"]) for result in plain["results"]] == [(1, False), (2, True)]
     for result in plain["results"]:
         version = trained.registry.version("jena-sample", result["version"])

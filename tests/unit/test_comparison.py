@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from promotion_helpers import promote_best
 
 from storage.io import read_lines
 from storage.layout import Store
@@ -18,7 +19,6 @@ from tasks.config import PromotionSettings
 from tasks.datasets.row_ids import RowIds
 from tasks.models import PROBLEMS
 from tasks.promotion import comparison
-from tasks.promotion.promote import promote_best
 from tasks.promotion.rule import Decision
 from tasks.promotion.spending import Spending
 from tasks.reporting.collect import run_report
@@ -60,7 +60,7 @@ class Bout:
         return promote_best(
             [self.candidate],
             table=self.trained.table,
-            settings=PromotionSettings(**settings),
+            settings=PromotionSettings(refit=False, **settings),
             registry=self.registry,
             store=self.store,
         )
@@ -86,6 +86,7 @@ def test_a_test_is_logged_with_its_rows_its_number_and_its_level(bout: Bout) -> 
     assert 0 < p_value < FIRST_LEVEL
     assert test == {
         "champion": bout.champion.version,
+        "opponent": bout.champion.version,
         "rows": {
             "rows": len(bout.targets),
             "first_stamp": str(np.datetime64(int(bout.targets[0]), "s")),
@@ -220,7 +221,7 @@ def test_rows_that_are_no_series_are_known_by_their_digest_or_their_table(sample
     ids = comparison.ids_of_test_rows(table, problem=problem, store=samples.store)
 
     def used(rows: dict[str, Any]) -> int:
-        return int(comparison._used_rows(rows, ids=ids, problem=problem, store=samples.store).sum())
+        return int(comparison._used_rows(rows, ids=ids, table=TABLE, problem=problem, store=samples.store).sum())
 
     rows = comparison._described(ids, table=table, problem=problem)
     assert rows.keys() == {"rows", "table", "digest"}

@@ -19,8 +19,6 @@ from scoring_helpers import CLASSES, FORECAST
 from tasks.promotion.rule import Check, Decision
 from tasks.reporting.figures.curves import learning_curves_png
 from tasks.reporting.markdown import (
-    RunReport,
-    VariantResult,
     markdown_cell,
     markdown_table,
     metrics_rows,
@@ -28,6 +26,7 @@ from tasks.reporting.markdown import (
     result_rows,
     validation_markdown,
 )
+from tasks.reporting.run_report import RefitResult, RunReport, VariantResult
 
 BASELINE = VariantResult(
     variant="gru_baseline",
@@ -157,6 +156,30 @@ def test_the_report_tells_what_changed_and_why() -> None:
         assert sentence in text
     assert "SAMPLE" not in text
     assert "![" not in text
+
+
+def test_a_refit_says_what_it_cost_and_whose_scores_are_shown() -> None:
+    decision = replace(DECISION, refit="v6")
+    report = replace(REPORT, decision=decision, refit=RefitResult(version=6, rows=420_551, epochs=2, seconds=31.24))
+    assert (
+        "- Refit: v6 is v5 trained again on all 420,551 rows (2 epochs, as many as validation chose, 31.2 s), with the "
+        "statistics of the train rows. It has no scores of its own: those of v5 are of rows that v5 has not seen.\n"
+    ) in report_markdown(report, pictures={})
+    assert [row["role"] for row in metrics_rows(report)] == [
+        "naive baseline",
+        "previous champion",
+        "promoted as v6",
+        "registered",
+    ]
+
+
+def test_a_refitted_champion_is_shown_by_its_twin_and_says_so() -> None:
+    report = replace(REPORT, decision=replace(DECISION, champion="v7", outcome="kept"))
+    assert (metrics_rows(report)[1]["model"], metrics_rows(report)[1]["role"]) == ("gru_baseline v4", "champion as v7")
+    assert (
+        "- Champion before this run: gru_baseline v4, scored on the test split of this table (in use is v7, which is the same "
+        "trained again on all rows and has no such score).\n"
+    ) in report_markdown(report, pictures={})
 
 
 def test_a_score_on_seen_rows_says_so() -> None:
@@ -304,7 +327,7 @@ def test_marks_follow_the_decision(outcome: str, mark: str, champion_mark: str) 
 
 
 def test_a_champion_of_this_run_stands_there_once() -> None:
-    rows = result_rows(replace(REPORT, champion=DROPOUT, decision=replace(DECISION, outcome="kept")))
+    rows = result_rows(replace(REPORT, champion=DROPOUT, decision=replace(DECISION, champion="v3", outcome="kept")))
     assert [(row["version"], row["decision"]) for row in rows] == [("v5", "not promoted"), ("v3", "champion")]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from promotion_helpers import promote_best
 
 from storage.io import read_lines
 from storage.layout import Store
@@ -33,7 +34,6 @@ from tasks.models import PROBLEMS
 from tasks.models.engine.accelerated import accelerate_for_scoring
 from tasks.models.engine.train_step import predict
 from tasks.models.spec import Batch, Budget, ClassesPlot, Problem, ScoredSplit, Variant, refuse_task, restored
-from tasks.promotion.promote import promote_best
 from tasks.reporting.collect import run_report
 from tasks.scoring import ClassificationScoring
 from tasks.training.fitting import fit_variant

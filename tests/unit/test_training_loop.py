@@ -230,6 +230,55 @@ def test_progress_is_told_after_each_epoch(keras: Any) -> None:
     assert ends[0].remaining_s > 0
 
 
+# --- exactly so many epochs
+
+
+def refit(learner: Learner, *, exact_epochs: int, epochs: int = 8, checkpoint: bytes | None = None) -> tuple[Fitted, Kept]:
+    def never(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
+        raise AssertionError("there are no validation rows")
+
+    kept = Kept(learner)
+    fitted = fit(
+        learner,
+        budget=Budget(epochs=epochs, steps_per_epoch=None, patience_epochs=1),
+        seed=0,
+        is_better=never,
+        exact_epochs=exact_epochs,
+        load_checkpoint=lambda: checkpoint,
+        save_checkpoint=kept.save,
+    )
+    return fitted, kept
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": averaged_adam, "schedule": cosine}], ids=["plain", "averages and schedule"]
+)
+def test_exact_epochs_follow_the_same_curve_up_to_the_best_epoch(keras: Any, options: dict[str, Any]) -> None:
+    """On the same rows the weights are those of the best epoch, though the budget is longer and nothing is validated."""
+    validated = Learner(keras, figures=[0.5, 0.4, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], **options)
+    fitted, _ = train(validated, epochs=8)
+    assert fitted.best_epoch == 3
+    again = Learner(keras, **options)
+    again.validation = lambda: pytest.fail("there are no validation rows")  # type: ignore[method-assign]
+    refitted, kept = refit(again, exact_epochs=3)
+    assert (refitted.best_epoch, refitted.epochs_run, refitted.validation) == (3, 3, {})
+    assert refitted.curves == {"loss": fitted.curves["loss"][:3]}
+    assert equal(again.network.get_weights(), validated.network.get_weights())
+
+    resumed = Learner(keras, seed=9, **options)
+    cut_off, _ = refit(resumed, exact_epochs=3, checkpoint=kept.checkpoints[0])
+    assert (cut_off.resumed_from, cut_off.curves) == (1, refitted.curves)
+    assert equal(resumed.network.get_weights(), again.network.get_weights())
+
+
+def test_progress_of_exact_epochs_ends_at_the_last(keras: Any) -> None:
+    told: list[Progress] = []
+    budget = Budget(epochs=8, steps_per_epoch=None, patience_epochs=1)
+    fit(Learner(keras), budget=budget, seed=0, is_better=is_better, exact_epochs=2, on_progress=told.append)
+    ends = [(progress.epoch, progress.epochs, progress.share) for progress in told if progress.metrics]
+    assert ends == [(1, 2, 0.5), (2, 2, 1.0)]
+
+
 # --- what a variant may ask for
 
 

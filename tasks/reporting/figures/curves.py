@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.reporting.figures.canvas import COLOURS, TEXT, figure_of, legend, small_png
-from tasks.reporting.markdown import VariantResult, result_name
+from tasks.reporting.markdown import result_name
+from tasks.reporting.run_report import VariantResult
 
 
 def learning_curves_png(results: Sequence[VariantResult], *, metric_label: str) -> bytes:
