@@ -14,26 +14,29 @@ import numpy.typing as npt
 from tasks.datasets.repairs import Part, Readings, Seconds
 
 
-def without_known_rows(parts: Sequence[Part], *, trusted: Sequence[Part]) -> tuple[list[Part], int]:
-    """Return parts without the rows that a part before them or a trusted one has, equal in every reading.
+def without_known_rows(
+    parts: Sequence[Part], *, trusted: Sequence[Part], sentinel: float | None = None
+) -> tuple[list[Part], int]:
+    """Return parts without the rows that a part before them or a trusted one has, equal in every reading that is there.
 
     A row of another stamp is kept, so that a newer part which lost rows does not take them away; one of the same stamp with
-    other readings is kept too, so that it is counted as a contradiction. A part that repeats its own rows keeps them.
+    another reading is kept too, so that it is counted as a contradiction. A part that repeats its own rows keeps them.
 
     Args:
         parts: The one that is trusted most first.
         trusted: Parts that come before all of these.
+        sentinel: Values up to this one stand for a missing reading.
 
     Returns:
         The parts that still have rows, and how many rows were left out.
     """
-    known = _Known()
+    known = _Known(sentinel)
     for part in trusted:
         known.add(part)
     cut: list[Part] = []
     left_out = 0
     for seconds, readings in parts:
-        is_kept = ~known.has_equal(seconds, readings)
+        is_kept = ~known.has(seconds, readings)
         left_out += int((~is_kept).sum())
         if is_kept.any():
             cut.append((seconds[is_kept], {name: values[is_kept] for name, values in readings.items()}))
@@ -44,7 +47,8 @@ def without_known_rows(parts: Sequence[Part], *, trusted: Sequence[Part]) -> tup
 class _Known:
     """The first row of every stamp so far, in the order of time."""
 
-    def __init__(self) -> None:
+    def __init__(self, sentinel: float | None) -> None:
+        self._sentinel = np.float32(-np.inf if sentinel is None else sentinel)
         self._seconds: Seconds = np.zeros(0, dtype=np.int64)
         self._readings: dict[str, npt.NDArray[np.float32]] = {}
 
@@ -59,14 +63,16 @@ class _Known:
             name: np.concatenate([self._readings.get(name, empty), values[is_new]])[first] for name, values in readings.items()
         }
 
-    def has_equal(self, seconds: Seconds, readings: Readings) -> npt.NDArray[np.bool_]:
-        """Tell for each row whether it is known with these readings; a missing one equals a missing one."""
-        rows, is_equal = self._find(seconds)
-        found = np.flatnonzero(is_equal)
+    def has(self, seconds: Seconds, readings: Readings) -> npt.NDArray[np.bool_]:
+        """Tell for each row whether it is known, with every reading of it that is not missing."""
+        rows, is_known = self._find(seconds)
+        found = np.flatnonzero(is_known)
+        if not len(found):
+            return is_known
         for name, values in readings.items():
-            one, other = values[found], self._readings[name][rows[found]] if len(found) else values[found]
-            is_equal[found] &= (one == other) | (np.isnan(one) & np.isnan(other))
-        return is_equal
+            # What is not above the sentinel is missing, and so is NaN.
+            is_known[found] &= (values[found] == self._readings[name][rows[found]]) | ~(values[found] > self._sentinel)
+        return is_known
 
     def _find(self, seconds: Seconds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
         """Return the place of each stamp, and whether it is known."""

@@ -107,12 +107,14 @@ class WarmCommand:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        """The store of its Prefect server, whose database knows every run of every store."""
         self._files = [(folder / name).open("w+b") for name in ("stdout", "stderr")]
         reading, writing = os.pipe()
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("warm_command.py")), str(writing)],
             cwd=folder,
-            env=environment(folder / "home", PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL", PREFECT_LOGGING_LEVEL="INFO"),
+            env=environment(self.home, PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL", PREFECT_LOGGING_LEVEL="INFO"),
             stdin=subprocess.PIPE,
             stdout=self._files[0],
             stderr=self._files[1],
@@ -122,10 +124,18 @@ class WarmCommand:
         os.close(writing)
         self._replies = os.fdopen(reading)
 
-    def __call__(self, *arguments: str, home: Path, mirror: Path | str | None = None) -> Done:
-        """Run the command on a store, with a mirror or without one."""
+    def __call__(
+        self,
+        *arguments: str,
+        home: Path,
+        mirror: Path | str | None = None,
+        today: str | None = None,
+        known_addresses: Sequence[str] | None = None,
+    ) -> Done:
+        """Run the command on a store, with a mirror or without one, on a simulated day, and with other hosts of the station."""
         variables = {"RETRAIN_HOME": str(home)} | ({"RETRAIN_MIRROR": str(mirror)} if mirror else {})
-        return self._ask({"arguments": arguments, "environment": variables})
+        variables |= {"RETRAIN_TODAY": today} if today else {}
+        return self._ask({"arguments": arguments, "environment": variables, "known_addresses": known_addresses})
 
     def ingest(self, dataset: str, *, home: Path, mirror: Path | str | None = None, **data: Any) -> dict[str, Any]:
         """Run the flow `ingest` and return its table."""

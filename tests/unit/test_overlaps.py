@@ -61,9 +61,26 @@ def test_a_reading_of_one_column_is_enough_to_contradict() -> None:
     assert len(without_known_rows([NEWEST, (stamps, other)], trusted=[])[0]) == 2
 
 
-@pytest.mark.parametrize(("one", "other", "equal"), [(np.nan, np.nan, True), (np.nan, 1.0, False), (1.0, np.nan, False)])
-def test_a_missing_reading_equals_a_missing_one_alone(one: float, other: float, equal: bool) -> None:
-    assert without_known_rows([part(_10=one), part(_10=other)], trusted=[])[1] == int(equal)
+@pytest.mark.parametrize(
+    ("newer", "older", "known"),
+    [
+        (1, 1, True),
+        (1, 2, False),
+        (1, np.nan, True),
+        (1, -9999, True),
+        (np.nan, np.nan, True),
+        (-9999, 1, False),
+        (np.nan, 1, False),
+    ],
+)
+def test_a_missing_reading_contradicts_nothing_and_what_a_newer_state_lacks_is_no_known_row(
+    newer: float, older: float, known: bool
+) -> None:
+    assert without_known_rows([part(_10=newer), part(_10=older)], trusted=[], sentinel=-999)[1] == int(known)
+
+
+def test_without_a_sentinel_every_number_is_a_reading() -> None:
+    assert without_known_rows([part(_10=1), part(_10=-9999)], trusted=[])[1] == 0
 
 
 def test_the_newest_state_is_cut_by_trusted_files_and_keeps_what_they_have_not() -> None:

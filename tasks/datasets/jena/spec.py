@@ -209,7 +209,7 @@ def _by_trust(parts: Mapping[str, Part]) -> tuple[list[Part], int]:
     of_periods = [parts[name] for name in sorted(parts) if not is_current[name]]
     current = [part for name, part in parts.items() if is_current[name]]
     current.sort(key=lambda part: int(part[0].max()), reverse=True)
-    added, known_rows = without_known_rows(current, trusted=of_periods)
+    added, known_rows = without_known_rows(current, trusted=of_periods, sentinel=_SENTINEL)
     return [*of_periods, *added], known_rows
 
 
