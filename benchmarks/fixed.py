@@ -189,7 +189,7 @@ def _share_table(prefect_s: dict[str, float], *, tasks: list[tuple[str, str, flo
         ),
         "Great Expectations: `validate`, with its import and Data Docs": of("validate"),
         "MLflow: `register`, `find trained`": of("register", "find trained"),
-        "promotion and report": of("promote", "report"),  # loads a model in a fresh process
+        "promotion and report": of("decide", "promote", "report"),  # loads a model in a fresh process
         "training: `fit`": of("fit"),
         "scoring: `evaluate`": of("evaluate"),
     }
