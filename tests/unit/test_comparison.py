@@ -19,7 +19,7 @@ from tasks.config import PromotionSettings
 from tasks.datasets.row_ids import RowIds
 from tasks.models import PROBLEMS
 from tasks.promotion import comparison
-from tasks.promotion.rule import Decision
+from tasks.promotion.rule import Check, Decision
 from tasks.promotion.spending import Spending
 from tasks.reporting.collect import run_report
 
@@ -122,6 +122,34 @@ def test_a_champion_that_has_seen_too_many_test_rows_is_kept_and_the_reason_says
         f"5,860 that neither side has seen; a person may decide: retrain promote {NAME}@{bout.candidate.version}"
     )
     assert bout.tests() == []  # a test that was not made spends nothing
+
+
+def test_a_candidate_is_judged_on_the_rows_that_it_has_not_seen(bout: Bout) -> None:
+    """Some reviews stand in train and test; a series has such rows where a version of another table is the candidate."""
+    version = bout.registry.version(NAME, bout.candidate.version)
+    manifest = json.loads(bout.registry.read_file(version.run_id, "manifest.json"))
+
+    def decide(seen: int) -> Decision:
+        changed = json.loads(json.dumps(manifest))
+        changed["training"]["seen"]["val"]["last_stamp"] = str(np.datetime64(int(bout.targets[seen - 1]), "s"))
+        bout.registry._client.log_text(version.run_id, json.dumps(changed), "manifest.json")
+        bout.clear()
+        return bout.decide()
+
+    try:
+        few, many = decide(6), decide(7)
+    finally:
+        bout.registry._client.log_text(version.run_id, json.dumps(manifest), "manifest.json")
+    assert few.outcome == "promoted"
+    assert few.checks[1] == Check(
+        name="enough unseen test rows",
+        passed=True,
+        detail="v1 has seen 6 of the 5,866 test rows; 5,860 are left, and a fair test needs 5,860",
+    )
+    assert "5860 rows" in few.checks[2].detail  # against the naive baseline
+    assert few.checks[3].detail.endswith("6 of 5,866 test rows are left out, because v1 has seen them")
+    assert (many.outcome, len(many.checks)) == ("kept", 2)
+    assert many.reason == ("Kept champion v2: v1 has seen 7 of the 5,866 test rows; 5,859 are left, and a fair test needs 5,860")
 
 
 def test_the_report_says_that_a_champions_score_is_of_rows_that_it_has_seen(bout: Bout) -> None:
