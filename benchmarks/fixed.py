@@ -189,7 +189,7 @@ def _share_table(prefect_s: dict[str, float], *, tasks: list[tuple[str, str, flo
         ),
         "Great Expectations: `validate` and `write data docs`, with its import": of("validate", "write data docs"),
         "MLflow: `register`, `find trained`": of("register", "find trained"),
-        "promotion and report": of("promote", "report"),  # loads a model in a fresh process
+        "promotion and report": of("decide", "promote", "report"),  # loads a model in a fresh process
         "training: `fit`": of("fit"),
         "scoring: `evaluate`": of("evaluate"),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +59,18 @@ def read_staged(path: Path) -> pa.Table:
         raise DataError(f"{path} is not there: run ingestion again") from error
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} is not a staged table ({error}): run ingestion again") from error
+
+
+def write_part(table: pa.Table, path: Path) -> None:
+    """Write a table as it lies in memory, with its metadata, atomically: what was read from a raw file, for later runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with pa.OSFile(str(beside), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -190,7 +190,7 @@ class DatasetSpec:
         sample_source: Name of the source whose layout `simulate` writes.
         split_rules: The rules that `split` knows, the usual one first.
         read_part: Reads one file (its name, its local path, what is asked) to a table that `parse` takes in the place of the
-            file, as a Parquet file of the name `<name>.part`. These tables are kept by digest of the file, so that a file that
+            file, as an Arrow file whose name ends in `.part`. These tables are kept by digest of the file, so that a file that
             is known is not read again. None: `parse` reads the files.
         part_version: Raised by hand whenever `read_part` returns something else for the same file.
     """

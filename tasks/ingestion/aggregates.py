@@ -49,9 +49,13 @@ class _Column:
     @cached_property
     def null_count(self) -> int:
         """How many values are missing."""
-        if isinstance(self.series.dtype, np.dtype) and self.series.dtype.kind in "iuf":
-            return int(np.count_nonzero(self._nan)) if self.series.dtype.kind == "f" else 0
-        return int(self.series.isnull().sum())
+        dtype = self.series.dtype
+        if not isinstance(dtype, np.dtype) or dtype.kind not in "iuf":
+            return int(self.series.isnull().sum())
+        # One missing number makes the least one missing: the quick way to see that there is none.
+        if dtype.kind != "f" or not len(self.series) or not np.isnan(np.asarray(self.series).min()):
+            return 0
+        return int(np.count_nonzero(self._nan))
 
     @cached_property
     def values(self) -> npt.NDArray[Any]:
@@ -78,8 +82,7 @@ class _Column:
         """Return how many numbers are below `low` or above `high`; None is no bound."""
         if self.minimum is None or self.maximum is None:
             return 0
-        is_exact = self.minimum > -_MAX_EXACT_INT and self.maximum < _MAX_EXACT_INT
-        if is_exact and (low is None or self.minimum >= low) and (high is None or self.maximum <= high):
+        if (low is None or self.minimum >= low) and (high is None or self.maximum <= high):
             return 0
         wide = self.wide
         inside = np.ones(len(wide), dtype=np.bool_)
@@ -92,7 +95,7 @@ class _Column:
     @cached_property
     def repeated_count(self) -> int:
         """How many values that are not null occur elsewhere in the column too."""
-        series = self.series.dropna()
+        series = self.series.dropna() if self.null_count else self.series
         values = series.to_numpy()
         if len(values) < 2 or bool((values[1:] > values[:-1]).all()):
             return 0

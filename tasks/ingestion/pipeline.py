@@ -10,15 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from storage.errors import RejectedError
 from storage.folders import copy_folder, publish_folder, remove_folder
-from storage.io import digest_of_json, locked, read_json, write_atomically, write_json
+from storage.io import digest_of_json, locked, read_json, write_json
 from storage.layout import Store
 from storage.raw_files import local_copy
 from storage.references import RawFile, RawRef, Reference, TableRef
-from storage.tables import exists, published_versions, read_manifest, read_staged, write_manifest, write_staged, write_tables
+from storage.tables import (
+    exists,
+    published_versions,
+    read_manifest,
+    read_staged,
+    write_manifest,
+    write_part,
+    write_staged,
+    write_tables,
+)
 from tasks.config import DataSettings
 from tasks.datasets import dataset_named
 from tasks.datasets.request import TableRequest
@@ -146,9 +154,7 @@ def _readable(file: RawFile, *, spec: DatasetSpec, request: TableRequest, store:
     )
     part = store.part(spec.name, file.sha256, version)
     if not part.is_file():
-        buffer = pa.BufferOutputStream()
-        pq.write_table(spec.read_part(file.name, local, request), buffer, compression="lz4")
-        write_atomically(part, buffer.getvalue().to_pybytes())
+        write_part(spec.read_part(file.name, local, request), part)
     return part
 
 

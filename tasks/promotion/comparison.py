@@ -220,6 +220,7 @@ def _test_against(
         level=spending.level,
         number=spending.number,
         fresh_share=spending.fresh_share,
+        twin=None if opponent is champion else opponent.version,
         remark=_remark(ours, theirs, champion=champion, left_out=int((~fair).sum()), rows=len(fair)),
     )
     return rival, record

@@ -128,7 +128,8 @@ def decide_best(
 def apply_decision(pending: PendingDecision, *, refitted: ModelRef | None, registry: Registry, store: Store) -> Decision:
     """Move the aliases as a decision says, once its refit is registered and loads, and mark it as applied.
 
-    Every step can be repeated, so a run that dies on the way is completed by the next equal one.
+    Every step can be repeated, so a run that dies on the way is completed by the next equal one. If another version became
+    champion while the refit was trained, as by a person, it stays: the next run decides anew.
 
     Args:
         pending: The decision.
@@ -140,6 +141,10 @@ def apply_decision(pending: PendingDecision, *, refitted: ModelRef | None, regis
     if pending.key is None:
         return decision
     candidate = int(decision.candidate.removeprefix("v"))
+    champion = registry.by_alias(name, CHAMPION)
+    if champion and f"v{champion.version}" != decision.champion:
+        reason = f"it became champion after {decision.candidate} was compared with {decision.champion or 'none'}; run again"
+        return _keep(champion, candidate=candidate, reason=reason)
     applied = _applied_entry(pending.key, candidate=candidate)
     if refitted:
         version = registry.version(name, refitted.version)

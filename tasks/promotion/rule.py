@@ -37,6 +37,7 @@ class Champion:
         level: Level of significance that the test needs.
         number: Number of the test among those that share rows with it.
         fresh_share: Part of its rows that no earlier test used.
+        twin: The evaluated version that the test was made against, in place of a champion that is its refit.
         remark: On which rows, and of which versions, the test was made; empty where there is nothing to say.
         cannot_be_tested: Why there is no test that would judge neither side on what it has seen; empty if there is one.
     """
@@ -46,6 +47,7 @@ class Champion:
     level: float = 0.05
     number: int = 1
     fresh_share: float = 1.0
+    twin: int | None = None
     remark: str = ""
     cannot_be_tested: str = ""
 
@@ -225,6 +227,8 @@ def _case(metric: MetricSpec, champion: Champion | None, *, scores: Mapping[str,
     if champion.test is None:
         return f"{name} was trained for another task; beats the naive baseline ({_against_naive(metric, scores)})"
     _, grounds = _champion_check(metric, champion, test=champion.test, settings=settings)
+    if champion.twin is not None:
+        name = f"v{champion.twin}, the twin of {name},"
     difference = _nonzero(metric, champion.test.mean_gain)
     return f"{metric.label} {metric.text(scores[metric.key])} beats {name} by {difference} ({grounds})"
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tasks.datasets import DATASETS
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Expectation
 from tasks.ingestion.aggregates import KINDS, judge
 from tasks.ingestion.gx import run_expectations
@@ -25,10 +26,12 @@ def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The frame of a sample, which begins with its first rows, and the expectations of all sources, each once."""
     spec = DATASETS[request.param]
     files = {path.name: path for path in spec.simulate(tmp_path_factory.mktemp("sample"))}
-    frame = spec.validation_frame(spec.parse(files, "sample"))
+    frame = spec.validation_frame(spec.parse(files, TableRequest(source="sample")))
     expectations: list[Expectation] = []
     for source in (*spec.sources, "sample"):
-        expectations += [expectation for expectation in spec.expectations(source) if expectation not in expectations]
+        expectations += [
+            expectation for expectation in spec.expectations(TableRequest(source=source)) if expectation not in expectations
+        ]
     return frame.iloc[:ROWS].reset_index(drop=True), expectations
 
 

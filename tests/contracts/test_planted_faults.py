@@ -295,7 +295,7 @@ def windows_over_gaps() -> Problem:
     return replace(SOUND_PROBLEM, learner=build)
 
 
-@problem_fault("windows_span_no_gap_and_no_split", *ELSEWHERE)
+@problem_fault("windows_span_no_gap_and_no_split", *ELSEWHERE, "every_row_can_train")
 def windows_across_splits() -> Problem:
     class Broken(JenaLearner):
         def __init__(self, *tables: Any, **settings: Any) -> None:

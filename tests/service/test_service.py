@@ -118,9 +118,11 @@ def test_a_run_by_hand_goes_to_both_pools(live: Live, first: dict[str, Any]) -> 
     assert {"jena"} <= set(first["tags"])
     trains = live.trains(first["id"])
     assert {(run["name"], run["state_type"]) for run in trains} == {(f"train jena {v}", "COMPLETED") for v in VARIANTS}
+    assert len(trains) == 2
     # The version that was promoted is trained again on all rows, on the gpu pool too.
-    assert len([run for run in trains if not run["parameters"].get("refit")]) == 2
-    assert len([run for run in trains if run["parameters"].get("refit")]) == 1
+    (promote,) = [run for run in live.runs(parent_flow_run_id={"any_": [first["id"]]}) if run["name"] == "promote jena"]
+    (refit,) = live.trains(promote["id"])
+    assert (refit["state_type"], refit["parameters"]["refit"]["epochs"]) == ("COMPLETED", 1)
 
 
 def test_its_artifacts_and_links_open(live: Live, first: dict[str, Any]) -> None:

@@ -272,6 +272,11 @@ def test_a_significant_gain_promotes(ask: Ask) -> None:
     ]
 
 
+def test_a_gain_over_the_twin_of_the_champion_says_so(ask: Ask) -> None:
+    decision = ask(champion=Champion(4, test=TEST, twin=3))
+    assert decision.reason == "Promoted v5: MAE 2.35 °C beats v3, the twin of champion v4, by 0.06 °C (p = 0.003)"
+
+
 def test_no_significant_gain_keeps(ask: Ask) -> None:
     decision = ask(champion=Champion(4, test=replace(TEST, p_value=0.312)))
     assert decision.outcome == "kept"

@@ -274,6 +274,7 @@ def test_a_refitted_champion_is_compared_by_its_twin_or_not_at_all(run: Run) -> 
     pending = run.decide(run.trained.better, promote="manual", refit=False)
     assert (pending.decision.outcome, pending.decision.champion) == ("manual", f"v{refitted.version}")
     detail = pending.decision.checks[-1].detail
+    assert f"beats v{worse.version}, the twin of champion v{refitted.version}, by" in pending.decision.reason
     assert f"v{worse.version} is compared, of which v{refitted.version} is the refit on all rows" in detail
     (test,) = [line["test"] for line in run.lines() if "test" in line]
     assert (test["champion"], test["opponent"]) == (refitted.version, worse.version)
@@ -290,6 +291,20 @@ def test_a_refitted_champion_is_compared_by_its_twin_or_not_at_all(run: Run) -> 
     assert decision.outcome == "kept"
     for number in (worse.version, refitted.version):
         assert f"v{number} has seen 5,866 of the 5,866 test rows" in decision.reason
+
+
+def test_a_champion_that_a_person_made_while_the_refit_was_trained_stays(run: Run) -> None:
+    pending = run.decide()
+    refitted = run.refit(pending)
+    promote_by_hand(f"{NAME}@{run.trained.worse.version}", registry=run.registry, store=run.store)
+    aliases = run.aliases()
+    decision = run.apply(pending, refitted)
+    assert (decision.outcome, decision.reason) == (
+        "kept",
+        "Kept champion v2: it became champion after v1 was compared with none; run again",
+    )
+    assert run.aliases() == aliases
+    assert run.decide().decision.champion == "v2"  # decided anew
 
 
 def test_what_is_kept_or_rejected_or_turned_off_is_not_refitted(run: Run) -> None:

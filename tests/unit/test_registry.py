@@ -244,6 +244,14 @@ def test_aliases_move(registry: Registry, model: Any) -> None:
         registry.set_aliases("aliases", {"v3": 1})
 
 
+def test_tags_of_a_version_can_be_set_later(registry: Registry, model: Any) -> None:
+    version = registry.register("tags", model=model, record=RECORD)
+    registry.set_version_tags(version, {"refitted_as": "2", "simulated": "true"})
+    assert registry.version("tags", 1).tags.items() >= {"refitted_as": "2", "simulated": "true", "training_key": "k1"}.items()
+    with pytest.raises(RegistryError, match="cannot set tags of tags@7"):
+        registry.set_version_tags(replace(version, version=7), {"refitted_as": "2"})
+
+
 def test_a_file_stays_within_its_run(registry: Registry, filled: Registry, model: Any) -> None:
     with pytest.raises(RegistryError, match="leaves the run"):
         registry.register("files", model=model, record=replace(RECORD, files={"../x": b""}))

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ConfigDict, Field
 
 from storage.errors import DataError, SettingError, unknown
@@ -120,7 +119,7 @@ def read_part(name: str, path: Path, request: TableRequest) -> pa.Table:
 
 def _part(name: str, path: Path, request: TableRequest) -> tuple[Part, list[str]]:
     """Return stamps and readings of a file, or of the part that was read from it before, and the unused columns."""
-    table = pq.read_table(path) if path.suffix == ".part" else read_part(name, path, request)
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all() if path.suffix == ".part" else read_part(name, path, request)
     unused = json.loads((table.schema.metadata or {}).get(_PART_NOTES, b"[]"))
     seconds = table[TIMESTAMP].to_numpy().astype("datetime64[s]").astype(np.int64)
     return (seconds, {column: table[column].to_numpy() for column in COLUMNS}), unused
@@ -208,8 +207,13 @@ def _by_trust(parts: Mapping[str, Part]) -> tuple[list[Part], int]:
     is_current = {name: name != SAMPLE_FILE and period_of_file(_file_name(name)) is None for name in parts}
     of_periods = [parts[name] for name in sorted(parts) if not is_current[name]]
     current = [part for name, part in parts.items() if is_current[name]]
+    if not current:
+        return of_periods, 0
     current.sort(key=lambda part: int(part[0].max()), reverse=True)
-    added, known_rows = without_known_rows(current, trusted=of_periods, sentinel=_SENTINEL)
+    first = min(int(seconds.min()) for seconds, _ in current)
+    # Of decades of files only the last ones overlap with a current file.
+    overlapping = [part for part in of_periods if int(part[0].max()) >= first]
+    added, known_rows = without_known_rows(current, trusted=overlapping, sentinel=_SENTINEL)
     return [*of_periods, *added], known_rows
 
 
