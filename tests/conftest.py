@@ -54,6 +54,7 @@ LONGEST_GROUPS_FIRST = (
     "test_service",
     "test_ui",
     "test_tutorials",
+    "test_living_tutorial",
     "test_living_series",
     "every_variant",
     "command",
