@@ -189,6 +189,8 @@ class _Fetching:
         absent = [other for other in others if other.name not in found]
         if found and all(other.optional or other.rolling for other in absent):
             return found
+        if not errors[0].tried:
+            raise errors[0]  # a mirror: its list is the one place, and what may stand in for the file says nothing more
         raise self._nowhere(errors, what=f"{first.name} and what may stand in for it are not there") from errors[-1]
 
     def _nowhere(self, errors: Sequence[NotFoundError], *, what: str) -> NotFoundError:
