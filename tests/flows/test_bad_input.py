@@ -455,7 +455,7 @@ def test_the_unspoiled_table_would_pass(good: bytes, tmp_path: Path, warm: WarmC
 def test_data_docs_of_refused_data_are_kept(
     run_station: Callable[..., Done], watched: Watched, good: bytes, tmp_path: Path
 ) -> None:
-    bad = csv_zip(with_cell(csv_lines(good), "NaN"))
+    bad = csv_zip(with_cell(csv_lines(good), "60"))  # degrees, which Jena cannot have
     done = run_station(make_mirror(tmp_path / "mirror", {STATION_FILE: bad}))
     named = re.search(r"Data Docs: (\S+?index\.html)", done.err)
     assert named, done.err
@@ -518,7 +518,7 @@ def test_a_pickle_that_names_anything_else_runs_nothing(watched: Watched, tmp_pa
 @pytest.mark.slow
 def test_a_refusal_is_one_line_from_a_shell_too(watched: Watched, good: bytes, tmp_path: Path) -> None:
     """The one that goes deepest, in a process and with a server of its own."""
-    bad = csv_zip(with_cell(csv_lines(good), "NaN"))
+    bad = csv_zip(with_cell(csv_lines(good), "60"))  # degrees, which Jena cannot have
     mirror = make_mirror(tmp_path / "mirror", {STATION_FILE: bad})
     done = retrain("run", "jena", "--data", "mirror", *STATION, home=watched.home, RETRAIN_MIRROR=str(mirror))
     check_refused(done, r"jena-[0-9a-f]{12}: \d+ critical expectations? failed: .*")

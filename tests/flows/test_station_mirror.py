@@ -87,7 +87,10 @@ def test_no_split_of_2020_holds_the_repeated_stamp_twice(jena: dict[str, Any]) -
 def test_reviews_are_split_as_in_the_tutorial(imdb: dict[str, Any]) -> None:
     assert imdb["rows"] == {"train": 20_000, "val": 5_000, "test": 25_000}
     manifest = manifest_of(imdb)
-    assert {repair["name"]: repair["count"] for repair in manifest["repairs"]} == {"empty_reviews": 0}
+    assert {repair["name"]: repair["count"] for repair in manifest["repairs"]} == {
+        "empty_reviews": 0,
+        "reviews_of_other_splits": 0,
+    }
     assert sum(manifest["bounds"][split]["positives"] for split in ("train", "val")) == 12_500
     assert manifest["bounds"]["test"]["positives"] == 12_500
 

@@ -114,7 +114,7 @@ def every_parameter_has_its_help(page: Page, live: Live) -> None:
     schema = live.deployments()["retrain-jena"]["parameter_openapi_schema"]
     assert set(schema["properties"]) == {"dataset", "variants", "data", "training", "promotion"}
     groups = {"DataSettings", "TrainSettings", "PromotionSettings", "ForecastSettings", "QualityLimits", "SplitSettings"}
-    assert set(schema["definitions"]) == groups | {"KerasOptions", "StationOptions"}
+    assert set(schema["definitions"]) == groups | {"KerasOptions", "StationOptions", "OwnFileOptions", "ReviewFilesOptions"}
     for title, help_text in fields_of(schema):
         expect(label(page, title)).to_be_visible()
         expect(field(page, title).locator("p").first).to_have_text(help_text)

@@ -93,8 +93,8 @@ def test_a_data_set_holds_the_contracts(data_set: Followed) -> None:
 def test_the_other_data_sets_run_as_before(data_set: Followed) -> None:
     """A plain `retrain run` plans every data set with its own variants."""
     code = (
-        "from flows.cli.app import _plan; print([(p['dataset'], p['variants']) for p in "
-        "_plan('all', variants=None, data={'data': 'sample', 'source': None, 'options': {}}, training={}, promotion={})])"
+        "from flows.cli.plan import plan_runs; print([(p['dataset'], p['variants']) for p in "
+        "plan_runs('all', variants=None, data={'data': 'sample', 'source': None, 'options': {}}, training={}, promotion={})])"
     )
     done = data_set.python("-c", code)
     networks = ("gru_baseline", "gru_dropout")
