@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from storage.environment import Environment
 from storage.errors import RejectedError
 from storage.folders import copy_folder, publish_folder, remove_folder
 from storage.io import digest_of_json, locked, read_json, write_json
@@ -210,7 +211,7 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         reasons = [f"{spec.name}-{parsed.version}: {excess_text(repair)}" for repair in excessive]
         reasons += [rejected_message(report)] if critical else []
         what_to_do = remedy(settings, version=parsed.version, critical=critical)
-        raise RejectedError(f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {docs_index}")
+        raise RejectedError(f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {_docs_address(parsed, store=store)}")
     passed = sum(outcome.success for outcome in report.outcomes)
     return ValidationRef(
         report_uri=str(store.validation_report(parsed.dataset, parsed.version)),
@@ -219,6 +220,13 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         failed=len(report.outcomes) - passed,
         acceptance=accepted,
     )
+
+
+def _docs_address(parsed: ParsedRef, *, store: Store) -> str:
+    """Return where a person finds the Data Docs: a web address where the service runs, else a path."""
+    base = Environment.read().docs_address
+    path = f"{parsed.dataset}/{parsed.version}/index.html"
+    return f"{base}/{path}" if base else str(store.docs_index(parsed.dataset, parsed.version))
 
 
 def write_missing_docs(dataset: str, *, store: Store) -> tuple[str, ...]:

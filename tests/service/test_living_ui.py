@@ -79,7 +79,7 @@ def see_run(page: Page, live: Live, run: dict[str, Any], picture: str) -> None: 
     """Open the page of a run: its state and its message are on it."""
     from playwright.sync_api import expect
 
-    page.goto(f"{live.address(PORTS[0])}/runs/flow-run/{run['id']}")
+    page.goto(f"{live.address(PORTS[0])}/v2/runs/flow-run/{run['id']}")
     page.get_by_role("tab", name="Details").click()
     message = page.get_by_text(run["state"]["message"], exact=True).first
     expect(message).to_be_visible()
@@ -94,7 +94,7 @@ def see_report(page: Page, live: Live, run: dict[str, Any], heading: str, pictur
     from playwright.sync_api import expect
 
     report = next(entry for key, entry in live.artifacts(run["id"]).items() if key.startswith("report-"))
-    page.goto(f"{live.address(PORTS[0])}/artifacts/artifact/{report['id']}")
+    page.goto(f"{live.address(PORTS[0])}/v2/artifacts/artifact/{report['id']}")
     expect(page.get_by_text(re.compile(heading)).first).to_be_visible()
     decision = page.get_by_text("Decision:").first
     expect(decision).to_be_visible()
@@ -131,6 +131,7 @@ def test_a_person_sees_how_the_series_goes_on(page: Page, live: Live, station: S
     version = re.search(r"--accept-failures ([0-9a-f]{12})", rejected["state"]["message"])
     assert version is not None, rejected["state"]["message"]
     assert "missing_values" in rejected["state"]["message"]
+    assert str(live.home) not in rejected["state"]["message"]
     see_run(page, live, rejected, "rejected.png")
 
     accepted = retrained(
