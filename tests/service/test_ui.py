@@ -115,7 +115,19 @@ def every_parameter_has_its_help(page: Page, live: Live) -> None:
     assert set(schema["properties"]) == {"dataset", "variants", "data", "training", "promotion"}
     groups = {"DataSettings", "TrainSettings", "PromotionSettings", "ForecastSettings", "QualityLimits", "SplitSettings"}
     assert set(schema["definitions"]) == groups | {"KerasOptions", "StationOptions", "OwnFileOptions", "ReviewFilesOptions"}
-    for title, help_text in fields_of(schema):
+    of_sources = {
+        part["$ref"].rpartition("/")[2] for part in schema["definitions"]["DataSettings"]["properties"]["options"]["anyOf"]
+    }
+    assert of_sources == {"KerasOptions", "StationOptions", "OwnFileOptions", "ReviewFilesOptions"}
+    shared = {name: group for name, group in schema["definitions"].items() if name not in of_sources}
+    # The options of each source are behind a tab; the station's are the last to be looked at, as the deployment has them.
+    for name in sorted(of_sources):
+        group = schema["definitions"][name]
+        page.get_by_role("tab", name=group["title"], exact=True).click()
+        for title, help_text in fields_of({"definitions": {name: group}}):
+            expect(label(page, title)).to_be_visible()
+            expect(field(page, title).locator("p").first).to_have_text(help_text)
+    for title, help_text in fields_of({**schema, "definitions": shared}):
         expect(label(page, title)).to_be_visible()
         expect(field(page, title).locator("p").first).to_have_text(help_text)
 

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -90,7 +89,7 @@ class Reader:
 
     def close(self) -> None:
         for station in self.stations:
-            station.send_signal(signal.SIGINT)
+            station.terminate()  # Ctrl-C is ignored by what a shell has started in the background
             station.wait(timeout=30)
             assert station.stdout
             station.stdout.close()
