@@ -19,6 +19,7 @@ from storage.registry import Registry
 from storage.tables import read_splits
 from tasks.config import DataSettings, PromotionSettings, TrainSettings
 from tasks.datasets import DATASETS
+from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import (
     SPLITS,
     DatasetSpec,
@@ -56,7 +57,7 @@ def simulate(folder: Path) -> tuple[Path, ...]:
     return (folder / "slopes.csv",)
 
 
-def parse(files: Mapping[str, Path], source: str) -> Parsed:
+def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
     table = pa.Table.from_pandas(pd.read_csv(files["slopes.csv"]), preserve_index=False).cast(SCHEMA)
     repair = Repair(name="none", rule="nothing is repaired", count=0, share=0.0, limit=0.001)
     return Parsed(table=table, repairs=(repair,), facts={"rows_read": table.num_rows})
@@ -73,11 +74,11 @@ SPEC = DatasetSpec(
     title="Short series that fall, stay or rise",
     licence="simulated",
     default_source="csv",
-    sources={"csv": Source(lambda options: (SourceFile(name="slopes.csv", urls=("x",), max_bytes=1_000_000),))},
+    sources={"csv": Source(lambda options, today: (SourceFile(name="slopes.csv", urls=("x",), max_bytes=1_000_000),))},
     transform_version=1,
     schema=SCHEMA,
     parse=parse,
-    expectations=lambda source: (
+    expectations=lambda request: (
         Expectation("column_values_to_not_be_null", {"column": "label"}, "critical", "every series has a class"),
     ),
     validation_frame=lambda parsed: parsed.table.to_pandas(),
