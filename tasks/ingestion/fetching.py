@@ -23,6 +23,7 @@ from tasks.datasets.spec import DatasetSpec, Source, SourceFile
 SAMPLE, OWN = "sample", "own"
 # The states of a rolling file that a table is made from: as many as it may take until a finished file holds their rows.
 KEPT_STATES_DAYS = 430
+MAX_LOCAL_BYTES = 1 << 31
 OnProgress = Callable[[str, int, int | None], None]
 
 
@@ -254,19 +255,7 @@ def _named(on_progress: OnProgress, name: str) -> Callable[[int, int | None], No
 def _sample(spec: DatasetSpec, *, store: Store) -> tuple[RawFile, ...]:
     """Simulate the sample, and store its files as if they were fetched."""
     with tempfile.TemporaryDirectory() as folder:
-        return tuple(
-            fetch(
-                path.name,
-                urls=(str(path),),
-                store=store,
-                dataset=f"{spec.name}-{SAMPLE}",
-                origin=SAMPLE,
-                max_bytes=1 << 28,
-                # The sample follows from the code, so a new digest means new code, which no person has to accept.
-                growing=True,
-            )
-            for path in spec.simulate(Path(folder))
-        )
+        return _stored(spec.simulate(Path(folder)), store=store, dataset=f"{spec.name}-{SAMPLE}", origin=SAMPLE)
 
 
 def _gathered(spec: DatasetSpec, *, settings: DataSettings, store: Store, simulated: bool) -> tuple[RawFile, ...]:
@@ -274,17 +263,25 @@ def _gathered(spec: DatasetSpec, *, settings: DataSettings, store: Store, simula
     _, source, options = source_named(spec, settings)
     if source.gather is None:
         return ()
+    dataset = f"{spec.name}-{SAMPLE}" if simulated else spec.name
     with tempfile.TemporaryDirectory() as folder:
-        return tuple(
-            fetch(
-                path.name,
-                urls=(str(path),),
-                store=store,
-                dataset=f"{spec.name}-{SAMPLE}" if simulated else spec.name,
-                origin=OWN,
-                max_bytes=1 << 31,
-                # A person may add to their files at any time.
-                growing=True,
-            )
-            for path in source.gather(options, Path(folder))
+        return _stored(source.gather(options, Path(folder)), store=store, dataset=dataset, origin=OWN)
+
+
+def _stored(paths: Sequence[Path], *, store: Store, dataset: str, origin: str) -> tuple[RawFile, ...]:
+    """Store local files as if they were fetched.
+
+    They are `growing`: a new digest means new code of a sample, or new files of a person, which nobody has to accept.
+    """
+    return tuple(
+        fetch(
+            path.name,
+            urls=(str(path),),
+            store=store,
+            dataset=dataset,
+            origin=origin,
+            max_bytes=MAX_LOCAL_BYTES,
+            growing=True,
         )
+        for path in paths
+    )

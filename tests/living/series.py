@@ -14,19 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from tasks.datasets.jena.layout import STATION_EXTRAS
 from tasks.datasets.jena.physics import LAYOUT, ROW_SECONDS, STAMP_HEADER
 from tasks.datasets.jena.sample import simulated_weather
 
 HEADERS = (STAMP_HEADER, *(column.header for column in LAYOUT))
-EXTRA_HEADERS = (
-    "rain (mm)",
-    "raining (s)",
-    "SWDR (W/m²)",
-    "PAR (µmol/m²/s)",
-    "max. PAR (µmol/m²/s)",
-    "Tlog (degC)",
-    "CO2 (ppm)",
-)
 ROWS_PER_DAY = 86_400 // ROW_SECONDS
 FIRST_DAY, END_DAY = date(2021, 1, 1), date(2026, 7, 1)
 SEED = 1
@@ -106,10 +98,10 @@ def csv_bytes(readings: pd.DataFrame, *, quoted: bool = True, end: str = "\n") -
         for name in HEADERS[1:]
     ]
     zeros = pa.array(np.zeros(rows, dtype=np.int8))
-    names = (*HEADERS, *EXTRA_HEADERS)
+    names = (*HEADERS, *STATION_EXTRAS)
     body = io.BytesIO()
     body.write((",".join(f'"{name}"' if quoted else name for name in names) + "\n").encode("latin-1"))
-    table = pa.table([stamps, *numbers, *[zeros] * len(EXTRA_HEADERS)], names=list(names))
+    table = pa.table([stamps, *numbers, *[zeros] * len(STATION_EXTRAS)], names=list(names))
     pa_csv.write_csv(table, body, pa_csv.WriteOptions(include_header=False, quoting_style="none"))
     return body.getvalue() if end == "\n" else body.getvalue().replace(b"\n", end.encode())
 
