@@ -24,7 +24,7 @@ help: ## Show what can be made
 run: $(READY) ## Set up once, then retrain both models: make run, make run DATA=sample
 	@$(BIN)/retrain run $(DATASET) --data $(DATA)
 
-test: $(READY) ## Set up once, then run the tests that a change waits for: a worker a core, about 4 minutes on two
+test: $(READY) ## Set up once, then run the tests that a change waits for: a worker a core, some minutes
 	@$(BIN)/python -m pytest -n auto -m "not service and not ui and not slow"
 
 test-all: $(READY) ## Run every test, those of the service and the browser beside the others: what CI runs
