@@ -162,6 +162,14 @@ class Store:
         """Return the append-only log of promotion decisions of one registered model."""
         return self.root / "promotions" / f"{_segment(model_name, kind='model name')}.jsonl"
 
+    def predictions_folder(self, model_name: str) -> UPath:
+        """Return the folder of the predictions that were issued with the versions of one registered model."""
+        return self.root / "predictions" / _segment(model_name, kind="model name")
+
+    def monitoring_folder(self, model_name: str) -> UPath:
+        """Return the folder of what monitoring found of one registered model."""
+        return self.root / "monitoring" / _segment(model_name, kind="model name")
+
     @property
     def mlflow_folder(self) -> Path:
         """The local folder of MLflow's database and artifacts.
