@@ -112,7 +112,7 @@ def _jena_arrays(splits: dict[str, pa.Table]) -> dict[str, np.ndarray[Any, Any]]
 
 
 def _imdb_arrays(splits: dict[str, pa.Table]) -> dict[str, np.ndarray[Any, Any]]:
-    from tasks.models.imdb import padded_tokens
+    from tasks.models.review_network import padded_tokens
 
     reviews = padded_tokens(splits["train"]["tokens"])
     labels = splits["train"]["label"].to_numpy().astype(np.float32)

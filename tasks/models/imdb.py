@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,63 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.errors import SettingError
-from tasks.datasets.imdb.text import APOSTROPHES, SPACES, words_of
+from tasks.datasets.imdb.ranks import encode
+from tasks.datasets.imdb.text import APOSTROPHES, SPACES, rank_words, words_of
 from tasks.datasets.row_ids import RowIds, content_ids
 from tasks.datasets.spec import SPLITS
 from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.execution import ExecutionNote
-from tasks.models.engine.shared_prefix import padded_model, padding_mode, shared_prefix_model, skips_padding_steps
-from tasks.models.engine.train_step import predict
+from tasks.models.engine.shared_prefix import padding_mode
 from tasks.models.networks.imdb import VARIANTS
+from tasks.models.predictor import PredictedTexts
+from tasks.models.review_network import ReviewNetwork, padded_tokens, review_lengths, width_batches
 from tasks.models.spec import Batch, Budget, Floats, Ids, Problem, ReviewsPlot, ScoredSplit, Variant, refuse_task, restored
 from tasks.scoring import ClassificationScoring
 
 if TYPE_CHECKING:
     import keras
-
-# Few, because a program is compiled for each.
-WIDTHS = (160, 256, 340, REVIEW_TOKENS)
-# A loop runs only the steps that a batch needs, whatever the width, and a width more than that costs little.
-LOOPED_WIDTHS = (256, REVIEW_TOKENS)
-# Reviews of at most so many tokens go into a batch where padding is shared: read from the first word of the longest, these run
-# 234 steps a review, whose mean length is 222; batches of the four widths above would run 273.
-LENGTHS = (70, 90, 105, 115, 125, 135, 145, 155, 165, 176, 190, 205, 223, 245, 270, 300, 340, 385, 435, REVIEW_TOKENS)
-
-
-def padded_tokens(tokens: pa.ChunkedArray, *, width: int = REVIEW_TOKENS) -> npt.NDArray[np.uint16]:
-    """Return the last `width` tokens of each review, uint16 `(reviews, width)`, padded in front with 0."""
-    lists = tokens.combine_chunks()
-    flat, offsets = lists.flatten().to_numpy(), lists.offsets.to_numpy() - lists.offsets[0].as_py()
-    lengths = np.diff(offsets)
-    padded = np.full((len(lengths), width), PADDING, dtype=np.uint16)
-    # Position of every token counted from the end of its review: 1 is the last one.
-    from_end = np.repeat(offsets[1:], lengths) - np.arange(len(flat))
-    is_read = from_end <= width
-    padded[np.repeat(np.arange(len(lengths)), lengths)[is_read], width - from_end[is_read]] = flat[is_read]
-    return padded
-
-
-def width_batches(
-    lengths: npt.NDArray[np.integer[Any]], *, order: Ids, batch_size: int, widths: tuple[int, ...]
-) -> list[tuple[int, Ids]]:
-    """Return (width, reviews) of batches in which every review fits the width.
-
-    Reviews keep their place in `order` within a width; what does not fill a batch goes up to the next width, so that at
-    most one batch is short. The batches come in the order in which their first review stands in `order`.
-    """
-    position = np.empty(len(lengths), dtype=np.int64)
-    position[order] = np.arange(len(order))
-    batches: list[tuple[int, Ids]] = []
-    remaining: Ids = np.empty(0, dtype=np.int32)
-    fits = np.searchsorted(np.asarray(widths), np.minimum(lengths[order], widths[-1]))
-    for i, width in enumerate(widths):
-        ids = np.concatenate([remaining, order[fits == i]])
-        ids = ids[np.argsort(position[ids], kind="stable")]
-        whole = len(ids) - len(ids) % batch_size if i < len(widths) - 1 else len(ids)
-        batches += [(width, ids[k : k + batch_size]) for k in range(0, whole, batch_size)]
-        remaining = ids[whole:]
-    return sorted(batches, key=lambda batch: int(position[batch[1]].min()))
 
 
 class ImdbLearner:
@@ -90,36 +49,12 @@ class ImdbLearner:
         self.words = words
         self.reviews: dict[str, npt.NDArray[np.uint16]] = {name: padded_tokens(splits[name]["tokens"]) for name in SPLITS}
         self.labels: dict[str, Floats] = {name: splits[name]["label"].to_numpy().astype(np.float32) for name in SPLITS}
-        self.lengths: dict[str, npt.NDArray[np.int64]] = {
-            name: np.maximum((reviews != PADDING).sum(axis=1), 1) for name, reviews in self.reviews.items()
-        }
+        self.lengths = {name: review_lengths(reviews) for name, reviews in self.reviews.items()}
         self.network, self.plain_network = accelerated.fast, accelerated.plain
         self.execution, self._accelerated = accelerated.execution, accelerated
         self.variant = variant
         self.optimizer = accelerated.optimizer
-        self._drops = any(
-            getattr(layer, "dropout", 0) or getattr(layer, "recurrent_dropout", 0) for layer in self.plain_network.layers
-        )
-        self._models: dict[tuple[int, bool], keras.Model] = {}
-
-    def _model(self, width: int, *, training: bool) -> keras.Model:
-        """Return the model that takes reviews of one width; all share their layers and the optimizer.
-
-        Dropout masks belong to one review and hold over all its steps, so a training with dropout cannot share the prefix.
-        """
-        shares = padding_mode(self.network) == "prefix" and not (training and self._drops)
-        key = (width, shares)
-        if key not in self._models:
-            model = shared_prefix_model(self.network, width) if shares else padded_model(self.network, width)
-            model.compile(
-                optimizer=self.optimizer,
-                loss="binary_crossentropy",
-                metrics=["accuracy"],
-                jit_compile=self.execution.jit_compile,
-                steps_per_execution=self.execution.steps_per_execution,
-            )
-            self._models[key] = model
-        return self._models[key]
+        self._reviews = ReviewNetwork(accelerated, variant=variant)
 
     def describe_execution(self) -> tuple[ExecutionNote, ...]:
         """Return a note on each recurrent layer, and one on how padding is read."""
@@ -132,30 +67,15 @@ class ImdbLearner:
                 f"{full}, because the padding's states cannot be shared",
                 "one recurrent layer that reads forward and returns its last output, right after the embedding (several times)",
             )
-        elif self._drops:
+        elif self._reviews.drops:
             padding = ExecutionNote(f"{full}, because masks of dropout belong to one review", "leave dropout out of the layer")
         else:
             padding = ExecutionNote("padding: the steps that every review of a batch pads are run once, at batch size 1")
         return (*self._accelerated.describe(), padding)
 
-    def _widths(self, *, training: bool) -> tuple[int, ...]:
-        """Return the widths that reviews may be cut to without another result: those of a batch fit the same."""
-        how = padding_mode(self.network)
-        if how == "none" or (how == "prefix" and training and self._drops):
-            return (REVIEW_TOKENS,)
-        if how == "prefix":
-            return LENGTHS
-        longest = self.variant.crop_tokens if training and self.variant.crop_tokens else REVIEW_TOKENS
-        return (*(width for width in WIDTHS if width < longest), longest)
-
-    def _compiled(self, width: int) -> int:
-        """Return the width of the program that takes batches of a width."""
-        widths = LOOPED_WIDTHS if skips_padding_steps(self.network) else WIDTHS
-        return min(compiled for compiled in widths if compiled >= width)
-
     def batches(self, *, seed: int, epoch: int, steps: int | None) -> tuple[int, Iterator[Batch]]:
         """Return one pass over the training split, or its first `steps`, reviews of like length together."""
-        lengths, widths = self.lengths["train"], self._widths(training=True)
+        lengths, widths = self.lengths["train"], self._reviews.widths(training=True)
         rng = np.random.default_rng((seed, epoch))
         order = rng.permutation(len(lengths)).astype(np.int32)
         batches = width_batches(lengths, order=order, batch_size=self.variant.batch_size, widths=widths)[:steps]
@@ -165,21 +85,13 @@ class ImdbLearner:
         return len(batches), (self._batch(width, ids, ends=ends[ids]) for width, ids in batches)
 
     def _batch(self, width: int, ids: Ids, *, ends: npt.NDArray[np.integer[Any]]) -> Batch:
-        columns = np.arange(-self._compiled(width), 0)
+        columns = np.arange(-self._reviews.compiled_width(width), 0)
         inputs = self.reviews["train"][ids[:, None], ends[:, None] + columns].astype(np.int32)
-        return Batch(self._model(inputs.shape[1], training=True), inputs, self.labels["train"][ids][:, None])
+        return Batch(self._reviews.model(inputs.shape[1], training=True), inputs, self.labels["train"][ids][:, None])
 
     def predict(self, split: str) -> Floats:
         """Return the probability of a positive review, float32 `(reviews,)`."""
-        size = self.variant.batch_size
-        order = np.arange(len(self.labels[split]), dtype=np.int32)
-        result = np.empty(len(order), dtype=np.float32)
-        widths = self._widths(training=False)
-        for width, ids in width_batches(self.lengths[split], order=order, batch_size=size, widths=widths):
-            # The short batch is filled up, so that no further shape is compiled.
-            inputs = self.reviews[split][np.resize(ids, size), -self._compiled(width) :].astype(np.int32)
-            result[ids] = predict(self._model(inputs.shape[1], training=False), inputs)[: len(ids)]
-        return result
+        return self._reviews.predict(self.reviews[split])
 
     def targets(self, split: str) -> Floats:
         """Return the labels, 1 for a positive review, float32 `(reviews,)`."""
@@ -242,6 +154,29 @@ def _restore(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], e
     variant = restored(network)
     accelerated = accelerate_for_scoring(network, variant=variant)
     return ImdbLearner(translated, words=exported.get_layer("encode").words, accelerated=accelerated, variant=variant)
+
+
+class ReviewPredictor:
+    """Predicts raw reviews: by the data set's rule for text, the model's own words, and the network's fast copy."""
+
+    def __init__(self, exported: keras.Model) -> None:
+        """Take the network and the words out of an exported model."""
+        words = exported.get_layer("encode").words
+        self._ranks = {word.encode(): rank for rank, word in enumerate(words, start=1)}
+        network = exported.get_layer("network")
+        variant = restored(network)
+        self._reviews = ReviewNetwork(accelerate_for_scoring(network, variant=variant), variant=variant)
+
+    def predict_texts(self, texts: Sequence[str]) -> PredictedTexts:
+        """Return what the model says of each text."""
+        split_texts = [words_of(text) for text in texts]
+        ranks = rank_words(split_texts, ranks=self._ranks)
+        probability = self._reviews.predict(padded_tokens(pa.chunked_array([encode(ranks).arrow(pa.uint16())])))
+        words = np.array([len(each) for each in split_texts], dtype=np.int64)
+        in_vocabulary = np.concatenate([[0], np.cumsum(ranks.flat + RANK_OFFSET < VOCABULARY_SIZE)])
+        read = in_vocabulary[ranks.starts + ranks.lengths] - in_vocabulary[ranks.starts]
+        unknown_share = 1 - read / np.maximum(words, 1)
+        return PredictedTexts(probability, ranks.lengths + 1, unknown_share.astype(np.float32))
 
 
 def _scored_split(learner: ImdbLearner) -> ScoredSplit:
@@ -319,4 +254,5 @@ PROBLEM = Problem(
     default_variants=("gru_baseline", "gru_dropout"),
     tutorial_rows=50_000,
     row_ids=_row_ids,
+    predictor=ReviewPredictor,
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tasks.models.engine.accelerated import AcceleratedNetwork
     from tasks.models.engine.execution import Execution, ExecutionNote
+    from tasks.models.predictor import Predictor
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
@@ -246,6 +247,7 @@ class Problem:
         row_ids: A split's table to the id of each row, by which the row is known again in another table: it must not follow from
             normalised values, whose scale is the table's own.
         is_series: Whether rows follow in time and their ids are stamps, so that a span of rows has a first and a last id.
+        predictor: An exported model to what predicts raw input with it; None: nothing does.
     """
 
     dataset: str
@@ -267,6 +269,7 @@ class Problem:
     model_suffix: str = ""
     row_ids: Callable[[pa.Table], RowIds] = content_ids
     is_series: bool = False
+    predictor: Callable[[keras.Model], Predictor] | None = None
 
     @property
     def baselines(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.train_step import predict
 from tasks.models.forecast import Forecast, WindowTask
+from tasks.models.predictor import WindowPredictor
 from tasks.models.spec import Batch, Floats, Ids, Problem, ScoredSplit, SeriesPlot, Variant, duration, restored
 from tasks.scoring import ForecastScoring
 
@@ -337,6 +338,7 @@ def forecast_problem(forecast: Forecast) -> Problem:
         tutorial_rows=forecast.tutorial_rows,
         row_ids=stamp_ids,
         is_series=True,
+        predictor=lambda exported: WindowPredictor(exported, task=task, dataset=dataset),
     )
 
 

@@ -15,8 +15,8 @@ from tasks.config import DataSettings
 from tasks.datasets.jena.spec import COLUMNS
 from tasks.ingestion import fetching, pipeline
 from tasks.models import PROBLEMS
-from tasks.models.imdb import padded_tokens
 from tasks.models.networks.jena import FORECAST
+from tasks.models.review_network import padded_tokens
 
 MIRROR = Path(os.environ.get("RETRAIN_MIRROR") or Path(__file__).parents[3] / "shared" / "data" / "mirror")
 

@@ -16,8 +16,9 @@ from learner_helpers import PLAIN, learner_with
 from tasks.datasets.imdb.text import encode_text
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.execution import Execution
-from tasks.models.imdb import PROBLEM, padded_tokens, width_batches
+from tasks.models.imdb import PROBLEM
 from tasks.models.networks.word_vectors import log_ratio, word_vectors
+from tasks.models.review_network import padded_tokens, width_batches
 
 BASELINE, DROPOUT = PROBLEM.variants["gru_baseline"], PROBLEM.variants["gru_dropout"]
 WORDS = tuple(f"w{rank}" for rank in range(1, 61))  # word `w7` has rank 7, so token 10

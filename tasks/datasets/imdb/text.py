@@ -10,7 +10,7 @@ other than the space, dashes, quotes and dots are filtered, and a curly apostrop
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tasks.datasets.imdb.ranks import Ranks
 from tasks.datasets.tokens import RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
@@ -42,8 +42,12 @@ def words_of(text: str) -> list[bytes]:
 
 def rank_texts(texts: Sequence[str], *, words: Mapping[str, int]) -> Ranks:
     """Return the ranks of each text's words; a word without a rank is left out, as Keras left it out of its reviews."""
-    ranks = {word.encode(): rank for word, rank in words.items()}
-    return Ranks.from_lists([[ranks[word] for word in words_of(text) if word in ranks] for text in texts])
+    return rank_words([words_of(text) for text in texts], ranks={word.encode(): rank for word, rank in words.items()})
+
+
+def rank_words(texts: Iterable[Sequence[bytes]], *, ranks: Mapping[bytes, int]) -> Ranks:
+    """Return the ranks of the words of each text, of which `words_of` made a list."""
+    return Ranks.from_lists([[ranks[word] for word in words if word in ranks] for words in texts])
 
 
 def encode_text(text: str, *, words: Mapping[str, int]) -> list[int]:
