@@ -15,7 +15,8 @@ FloatVector = NDArray[np.float64]
 
 # float32 probabilities saturate at exactly 0 and 1, where the logarithm has no value.
 LOG_LOSS_CLIP = 1e-7
-CALIBRATION_BINS = 10
+# Bins of equal width, as many as Guo et al. (2017) have.
+CALIBRATION_BINS = 15
 
 
 class ScoreError(RetrainError):
@@ -129,9 +130,8 @@ def classification_scores(probability: ArrayLike, *, label: ArrayLike, majority_
 
     The predicted label is 1 above a probability of 0.5, as in Keras's binary accuracy. `log_loss` is in nats, of
     probabilities clipped to [1e-7, 1 - 1e-7]. `auc` is the rank statistic of Mann and Whitney (1947), with ties at their mean
-    rank. `calibration_error` is the expected calibration error over 10 bins of equal width (Naeini et al. 2015), here of the
-    probability of label 1. `skill` is the share of the naive baseline's errors that the model avoids; the baseline always
-    predicts the majority label.
+    rank. `calibration_error` is that of `expected_calibration_error`. `skill` is the share of the naive baseline's errors that
+    the model avoids; the baseline always predicts the majority label.
 
     Args:
         probability: Shape (rows,), within [0, 1].
@@ -151,9 +151,7 @@ def classification_scores(probability: ArrayLike, *, label: ArrayLike, majority_
         "auc": _auc(p, label=y),
         "log_loss": float(-np.mean(y * np.log(clipped) + (1 - y) * np.log1p(-clipped))),
         "brier": float(np.mean((p - y) ** 2)),
-        "calibration_error": sum(
-            part.rows / p.size * abs(part.mean_probability - part.positive_share) for part in calibration_curve(p, label=y)
-        ),
+        "calibration_error": expected_calibration_error(p, label=y),
         "majority_accuracy": float(majority_share),
         "skill": 1 - (1 - accuracy) / (1 - majority_share),
         "rows": float(p.size),
@@ -195,10 +193,7 @@ def multiclass_scores(probability: ArrayLike, *, label: ArrayLike, classes: int,
         "auc": float(np.mean([roc_auc_score(one_hot[:, k], p[:, k]) for k in range(classes)])),
         "log_loss": float(-np.mean(np.log(np.clip(p[rows, y], LOG_LOSS_CLIP, 1)))),
         "brier": float(np.mean(((p - one_hot) ** 2).sum(axis=1))),
-        "calibration_error": sum(
-            part.rows / len(y) * abs(part.mean_probability - part.positive_share)
-            for part in calibration_curve(confidence.clip(0, 1), label=is_right)
-        ),
+        "calibration_error": expected_calibration_error(confidence.clip(0, 1), label=is_right),
         "majority_accuracy": float(majority_share),
         "skill": 1 - (1 - accuracy) / (1 - majority_share),
         "rows": float(len(y)),
@@ -267,6 +262,22 @@ def calibration_curve(probability: ArrayLike, *, label: ArrayLike, bins: int = C
         )
         for index in np.flatnonzero(rows)
     )
+
+
+def expected_calibration_error(probability: ArrayLike, *, label: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
+    """Return the mean over rows of |mean probability - share of label 1| of the row's bin (Naeini et al. 2015).
+
+    Args:
+        probability: Probability of label 1, `(rows,)`.
+        label: 0 or 1, `(rows,)`.
+        bins: Number of bins of equal width.
+
+    Raises:
+        ScoreError: Shapes differ, or a value is not finite or outside its range.
+    """
+    curve = calibration_curve(probability, label=label, bins=bins)
+    rows = sum(part.rows for part in curve)
+    return sum(part.rows / rows * abs(part.mean_probability - part.positive_share) for part in curve)
 
 
 def _probabilities(probability: ArrayLike, label: ArrayLike) -> tuple[FloatVector, FloatVector]:

@@ -6,17 +6,29 @@ classification.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from tasks.calibration import Temperature, fit_temperature
+from tasks.intervals import (
+    LEVELS,
+    Bounds,
+    ConformalIntervals,
+    Times,
+    calibrate_intervals,
+    coverage_of,
+    walk_through,
+)
 from tasks.metrics import (
     FloatVector,
     MetricSpec,
     absolute_errors,
     classification_scores,
+    expected_calibration_error,
     forecast_scores,
     multiclass_scores,
     wrong_classes,
@@ -46,6 +58,36 @@ class FurtherScore:
     heading: str
     decimals: int
     signed: bool = False
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Predictions of one split beside what then happened.
+
+    Attributes:
+        prediction: As in `ScoredSplit`.
+        truth: As in `ScoredSplit`.
+        target_time: Stamp of each target, datetime64 `(rows,)`, rising; None where rows have no time.
+    """
+
+    prediction: NDArray[Any]
+    truth: NDArray[Any]
+    target_time: Times | None = None
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """How sure the predictions of a model are: learnt on validation rows, tried on test rows.
+
+    Attributes:
+        state: What later predictions get their interval or their calibrated probability from.
+        columns: Values of every test row: `lower_80`, `upper_80` and so on, or `calibrated`.
+        scores: How well they held on the test split.
+    """
+
+    state: ConformalIntervals | Temperature
+    columns: Mapping[str, NDArray[Any]]
+    scores: Mapping[str, float]
 
 
 class Scoring(Protocol):
@@ -79,6 +121,9 @@ class Scoring(Protocol):
     def naive_row_losses(self, naive: ArrayLike, *, truth: ArrayLike) -> FloatVector:
         """Return the loss of the naive baseline in every row."""
 
+    def uncertainty(self, validation: Outcomes, *, test: Outcomes) -> Uncertainty | None:
+        """Return intervals or calibrated probabilities that are learnt on validation rows; None if the problem has neither."""
+
     def paired_test(
         self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int, level: float = USUAL_LEVEL
     ) -> PairedTest:
@@ -101,6 +146,7 @@ class ForecastScoring:
         row_seconds: Seconds between rows. The bootstrap draws blocks of a week, within which errors depend on each other.
         naive_label: What the naive baseline predicts, for people.
         decimals: Significant digits after the point.
+        horizon_rows: Rows from a window's row to its target; the last reading that a forecast knows is one row earlier.
     """
 
     unit: str
@@ -108,6 +154,7 @@ class ForecastScoring:
     row_seconds: int
     naive_label: str
     decimals: int = 2
+    horizon_rows: int = 0
 
     @property
     def primary(self) -> MetricSpec:
@@ -155,6 +202,34 @@ class ForecastScoring:
     def naive_row_losses(self, naive: ArrayLike, *, truth: ArrayLike) -> FloatVector:
         """Return |error| in the unit."""
         return absolute_errors(naive, truth=truth)
+
+    def uncertainty(self, validation: Outcomes, *, test: Outcomes) -> Uncertainty | None:
+        """Return adaptive conformal intervals, and how plain split conformal prediction does on the same rows.
+
+        The scores are `coverage_80`, `interval_width_80_<unit>` and so on; those of plain split conformal begin with `plain_`.
+        """
+        if validation.target_time is None or test.target_time is None:
+            return None
+        delay_s = (self.horizon_rows + 1) * self.row_seconds
+        rows: dict[str, Any] = {"target_time": validation.target_time, "truth": validation.truth, "delay_s": delay_s}
+        calibrated = calibrate_intervals(validation.prediction, **rows)
+        plain = calibrate_intervals(validation.prediction, **rows, rate_per_hour=0.0, is_scaled=False)
+        bounds, state = walk_through(calibrated, test.prediction, target_time=test.target_time, truth=test.truth)
+        plain_bounds = plain.bounds(test.prediction, test.target_time)
+        columns = {
+            f"{side}_{level}": values for level in LEVELS for side, values in zip(("lower", "upper"), bounds[level], strict=True)
+        }
+        scores = self._interval_scores(bounds, truth=test.truth)
+        scores |= {f"plain_{key}": value for key, value in self._interval_scores(plain_bounds, truth=test.truth).items()}
+        return Uncertainty(state=state, columns=columns, scores=scores)
+
+    def _interval_scores(self, bounds: Bounds, *, truth: ArrayLike) -> dict[str, float]:
+        scores = {}
+        for level, (lower, upper) in bounds.items():
+            coverage = coverage_of(lower, upper, truth=truth)
+            scores[f"coverage_{level}"] = coverage.share
+            scores[f"interval_width_{level}_{self.unit_suffix}"] = coverage.width
+        return scores
 
     @property
     def _max_block_rows(self) -> int:
@@ -248,6 +323,22 @@ class ClassificationScoring:
         """Return 1 for a wrong label and 0 for a correct one. The naive baseline predicts labels, not probabilities."""
         losses: FloatVector = (np.asarray(naive) != np.asarray(truth)).astype(np.float64)
         return losses
+
+    def uncertainty(self, validation: Outcomes, *, test: Outcomes) -> Uncertainty | None:
+        """Return the temperature of two classes; None for more.
+
+        `calibration_error` then is that of the calibrated probability, `calibration_error_raw` that of the network's own.
+        """
+        if self.classes > 2:
+            return None
+        state = fit_temperature(validation.prediction, label=validation.truth)
+        calibrated = state.calibrated(test.prediction)
+        scores = {
+            "calibration_error": expected_calibration_error(calibrated, label=test.truth),
+            "calibration_error_raw": expected_calibration_error(test.prediction, label=test.truth),
+            "temperature": state.temperature,
+        }
+        return Uncertainty(state=state, columns={"calibrated": calibrated}, scores=scores)
 
     def paired_test(
         self, *, reference_loss: ArrayLike, candidate_loss: ArrayLike, seed: int, level: float = USUAL_LEVEL

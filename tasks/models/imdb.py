@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,12 +180,12 @@ class ReviewPredictor:
         return PredictedTexts(probability, ranks.lengths + 1, unknown_share.astype(np.float32))
 
 
-def _scored_split(learner: ImdbLearner) -> ScoredSplit:
+def _scored_split(learner: ImdbLearner, *, split: str = "test") -> ScoredSplit:
     """Return probabilities; the naive baseline says the training split's more frequent label of every review."""
-    label = learner.labels["test"]
+    label = learner.labels[split]
     majority = np.float32(learner.labels["train"].mean() > 0.5)
     return ScoredSplit(
-        prediction=learner.predict("test"),
+        prediction=learner.predict(split),
         truth=label,
         naive=np.full_like(label, majority),
         scale=1.0,
@@ -244,6 +245,7 @@ PROBLEM = Problem(
     learner=_learner,
     restore=_restore,
     scored_split=_scored_split,
+    scored_validation=partial(_scored_split, split="val"),
     examples=_examples,
     plot_data=_plot_data,
     sample_budget=Budget(epochs=5, steps_per_epoch=None, patience_epochs=5),

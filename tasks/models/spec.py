@@ -131,7 +131,7 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """The test split as the evaluation sees it, in the unit that people read.
+    """A split, mostly the test split, as the evaluation sees it, in the unit that people read.
 
     Attributes:
         prediction: `(examples,)` in the unit of the target, or the probability of the second of two classes; or
@@ -139,7 +139,7 @@ class ScoredSplit:
         truth: `(examples,)` in the same unit, or the number of the class, from 0.
         naive: What the naive baseline says of each example, like `truth`.
         scale: Unit in normalised terms: the standard deviation of the target in its unit, or 1.
-        row: `(examples,)`, rising: row of the test split that the example predicts. A model with another lookback has other
+        row: `(examples,)`, rising: row of the split that the example predicts. A model with another lookback has other
             examples of the same split, and two models are compared on those of both.
     """
 
@@ -248,6 +248,8 @@ class Problem:
             normalised values, whose scale is the table's own.
         is_series: Whether rows follow in time and their ids are stamps, so that a span of rows has a first and a last id.
         predictor: An exported model to what predicts raw input with it; None: nothing does.
+        scored_validation: What `scored_split` is, of the validation split: intervals or calibrated probabilities are learnt from
+            it. None: the problem has neither.
     """
 
     dataset: str
@@ -270,6 +272,7 @@ class Problem:
     row_ids: Callable[[pa.Table], RowIds] = content_ids
     is_series: bool = False
     predictor: Callable[[keras.Model], Predictor] | None = None
+    scored_validation: Callable[[Any], ScoredSplit] | None = None
 
     @property
     def baselines(self) -> tuple[str, ...]:

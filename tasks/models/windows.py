@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -251,14 +252,14 @@ def example_windows(learner: WindowLearner, count: int) -> tuple[Floats, Floats]
     return learner.raw_windows(rows), learner.in_target_unit(learner.predict_rows(rows))
 
 
-def score_test_split(learner: WindowLearner) -> ScoredSplit:
-    """Return forecast, truth and naive forecast of every test window, in the target's unit."""
+def score_split(learner: WindowLearner, *, split: str = "test") -> ScoredSplit:
+    """Return forecast, truth and naive forecast of every window of a split, in the target's unit."""
     return ScoredSplit(
-        prediction=learner.in_target_unit(learner.predict("test")),
-        truth=learner.in_target_unit(learner.targets("test")),
-        naive=learner.in_target_unit(learner.persistence("test")),
+        prediction=learner.in_target_unit(learner.predict(split)),
+        truth=learner.in_target_unit(learner.targets(split)),
+        naive=learner.in_target_unit(learner.persistence(split)),
         scale=learner.target_std,
-        row=(learner.rows["test"] + learner.task.horizon_rows - learner.first_row["test"]).astype(np.int64),
+        row=(learner.rows[split] + learner.task.horizon_rows - learner.first_row[split]).astype(np.int64),
     )
 
 
@@ -321,12 +322,14 @@ def forecast_problem(forecast: Forecast) -> Problem:
             row_seconds=forecast.row_seconds,
             naive_label=f"{quantity} {duration(task.horizon_rows * forecast.row_seconds)} before the target",
             decimals=forecast.decimals,
+            horizon_rows=task.horizon_rows,
         ),
         naive="persistence",
         variants={variant.name: variant for variant in forecast.variants(task)},
         learner=learner,
         restore=restore,
-        scored_split=score_test_split,
+        scored_split=score_split,
+        scored_validation=partial(score_split, split="val"),
         examples=example_windows,
         plot_data=plot_data,
         sample_budget=forecast.sample_budget,

@@ -15,9 +15,8 @@ from upath import UPath
 from storage.io import digest_of_json
 from storage.layout import Store
 from storage.tables import read_table, write_table
+from tasks.intervals import LEVELS
 
-# Central intervals, in percent, that a forecast is issued with.
-LEVELS = (80, 95)
 DIGEST_DIGITS = 16
 
 _ISSUE = (

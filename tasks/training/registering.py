@@ -23,6 +23,7 @@ from tasks.training.identity import code_version, library_versions, lock_digest,
 from tasks.training.refit import TWIN_TAG
 from tasks.training.scoring import EvaluationRef, load_exported
 from tasks.training.seen import IDS_FILE
+from tasks.training.uncertainty import UNCERTAINTY_FILE, UNCERTAINTY_TAG, uncertainty_file
 
 REQUIREMENTS = ("keras", "tensorflow", "numpy")
 
@@ -77,6 +78,10 @@ def register_fitted(
     files = {"examples.npz": _npz(inputs=inputs, outputs=outputs)}
     if (folder / IDS_FILE).is_file():
         files[IDS_FILE] = (folder / IDS_FILE).read_bytes()
+    name = model_name(fitted.table, problem=problem)
+    uncertainty = _uncertainty(fitted, name=name, registry=registry, store=store)
+    if uncertainty:
+        files[UNCERTAINTY_FILE] = uncertainty
     exported = load_exported(folder)
     code = code_version()
     record = RunRecord(
@@ -96,7 +101,8 @@ def register_fitted(
             "code": code,
             "task": json.dumps(training["task"], sort_keys=True),
         }
-        | ({TWIN_TAG: str(fitted.refit.twin)} if fitted.refit else {}),
+        | ({TWIN_TAG: str(fitted.refit.twin)} if fitted.refit else {})
+        | ({UNCERTAINTY_TAG: json.loads(uncertainty)["kind"]} if uncertainty else {}),
         manifest={
             "table": manifest,
             "training": training,
@@ -124,9 +130,18 @@ def register_fitted(
         ],
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
     )
-    version = registry.register(model_name(fitted.table, problem=problem), model=exported, record=record)
+    version = registry.register(name, model=exported, record=record)
     remove_folder(folder)
     return model_ref(version, trained=True)
+
+
+def _uncertainty(fitted: FittedRef, *, name: str, registry: Registry, store: Store) -> bytes | None:
+    """Return the content of `uncertainty.json`, that of the twin for a refit; None if the version has none."""
+    if fitted.refit:
+        twin = registry.version(name, fitted.refit.twin)
+        return registry.read_file(twin.run_id, UNCERTAINTY_FILE) if UNCERTAINTY_TAG in twin.tags else None
+    path = uncertainty_file(store.evaluation(fitted.table.version, fitted.training_key))
+    return path.read_bytes() if path.is_file() else None
 
 
 def _npz(**arrays: Any) -> bytes:

@@ -22,9 +22,11 @@ from storage.registry import Registry
 from storage.tables import read_splits, read_table, write_table
 from tasks.models import problem_named
 from tasks.models.serialization import register_layers
-from tasks.models.spec import Learner, Problem
+from tasks.models.spec import Learner, Problem, ScoredSplit
+from tasks.scoring import Outcomes, Uncertainty
 from tasks.training.fitting import FittedRef
 from tasks.training.identity import problem_answered_by
+from tasks.training.uncertainty import uncertainty_file, uncertainty_json
 
 EXAMPLES = 16
 
@@ -48,7 +50,7 @@ def evaluate_fitted(fitted: FittedRef, *, store: Store) -> EvaluationRef:
     problem = problem_named(fitted.table.dataset).with_task(read_json(folder / "fitted.json")["task"])
     exported, key = load_exported(folder), fitted.training_key
     if fitted.refit is None:
-        return _evaluate(exported, problem=problem, table=fitted.table, training_key=key, store=store)
+        return _evaluate(exported, problem=problem, table=fitted.table, training_key=key, store=store, is_own_table=True)
     splits, manifest = read_splits(fitted.table, store=store)
     path = store.evaluation(fitted.table.version, key).with_suffix(".npz")
     _save_examples(problem, learner=problem.restore(splits, manifest["normalisation"], exported), path=path)
@@ -77,7 +79,10 @@ def evaluate_version(version: ModelVersion, *, table: TableRef, registry: Regist
     prepare_device(1, require_gpu=False)
     register_layers()
     problem = problem_answered_by(version, dataset=table.dataset)
-    return _evaluate(registry.load_model(version), problem=problem, table=table, training_key=key, store=store)
+    # Of another table it may have been fitted on the validation rows: its errors there are too small to learn from.
+    is_own_table = version.tags.get("table_version") == table.version
+    model = registry.load_model(version)
+    return _evaluate(model, problem=problem, table=table, training_key=key, store=store, is_own_table=is_own_table)
 
 
 def _existing_evaluation(table: TableRef, *, training_key: str, store: Store) -> EvaluationRef | None:
@@ -92,13 +97,40 @@ def _existing_evaluation(table: TableRef, *, training_key: str, store: Store) ->
     return EvaluationRef(training_key=training_key, uri=uri, scores=read_json(scores))
 
 
-def _evaluate(exported: Any, *, problem: Problem, table: TableRef, training_key: str, store: Store) -> EvaluationRef:
+def _evaluate(
+    exported: Any, *, problem: Problem, table: TableRef, training_key: str, store: Store, is_own_table: bool
+) -> EvaluationRef:
     splits, manifest = read_splits(table, store=store)
     learner = problem.restore(splits, manifest["normalisation"], exported)
-    scores = _scores(problem, learner=learner, path=store.evaluation(table.version, training_key))
-    _save_examples(problem, learner=learner, path=store.evaluation(table.version, training_key).with_suffix(".npz"))
-    write_json(store.evaluation(table.version, training_key).with_suffix(".json"), scores)  # last: it completes the evaluation
-    return EvaluationRef(training_key=training_key, uri=str(store.evaluation(table.version, training_key)), scores=scores)
+    path = store.evaluation(table.version, training_key)
+    scored = problem.scored_split(learner)
+    scores = problem.scoring.scores(scored.prediction, truth=scored.truth, naive=scored.naive, scale=scored.scale)
+    columns: Predictions = {"prediction": scored.prediction, "truth": scored.truth, "naive": scored.naive, "row": scored.row}
+    uncertainty = _uncertainty(problem, learner=learner, scored=scored, splits=splits) if is_own_table else None
+    if uncertainty:
+        columns |= uncertainty.columns
+        scores |= uncertainty.scores
+        write_json(uncertainty_file(path), uncertainty_json(uncertainty.state))
+    write_table(pa.table({name: _column(values) for name, values in columns.items()}), path)
+    _save_examples(problem, learner=learner, path=path.with_suffix(".npz"))
+    write_json(path.with_suffix(".json"), scores)  # last: it completes the evaluation
+    return EvaluationRef(training_key=training_key, uri=str(path), scores=scores)
+
+
+def _uncertainty(
+    problem: Problem, *, learner: Learner, scored: ScoredSplit, splits: Mapping[str, pa.Table]
+) -> Uncertainty | None:
+    """Return intervals or calibrated probabilities that are learnt on the validation split; None if the problem has neither."""
+    if problem.scored_validation is None:
+        return None
+    validation = _outcomes(problem.scored_validation(learner), table=splits["val"], problem=problem)
+    return problem.scoring.uncertainty(validation, test=_outcomes(scored, table=splits["test"], problem=problem))
+
+
+def _outcomes(scored: ScoredSplit, *, table: pa.Table, problem: Problem) -> Outcomes:
+    """Return the predictions of a split, with the stamps of its targets where rows are a series."""
+    stamps = problem.row_ids(table)[scored.row].astype("datetime64[s]") if problem.is_series else None
+    return Outcomes(prediction=scored.prediction, truth=scored.truth, target_time=stamps)
 
 
 def _save_examples(problem: Problem, *, learner: Learner, path: UPath) -> None:
@@ -107,13 +139,6 @@ def _save_examples(problem: Problem, *, learner: Learner, path: UPath) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, inputs=inputs, outputs=outputs)
     write_atomically(path, buffer.getvalue())
-
-
-def _scores(problem: Problem, *, learner: Learner, path: Any) -> dict[str, float]:
-    scored = problem.scored_split(learner)
-    columns: Predictions = {"prediction": scored.prediction, "truth": scored.truth, "naive": scored.naive, "row": scored.row}
-    write_table(pa.table({name: _column(values) for name, values in columns.items()}), path)
-    return problem.scoring.scores(scored.prediction, truth=scored.truth, naive=scored.naive, scale=scored.scale)
 
 
 def _column(values: npt.NDArray[Any]) -> pa.Array:
@@ -148,10 +173,11 @@ def scale_of(scores: Mapping[str, float], *, problem: Problem) -> float:
 def read_predictions(evaluation: EvaluationRef, *, table: TableRef, store: Store) -> Predictions:
     """Return `prediction`, `truth`, `naive` and `row` of every test example, in the order of the split.
 
-    They are those of a `ScoredSplit`: predictions of several classes are `(examples, classes)`.
+    They are those of a `ScoredSplit`: predictions of several classes are `(examples, classes)`. Evaluations that have them also
+    hold the columns of `Uncertainty`.
     """
     stored = read_table(store.evaluation(table.version, evaluation.training_key))
-    arrays = {name: stored[name].to_numpy() for name in ("truth", "naive", "row")}
+    arrays = {name: stored[name].to_numpy() for name in stored.column_names if name != "prediction"}
     prediction = stored["prediction"].combine_chunks()
     if pa.types.is_fixed_size_list(prediction.type):
         arrays["prediction"] = prediction.flatten().to_numpy().reshape(len(prediction), -1)

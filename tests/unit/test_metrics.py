@@ -91,7 +91,7 @@ def test_classification_scores_of_four_rows() -> None:
     assert scores["auc"] == 0.75
     assert scores["brier"] == pytest.approx((0.1**2 + 0.4**2 + 0.65**2 + 0.2**2) / 4)
     assert scores["log_loss"] == pytest.approx(-(math.log(0.9) + math.log(0.6) + math.log(0.35) + math.log(0.8)) / 4)
-    # Every row is alone in its bin: [0.1, 0.2), [0.4, 0.5), [0.3, 0.4), [0.8, 0.9).
+    # Every row is alone in its fifteenth: they begin at 0.067, 0.4, 0.333 and 0.8.
     assert scores["calibration_error"] == pytest.approx((0.1 + 0.4 + 0.65 + 0.2) / 4)
     assert scores["majority_accuracy"] == 0.5
     assert scores["skill"] == 0.5
@@ -147,7 +147,7 @@ def test_auc_of_many_rows_compares_no_pairs() -> None:
 
 
 def test_calibration_bins_hold_their_lower_edge_and_the_last_its_upper() -> None:
-    curve = calibration_curve([0.3, 0.3, 0.39, 1.0, 0.95], label=[1, 0, 0, 1, 0])
+    curve = calibration_curve([0.3, 0.3, 0.39, 1.0, 0.95], label=[1, 0, 0, 1, 0], bins=10)
     assert [(part.low, part.high, part.rows) for part in curve] == [(0.3, 0.4, 3), (0.9, 1.0, 2)]
     assert curve[0].mean_probability == pytest.approx(0.33)
     assert curve[0].positive_share == pytest.approx(1 / 3)
@@ -157,7 +157,7 @@ def test_calibration_bins_hold_their_lower_edge_and_the_last_its_upper() -> None
 
 @pytest.mark.parametrize("edge", range(11))
 def test_no_edge_slips_into_the_bin_below(edge: int) -> None:
-    (only,) = calibration_curve([edge / 10], label=[1])
+    (only,) = calibration_curve([edge / 10], label=[1], bins=10)
     assert only.low == min(edge, 9) / 10
 
 

@@ -27,7 +27,7 @@ from tasks.models.windows import (
     has_lower_error,
     plot_series,
     restore_learner,
-    score_test_split,
+    score_split,
     window_rows,
 )
 
@@ -277,7 +277,7 @@ def test_the_examples_are_raw_windows_with_the_predictions_in_the_targets_unit(k
 def test_a_scored_split_is_in_the_targets_unit(keras: Any, task: WindowTask) -> None:
     readings, splits, normalisation = series(task)
     learner = learner_of(task, splits, normalisation)
-    scored = score_test_split(learner)
+    scored = score_split(learner)
     target = readings[:, task.columns.index(task.target)]
     rows = learner.rows["test"]
     np.testing.assert_allclose(scored.truth, target[rows + task.horizon_rows], atol=1e-4)
