@@ -10,6 +10,7 @@ from prefect.states import Completed, Failed
 
 from storage.errors import RejectedError, RetrainError
 from storage.references import ModelRef, TableRef
+from tasks.prediction.steps import PredictionRef
 from tasks.promotion.rule import Decision
 
 P = ParamSpec("P")
@@ -76,6 +77,13 @@ def ingested_state(table: TableRef) -> State[Any]:
 def _skipped_message(table: TableRef) -> str:
     newest = f": the newest reading is of {table.newest}" if table.newest else ""
     return f"Skipped: nothing changed since table {table.version}{newest}"
+
+
+def predicted_state(issued: PredictionRef) -> State[Any]:
+    """Return the final state of a prediction: `Skipped` if the same was issued before."""
+    if not issued.kept:
+        return Completed(name="Skipped", message=f"Issued before: {issued.summary}", data=issued)
+    return Completed(message=issued.summary, data=issued)
 
 
 def final_state(decision: Decision, *, table: TableRef, models: Sequence[ModelRef], result: dict[str, Any]) -> State[Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 else:  # the form in the UI offers the names of the registry
     DatasetName = Literal[tuple(DATASETS)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Stamp = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?)?$")]
 TableVersion = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
@@ -189,6 +190,50 @@ class PromotionSettings(Settings):
         description="Train the version that passed again on the rows of every split, as many epochs as validation chose, and "
         "use that. It costs one more training; the scores shown stay those of the version that passed.",
     )
+
+
+class InputSettings(Settings):
+    """A person's own file to predict from, in place of the newest table."""
+
+    path: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="Readings: a csv, a csv in a zip or gz, or a Parquet file. Texts: a csv or Parquet file with a column review "
+        "or text, or a text file with a review a line. A path on the host that runs the flow.",
+    )
+    columns: str | None = Field(
+        None, max_length=2000, description="Columns that have other names in the file: reading=column,reading=column."
+    )
+    stamp_column: str | None = Field(None, min_length=1, max_length=200, description="Readings only: column of the time stamps.")
+    stamp_format: str | None = Field(
+        None, min_length=1, max_length=100, description="Readings only: form of the time stamps, such as %d.%m.%Y %H:%M."
+    )
+
+
+class PredictSettings(Settings):
+    """What is predicted. A forecast is issued as of the newest reading, if nothing else is set."""
+
+    at: Stamp | None = Field(
+        None, description="Forecast as of this stamp, such as 2024-06-01T12:00: nothing that was read later is known then."
+    )
+    first: Stamp | None = Field(None, description="Also forecast as of every stamp from this one on, up to `last`.")
+    last: Stamp | None = Field(None, description="The last of these stamps. None: the newest reading.")
+    every_rows: int | None = Field(
+        None, ge=1, le=100_000, description="Also forecast as of earlier rows, so many rows apart. None: 1 from `first` on."
+    )
+    input: InputSettings = Field(default_factory=InputSettings, description="A file in place of the newest table.")
+    texts: tuple[str, ...] = Field((), max_length=1000, description="Texts to classify, in place of a file.")
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        if self.at and (self.first or self.last or self.every_rows):
+            raise ValueError("at is one stamp: leave out first, last and every_rows, or leave out at")
+        if self.last and not self.first:
+            raise ValueError("last needs first: give both, or at alone")
+        if self.texts and self.input.path:
+            raise ValueError("texts and a file are both given: give one of them")
+        return self
 
 
 def site_requires_gpu() -> bool:

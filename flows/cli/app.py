@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.plan import acceptance, limits_of, plan_runs
+from flows.cli.predict import predict
 from storage.errors import RetrainError
 from tasks.choices import DataOrigin, PromoteMode, SplitRule
 
@@ -338,6 +339,9 @@ def promote(
     store = Store.from_environment()
     decision = promote_by_hand(model, registry=Registry.open(store), store=store)
     typer.echo(json.dumps({"outcome": decision.outcome, "reason": decision.reason}) if as_json else decision.reason)
+
+
+app.command()(predict)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,6 +61,8 @@ class TableRequest(BaseModel):
         options: What a person set of the source.
         limits: When the data is rejected.
         split: How it is divided; its rule is never None here.
+        until: Stamp of the newest reading of a series that is read, for a forecast as of then; None: all are. No table that
+            is published has one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,11 +71,12 @@ class TableRequest(BaseModel):
     options: Mapping[str, Any] = Field(default_factory=dict)
     limits: QualityLimits = QualityLimits()
     split: SplitSettings = SplitSettings(rule="shares")
+    until: datetime | None = None
 
     def content(self) -> dict[str, Any]:
         """Return what a table follows from, JSON-ready: what is left at its default is left out."""
         values = self.model_dump(mode="json")
         limits = self.limits.model_dump(exclude_defaults=True)
         split = self.split.model_dump() if self.split.rule == "recent" else {}
-        parts = {"options": values["options"], "limits": limits, "split": split}
+        parts = {"options": values["options"], "limits": limits, "split": split, "until": values["until"]}
         return {"source": self.source} | {name: part for name, part in parts.items() if part}

@@ -63,6 +63,7 @@ def series_expectations(
             {"min_value": min_rows, "max_value": None},
             "critical",
             f"at least {min_rows} rows, so that every split holds windows and their targets",
+            is_about_training=True,
         ),
         Expectation("column_values_to_not_be_null", {"column": timestamp}, "critical", "every row has a time stamp"),
         Expectation("column_values_to_be_unique", {"column": timestamp}, "critical", "no time stamp occurs twice"),

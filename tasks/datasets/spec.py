@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 import pyarrow as pa
@@ -135,6 +135,13 @@ class Parsed:
     extras: Mapping[str, pa.Table] = field(default_factory=dict)
 
 
+class ReadInput(Protocol):
+    """Reads a person's own file for a forecast from it."""
+
+    def __call__(self, path: Path, options: Mapping[str, Any], *, until: datetime | None) -> Parsed:
+        """Return its readings up to a stamp, repaired."""
+
+
 @dataclass(frozen=True)
 class Expectation:
     """One expectation, in words that need no Great Expectations to read.
@@ -146,6 +153,8 @@ class Expectation:
         meaning: What a person reads when it fails.
         can_be_accepted: Whether a person may accept its critical failure for one table version: it is about the quality of
             readings, and nothing that is built on the table breaks.
+        is_about_training: Whether it asks for what only a training needs, such as rows for every split; the input of a
+            prediction is not held to it.
     """
 
     kind: str
@@ -153,6 +162,7 @@ class Expectation:
     severity: Severity
     meaning: str
     can_be_accepted: bool = False
+    is_about_training: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +203,11 @@ class DatasetSpec:
             file, as an Arrow file whose name ends in `.part`. These tables are kept by digest of the file, so that a file that
             is known is not read again. None: `parse` reads the files.
         part_version: Raised by hand whenever `read_part` returns something else for the same file.
+        read_input: Reads a person's own file (its path, its options, and the stamp of the newest reading that is read) to what
+            `parse` returns, for a forecast from it; None: it cannot be forecast from a file. Raises `DataError`.
+        read_texts: Reads a person's own file of texts (its path, or - for standard input, and its options) in parts, for
+            their classification; None: there are no texts. Raises `DataError`.
+        check_texts: Returns texts that a person gave, as they are; None: there are no texts. Raises `DataError`.
     """
 
     name: str
@@ -211,3 +226,6 @@ class DatasetSpec:
     split_rules: tuple[SplitRule, ...] = ("shares",)
     read_part: Callable[[str, Path, TableRequest], pa.Table] | None = None
     part_version: int = 1
+    read_input: ReadInput | None = None
+    read_texts: Callable[[str, Mapping[str, Any]], Iterator[tuple[str, ...]]] | None = None
+    check_texts: Callable[[Sequence[str]], tuple[str, ...]] | None = None

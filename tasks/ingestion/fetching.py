@@ -255,7 +255,12 @@ def _named(on_progress: OnProgress, name: str) -> Callable[[int, int | None], No
 def _sample(spec: DatasetSpec, *, store: Store) -> tuple[RawFile, ...]:
     """Simulate the sample, and store its files as if they were fetched."""
     with tempfile.TemporaryDirectory() as folder:
-        return _stored(spec.simulate(Path(folder)), store=store, dataset=f"{spec.name}-{SAMPLE}", origin=SAMPLE)
+        return _stored(spec.simulate(Path(folder)), store=store, dataset=raw_name(spec.name, simulated=True), origin=SAMPLE)
+
+
+def raw_name(dataset: str, *, simulated: bool) -> str:
+    """Return the name under which the raw files of a data set are stored: those of the sample have their own."""
+    return f"{dataset}-{SAMPLE}" if simulated else dataset
 
 
 def _gathered(spec: DatasetSpec, *, settings: DataSettings, store: Store, simulated: bool) -> tuple[RawFile, ...]:
@@ -263,7 +268,7 @@ def _gathered(spec: DatasetSpec, *, settings: DataSettings, store: Store, simula
     _, source, options = source_named(spec, settings)
     if source.gather is None:
         return ()
-    dataset = f"{spec.name}-{SAMPLE}" if simulated else spec.name
+    dataset = raw_name(spec.name, simulated=simulated)
     with tempfile.TemporaryDirectory() as folder:
         return _stored(source.gather(options, Path(folder)), store=store, dataset=dataset, origin=OWN)
 

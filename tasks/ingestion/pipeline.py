@@ -128,17 +128,25 @@ def parse_raw(raw: RawRef, *, store: Store) -> ParsedRef:
     Raises:
         DataError: A file does not have its layout, or a repair is above its limit.
     """
-    spec = dataset_named(raw.dataset)
-    version = table_version(raw, transform_version=spec.transform_version)
-    request = _request_of(raw)
-    parsed = spec.parse(
-        {name: _readable(file, spec=spec, request=request, store=store) for name, file in _by_name(raw).items()}, request
-    )
+    version = table_version(raw, transform_version=dataset_named(raw.dataset).transform_version)
+    parsed = read_raw(raw, store=store)
     folder = store.staging(raw.dataset, version)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     _write_parsed(parsed, folder=folder)
     return ParsedRef(dataset=raw.dataset, version=version, folder=str(folder), raw=raw)
+
+
+def read_raw(raw: RawRef, *, store: Store, until: datetime | None = None) -> Parsed:
+    """Return raw files as canonical columns, repaired, of a series up to a stamp as it was known then.
+
+    Raises:
+        DataError: A file does not have its layout, or is no longer in the store.
+    """
+    spec = dataset_named(raw.dataset)
+    request = _request_of(raw)
+    files = {name: _readable(file, spec=spec, request=request, store=store) for name, file in _by_name(raw).items()}
+    return spec.parse(files, request.model_copy(update={"until": until}))
 
 
 def _readable(file: RawFile, *, spec: DatasetSpec, request: TableRequest, store: Store) -> Path:

@@ -97,3 +97,17 @@ class Forecast:
     sample_budget: Budget
     decimals: int = 2
     tutorial_rows: int | None = None
+
+
+def quantity_and_unit(column: str) -> tuple[str, str]:
+    """Return the quantity and the unit that a column's name holds: of `temperature_degc`, temperature and degc.
+
+    Of a name such as `wind_speed_m_per_s`, whose unit is a quotient, the unit begins before `per`.
+    """
+    parts = column.split("_")
+    if len(parts) < 2:
+        raise ValueError(f"column {column!r} does not end in its unit: call it by quantity and unit, such as temperature_degc")
+    first = len(parts) - 1
+    while first >= 2 and "per" in (parts[first - 1], parts[first]):
+        first -= 1
+    return " ".join(parts[:first]), "_".join(parts[first:])

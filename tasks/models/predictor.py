@@ -16,7 +16,7 @@ import numpy.typing as npt
 from storage.errors import SettingError
 from tasks.models.engine.accelerated import accelerate_for_scoring
 from tasks.models.engine.train_step import predict
-from tasks.models.forecast import WindowTask
+from tasks.models.forecast import Forecast, quantity_and_unit
 from tasks.models.spec import Floats, restored
 
 if TYPE_CHECKING:
@@ -53,21 +53,27 @@ class WindowPredictor:
 
     Attributes:
         task: What is forecast from what.
+        quantity: Name of what is forecast, such as temperature.
+        unit: Its unit, such as °C.
+        decimals: Digits of the unit that mean something.
+        row_seconds: Spacing of the readings.
     """
 
-    def __init__(self, exported: keras.Model, *, task: WindowTask, dataset: str) -> None:
+    def __init__(self, exported: keras.Model, *, forecast: Forecast) -> None:
         """Take an exported model apart: its normalisation is done here, its network by a fast copy.
 
         Raises:
             SettingError: The model reads other windows than the task has.
         """
+        task = forecast.task
         expected = (None, task.lookback_rows, len(task.columns))
         if exported.input_shape != expected:
             raise SettingError(
-                f"a model of {dataset} reads windows of (rows, columns) {exported.input_shape[1:]}, and its task has "
+                f"a model of {forecast.dataset} reads windows of (rows, columns) {exported.input_shape[1:]}, and its task has "
                 f"{expected[1:]}: columns were added or taken away since, make another version champion"
             )
-        self.task = task
+        self.task, self.row_seconds, self.decimals = task, forecast.row_seconds, forecast.decimals
+        self.quantity, self.unit = quantity_and_unit(task.target)[0], forecast.units[task.target]
         layer = exported.get_layer("normalise")
         self._mean = np.asarray(layer.mean, dtype=np.float32).reshape(-1)
         self._std = np.sqrt(np.asarray(layer.variance, dtype=np.float32)).reshape(-1)

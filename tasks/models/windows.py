@@ -20,7 +20,7 @@ from tasks.datasets.row_ids import stamp_ids
 from tasks.datasets.spec import SPLITS
 from tasks.models.engine.accelerated import AcceleratedNetwork, accelerate_for_scoring
 from tasks.models.engine.train_step import predict
-from tasks.models.forecast import Forecast, WindowTask
+from tasks.models.forecast import Forecast, WindowTask, quantity_and_unit
 from tasks.models.predictor import WindowPredictor
 from tasks.models.spec import Batch, Floats, Ids, Problem, ScoredSplit, SeriesPlot, Variant, duration, restored
 from tasks.scoring import ForecastScoring
@@ -299,7 +299,7 @@ def forecast_problem(forecast: Forecast) -> Problem:
     """Return the problem of a forecast: its learner, its scores in the target's unit, and its networks for the task."""
     task, dataset = forecast.task, forecast.dataset
     unit = forecast.units[task.target]
-    quantity, unit_suffix = _quantity(task.target)
+    quantity, unit_suffix = quantity_and_unit(task.target)
 
     def learner(
         splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], variant: Variant, accelerated: AcceleratedNetwork
@@ -341,7 +341,7 @@ def forecast_problem(forecast: Forecast) -> Problem:
         tutorial_rows=forecast.tutorial_rows,
         row_ids=stamp_ids,
         is_series=True,
-        predictor=lambda exported: WindowPredictor(exported, task=task, dataset=dataset),
+        predictor=lambda exported: WindowPredictor(exported, forecast=forecast),
     )
 
 
@@ -369,17 +369,3 @@ def _with_task(forecast: Forecast, *, changes: Mapping[str, Any]) -> Problem:
         return replace(problem, with_task=lambda more: _with_task(forecast, changes={**changed, **more}))
     suffix = f"-{task.target}-{task.horizon_rows}-rows".replace("_", "-")
     return replace(problem, model_suffix=suffix, with_task=lambda more: _with_task(forecast, changes={**changed, **more}))
-
-
-def _quantity(column: str) -> tuple[str, str]:
-    """Return the quantity and the unit that a column's name holds: of `temperature_degc`, temperature and degc.
-
-    Of a name such as `wind_speed_m_per_s`, whose unit is a quotient, the unit begins before `per`.
-    """
-    parts = column.split("_")
-    if len(parts) < 2:
-        raise ValueError(f"column {column!r} does not end in its unit: call it by quantity and unit, such as temperature_degc")
-    first = len(parts) - 1
-    while first >= 2 and "per" in (parts[first - 1], parts[first]):
-        first -= 1
-    return " ".join(parts[:first]), "_".join(parts[first:])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from upath import UPath
 
 from storage.io import digest_of_json
@@ -18,6 +19,8 @@ from storage.tables import read_table, write_table
 from tasks.intervals import LEVELS
 
 DIGEST_DIGITS = 16
+# Origin of forecasts from the data set's own tables. Those from a file of a person are not compared with what happened.
+TABLE = "table"
 
 _ISSUE = (
     ("model", pa.string()),
@@ -28,10 +31,11 @@ _ISSUE = (
     ("issued_at", pa.timestamp("s")),
 )
 
-# One row for each version, last reading, and target. Stamps but for `issued_at` are on the clock of the series.
+# One row for each version, origin, last reading, and target. Stamps but for `issued_at` are on the clock of the series.
 SERIES_SCHEMA = pa.schema(
     [
         *_ISSUE,
+        ("origin", pa.string()),  # what was read: TABLE, or a person's own file with its digest
         ("as_of", pa.timestamp("s")),  # stamp of the last reading of the window
         ("target_time", pa.timestamp("s")),
         ("prediction", pa.float32()),  # in the target's unit, as the bounds
@@ -52,7 +56,7 @@ REVIEWS_SCHEMA = pa.schema(
     ]
 )
 
-KEYS = {"series": ("model_version", "as_of", "target_time"), "reviews": ("model_version", "input_digest")}
+KEYS = {"series": ("model_version", "origin", "as_of", "target_time"), "reviews": ("model_version", "input_digest")}
 
 
 def kind_of(table: pa.Table) -> str:
@@ -95,6 +99,9 @@ def read_issued(model_name: str, *, store: Store, schema: pa.Schema, since: np.d
         store: Store that keeps them.
         schema: `SERIES_SCHEMA` or `REVIEWS_SCHEMA`.
         since: Month files that end before this stamp are not read; None reads all.
+
+    Returns:
+        Of a series those from its own tables alone.
     """
     root = store.predictions_folder(model_name)
     months = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
@@ -105,6 +112,8 @@ def read_issued(model_name: str, *, store: Store, schema: pa.Schema, since: np.d
     keys = KEYS[kind_of(table)]
     order = [(name, "ascending") for name in (("as_of", "issued_at") if "as_of" in keys else ("issued_at", "input_digest"))]
     table = table.sort_by(order).combine_chunks()
+    if "origin" in keys:
+        table = table.filter(pc.equal(table["origin"], TABLE))
     # Two hosts that issue the same at once may both write it.
     return table.filter(pa.array(_first_of_each(table, keys=keys)))
 

@@ -81,14 +81,16 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "ingest": "cpu",
         "train": "gpu",
         "promote": "cpu",
+        "predict": "cpu",
     }
-    crons = {name: [schedule["schedule"]["cron"] for schedule in entry["schedules"]] for name, entry in found.items()}
+    crons = {name: sorted(schedule["schedule"]["cron"] for schedule in entry["schedules"]) for name, entry in found.items()}
     assert crons == {
         "retrain-jena": ["0 3 * * 1"],
         "retrain-imdb": ["0 4 1 * *"],
         "ingest": ["30 1 * * *"],
         "train": [],
         "promote": [],
+        "predict": ["20 * * * *", "45 5 * * *"],
     }
 
 
@@ -106,15 +108,17 @@ def test_the_parameters_become_a_form_with_descriptions(api: str) -> None:
 
 def test_a_cron_schedule_makes_scheduled_runs(api: str) -> None:
     # The scheduler loop is what an unsuitable SQLAlchemy breaks without a word: only a run that appears proves it.
+    deployed = ask(f"{api}/deployments/filter", body={})
+    scheduled = {entry["id"] for entry in deployed if any(schedule["active"] for schedule in entry["schedules"])}
     deadline = time.monotonic() + 60
     states: set[str] = set()
-    flows: set[str] = set()
-    while time.monotonic() < deadline and len(flows) < 3:
+    found: set[str] = set()
+    while time.monotonic() < deadline and found != scheduled:
         runs = ask(f"{api}/flow_runs/filter", body={})
-        flows = {run["deployment_id"] for run in runs}
+        found = {run["deployment_id"] for run in runs}
         states = {run["state_type"] for run in runs}
         time.sleep(1)
-    assert len(flows) == 3
+    assert found == scheduled
     assert states == {"SCHEDULED"}
 
 

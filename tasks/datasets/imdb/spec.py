@@ -22,6 +22,7 @@ from tasks.datasets.imdb.review_files import REVIEWS, OwnReviews, ReviewFilesOpt
 from tasks.datasets.imdb.sample import simulate
 from tasks.datasets.imdb.suite import EMPTY_REVIEWS_LIMIT, expectations, repetitions, validation_frame
 from tasks.datasets.imdb.text import rank_texts
+from tasks.datasets.imdb.text_files import checked_texts, read_texts
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, Source, Split, SplitTables
 from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
@@ -272,4 +273,6 @@ SPEC = DatasetSpec(
     split=split,
     simulate=simulate,
     sample_source="keras",
+    read_texts=read_texts,
+    check_texts=checked_texts,
 )

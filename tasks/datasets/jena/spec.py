@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,7 @@ def parse(files: Mapping[str, Path], request: TableRequest) -> Parsed:
     rows_read = sum(len(seconds) for seconds, _ in parts.values())
     seconds, readings, order_repairs = repair_row_order(in_order, limits=request.limits)
     seconds, readings = _within(seconds, readings, period=_period_of(request))
+    seconds, readings = _until(seconds, readings, until=request.until)
     edges = split_edges(
         seconds,
         # Of one file every row counts, as in the tutorial; an overlap of files must not move the edges.
@@ -242,6 +243,18 @@ def _within(
     return seconds[first:last], {name: values[first:last] for name, values in readings.items()}
 
 
+def _until(
+    seconds: Seconds, readings: dict[str, npt.NDArray[np.float32]], *, until: datetime | None
+) -> tuple[Seconds, dict[str, npt.NDArray[np.float32]]]:
+    """Return the rows up to a stamp. They are chosen before holes are filled: a later reading must not reach an earlier row."""
+    if until is None:
+        return seconds, readings
+    rows = int(np.searchsorted(seconds, int(np.datetime64(until, "s").astype(np.int64)), side="right"))
+    if rows == 0:
+        raise DataError(f"jena: no reading is of {until.isoformat()} or before: give a later stamp")
+    return seconds[:rows], {name: values[:rows] for name, values in readings.items()}
+
+
 def _midnight_s(day: date) -> int:
     return int(np.datetime64(day, "s").astype(np.int64))
 
@@ -287,6 +300,16 @@ def _check_seam(parts: Mapping[str, Part]) -> None:
         )
 
 
+def read_input(path: Path, options: Mapping[str, Any], *, until: datetime | None) -> Parsed:
+    """Return the readings of a person's own file, repaired as those that train.
+
+    Raises:
+        DataError: The file does not have a known layout, or a value in it cannot be read.
+        SettingError: An option of it cannot be.
+    """
+    return parse({path.name: path}, TableRequest(source=OWN_SOURCE, options=options, until=until))
+
+
 def split(parsed: Parsed) -> SplitTables:
     """Return three consecutive spans, whose edges `parse` has found before it dropped rows, normalised by the train rows.
 
@@ -327,4 +350,5 @@ SPEC = DatasetSpec(
     sample_source=KERAS_SOURCE,
     split_rules=("shares", "recent"),
     read_part=read_part,
+    read_input=read_input,
 )
