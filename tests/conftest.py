@@ -42,9 +42,20 @@ TINY_ROWS_OTHERWISE = 2_000
 
 
 GROUP_OF_FILE = {
-    **dict.fromkeys(("test_bad_input", "test_command", "test_end_to_end", "test_station_mirror"), "command"),
     **dict.fromkeys(
-        ("test_collect", "test_comparison", "test_load_check", "test_promote", "test_refit", "test_seen", "test_training"),
+        ("test_bad_input", "test_command", "test_end_to_end", "test_predict_command", "test_station_mirror"), "command"
+    ),
+    **dict.fromkeys(
+        (
+            "test_collect",
+            "test_comparison",
+            "test_load_check",
+            "test_predict",
+            "test_promote",
+            "test_refit",
+            "test_seen",
+            "test_training",
+        ),
         "trained",
     ),
 }

@@ -145,6 +145,14 @@ class WarmCommand:
         table: dict[str, Any] = json.loads(done.out)
         return table
 
+    def flow(self, name: str, *, home: Path, today: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """Run a flow and return the name and message of its final state, and its result."""
+        variables = {"RETRAIN_HOME": str(home)} | ({"RETRAIN_TODAY": today} if today else {})
+        done = self._ask({"flow": name, "parameters": parameters, "environment": variables})
+        assert done.code == 0, done.err
+        answer: dict[str, Any] = json.loads(done.out)
+        return answer
+
     def _ask(self, request: Mapping[str, Any]) -> Done:
         starts = [os.fstat(file.fileno()).st_size for file in self._files]
         assert self._process.stdin

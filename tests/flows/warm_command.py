@@ -6,10 +6,21 @@ import json
 import os
 import sys
 import traceback
+from importlib import import_module
 from typing import Any
 
 from storage.layout import Store
 from tasks.datasets.jena.station import ADDRESSES as KNOWN_ADDRESSES
+
+
+def run_flow(name: str, parameters: dict[str, Any]) -> int:
+    """Run a flow and print its final state, its message and its result."""
+    flow = getattr(import_module(f"flows.{name}"), name)
+    state = flow(**parameters, return_state=True)
+    result = state.result(raise_on_failure=False)
+    plain = result.model_dump(mode="json") if hasattr(result, "model_dump") else str(result)
+    sys.stdout.write(json.dumps({"state": state.name, "message": state.message, "result": plain}))
+    return 0
 
 
 def answer(request: dict[str, Any]) -> int:
@@ -22,6 +33,8 @@ def answer(request: dict[str, Any]) -> int:
     # A test that plays the station must reach no real host, whatever network it runs on.
     station.ADDRESSES = tuple(request.get("known_addresses") or KNOWN_ADDRESSES)
     try:
+        if "flow" in request:
+            return run_flow(request["flow"], request["parameters"])
         if "ingest" in request:
             from flows.ingest import ingest
             from tasks.config import DataSettings

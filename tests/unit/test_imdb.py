@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from storage.errors import DataError, SettingError
 from tasks.datasets.imdb import spec as imdb
-from tasks.datasets.imdb.ranks import encode
+from tasks.datasets.imdb.ranks import Ranks, encode
 from tasks.datasets.imdb.spec import SPEC
 from tasks.datasets.imdb.text import APOSTROPHES, SPACES, encode_text, rank_texts
 from tasks.datasets.request import TableRequest
@@ -377,3 +377,7 @@ def test_the_raw_test_reviews_give_the_published_tokens(real: Parsed, raw_texts:
     assert plain - published == Counter()
     assert (Counter(encoded) & published).total() == 24_975
     assert encoded[:50] == [tuple(encode_text(text, words=words)) for text in raw_texts[:50]]
+
+
+def test_reviews_without_a_word_are_their_start_alone() -> None:
+    assert encode(Ranks.from_lists([[], []])).arrow(pa.uint16()).to_pylist() == [[1], [1]]

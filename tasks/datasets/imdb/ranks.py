@@ -59,7 +59,9 @@ def encode(reviews: Ranks) -> Ranks:
     starts = np.cumsum(lengths) - lengths
     # Token j of the result is rank j of the review counted from its end; the one before the first rank is the start.
     source = np.arange(int(lengths.sum())) + np.repeat(reviews.starts + reviews.lengths - starts - lengths, lengths)
-    tokens = reviews.flat[np.maximum(source, 0)] + RANK_OFFSET
+    # Where no review has a word, there is nothing to take the place of the start from.
+    flat = reviews.flat if len(reviews.flat) else np.zeros(1, dtype=np.int32)
+    tokens = flat[np.maximum(source, 0)] + RANK_OFFSET
     tokens[tokens >= VOCABULARY_SIZE] = UNKNOWN
     tokens[starts[lengths > reviews.lengths]] = START
     return Ranks(tokens.astype(np.uint16), lengths)
