@@ -191,6 +191,23 @@ class PromotionSettings(Settings):
     )
 
 
+Person = Annotated[str, Field(min_length=2, max_length=100)]
+Grounds = Annotated[str, Field(min_length=10, max_length=500)]
+RegisteredModel = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class RollbackSettings(Settings):
+    """Which model goes back to its previous champion, who says so, and why."""
+
+    model_config = ConfigDict(title="Rollback")
+
+    model: RegisteredModel = Field(
+        description="Registered model, called after its data set, with -sample for the simulation: see retrain models."
+    )
+    reason: Grounds = Field(description="Why the champion is taken out of use. The log keeps it, and later runs are told.")
+    person: Person = Field(description="Who says so.")
+
+
 def site_requires_gpu() -> bool:
     """Tell whether `RETRAIN_REQUIRE_GPU` refuses CPUs on this host."""
     return bool(Environment.read().require_gpu)

@@ -44,7 +44,16 @@ TINY_ROWS_OTHERWISE = 2_000
 GROUP_OF_FILE = {
     **dict.fromkeys(("test_bad_input", "test_command", "test_end_to_end", "test_station_mirror"), "command"),
     **dict.fromkeys(
-        ("test_collect", "test_comparison", "test_load_check", "test_promote", "test_refit", "test_seen", "test_training"),
+        (
+            "test_collect",
+            "test_comparison",
+            "test_load_check",
+            "test_promote",
+            "test_refit",
+            "test_rollback",
+            "test_seen",
+            "test_training",
+        ),
         "trained",
     ),
 }

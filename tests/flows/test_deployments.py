@@ -81,6 +81,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "ingest": "cpu",
         "train": "gpu",
         "promote": "cpu",
+        "rollback": "cpu",
     }
     crons = {name: [schedule["schedule"]["cron"] for schedule in entry["schedules"]] for name, entry in found.items()}
     assert crons == {
@@ -89,6 +90,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "ingest": ["30 1 * * *"],
         "train": [],
         "promote": [],
+        "rollback": [],
     }
 
 
