@@ -1,7 +1,5 @@
 """The flow `rollback`: it makes the previous champion of a model the champion again."""
 
-from __future__ import annotations
-
 from typing import cast
 
 from prefect import flow
