@@ -16,7 +16,7 @@ from storage.mlflow_compat import database_lock, pickles, quiet, save_model, tra
 from storage.records import ModelVersion, RunRecord
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
-CHAMPION = "champion"
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 
 _CURVE_PREFIX = "epoch/"
 _COMPLETE = "complete"
@@ -152,6 +152,11 @@ class Registry:
         for alias, number in aliases.items():
             with translate_mlflow_errors(f"cannot set alias {alias!r} of {name}"):
                 self._client.set_registered_model_alias(name, alias, str(number))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Let an alias point to no version; one that is not there stays so."""
+        with translate_mlflow_errors(f"cannot delete alias {alias!r} of {name}"):
+            self._client.delete_registered_model_alias(name, alias)
 
     def set_version_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version, in place of those of the same names."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from storage.environment import Environment
 from tasks.choices import DataOrigin, PromoteMode, RunOn
 from tasks.datasets import DATASETS
-from tasks.datasets.request import QualityLimits, SplitSettings
+from tasks.datasets.request import QualityLimits, SplitSettings, mapping_of_text
 from tasks.datasets.spec import SourceOptions
 
 if TYPE_CHECKING:
@@ -202,13 +202,21 @@ class InputSettings(Settings):
         description="Readings: a csv, a csv in a zip or gz, or a Parquet file. Texts: a csv or Parquet file with a column review "
         "or text, or a text file with a review a line. A path on the host that runs the flow.",
     )
-    columns: str | None = Field(
-        None, max_length=2000, description="Columns that have other names in the file: reading=column,reading=column."
+    columns: dict[str, str] | None = Field(
+        None,
+        max_length=100,
+        description="Column of the file for each reading, or for review, that has another name there. In text: "
+        "reading=column,reading=column.",
     )
     stamp_column: str | None = Field(None, min_length=1, max_length=200, description="Readings only: column of the time stamps.")
     stamp_format: str | None = Field(
         None, min_length=1, max_length=100, description="Readings only: form of the time stamps, such as %d.%m.%Y %H:%M."
     )
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _read_text(cls, value: Any) -> Any:
+        return mapping_of_text(value)
 
 
 class PredictSettings(Settings):
@@ -234,6 +242,23 @@ class PredictSettings(Settings):
         if self.texts and self.input.path:
             raise ValueError("texts and a file are both given: give one of them")
         return self
+
+
+Person = Annotated[str, Field(min_length=2, max_length=100)]
+Grounds = Annotated[str, Field(min_length=10, max_length=500)]
+RegisteredModel = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class RollbackSettings(Settings):
+    """Which model goes back to its previous champion, who says so, and why."""
+
+    model_config = ConfigDict(title="Rollback")
+
+    model: RegisteredModel = Field(
+        description="Registered model, called after its data set, with -sample for the simulation: see retrain models."
+    )
+    reason: Grounds = Field(description="Why the champion is taken out of use. The log keeps it, and later runs are told.")
+    person: Person = Field(description="Who says so.")
 
 
 def site_requires_gpu() -> bool:

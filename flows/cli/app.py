@@ -13,6 +13,8 @@ import typer
 
 from flows.cli.plan import acceptance, limits_of, plan_runs
 from flows.cli.predict import predict
+from flows.cli.promote import promote
+from flows.cli.rollback import rollback
 from storage.errors import RetrainError
 from tasks.choices import DataOrigin, PromoteMode, SplitRule
 
@@ -285,17 +287,21 @@ def models(
     from storage.errors import RegistryError
     from storage.layout import Store
     from storage.registry import Registry
+    from tasks.promotion.rollback import refusals_of
 
-    registry = Registry.open(Store.from_environment())
+    store = Store.from_environment()
+    registry = Registry.open(store)
     names = registry.names()
     if name and name not in names:
         listed = ", ".join(names) or "none yet: run `retrain run` first"
         raise RegistryError(f"unknown model {name!r}: registered models are {listed}")
     versions = [version for each in ([name] if name else names) for version in registry.versions(each)]
+    refusals = refusals_of(versions, store=store)
     if as_json:
-        typer.echo(json.dumps([_version_values(version) for version in versions], indent=2))
+        values = [_version_values(each) | {"refused": refusals.get(f"{each.name}@{each.version}")} for each in versions]
+        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
     else:
-        print_models(versions)
+        print_models(versions, refusals=refusals)
 
 
 @app.command()
@@ -308,7 +314,7 @@ def show(
     from flows.cli.console import print_version
     from storage.layout import Store
     from storage.registry import Registry
-    from tasks.promotion.promote import decisions_about
+    from tasks.promotion.log import decisions_about
     from tasks.training.refit import evaluated_version
 
     store = Store.from_environment()
@@ -327,20 +333,8 @@ def show(
         print_version(version, manifest=manifest, evaluated=evaluated, evaluated_manifest=twin, decisions=decisions)
 
 
-@app.command()
-def promote(
-    model: Annotated[str, typer.Argument(help="MODEL@VERSION to make champion.")], *, as_json: JsonOption = False
-) -> None:
-    """Make a version champion by hand, after a load check. It can be an older version."""
-    from storage.layout import Store
-    from storage.registry import Registry
-    from tasks.promotion.promote import promote_by_hand
-
-    store = Store.from_environment()
-    decision = promote_by_hand(model, registry=Registry.open(store), store=store)
-    typer.echo(json.dumps({"outcome": decision.outcome, "reason": decision.reason}) if as_json else decision.reason)
-
-
+app.command()(promote)
+app.command()(rollback)
 app.command()(predict)
 
 

@@ -127,8 +127,8 @@ def print_variants(problems: Sequence[Problem]) -> None:
     make_console().print(_table(rows))
 
 
-def print_models(versions: Sequence[ModelVersion]) -> None:
-    """Print a table with a row for each version."""
+def print_models(versions: Sequence[ModelVersion], *, refusals: Mapping[str, str]) -> None:
+    """Print a table with a row for each version, and below it each version that a person refused, with who did so and why."""
     console = make_console()
     if not versions:
         console.print("No model is registered yet: run `retrain run`.")
@@ -145,6 +145,8 @@ def print_models(versions: Sequence[ModelVersion]) -> None:
         for version in versions
     ]
     console.print(_table(rows))
+    for model, text in refusals.items():
+        console.print(f"{model}: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _scores(version: ModelVersion, *, versions: Sequence[ModelVersion]) -> dict[str, str]:

@@ -32,6 +32,8 @@ _OPTION_OF_SETTING = {
     "validation_months": "--validation-months",
     "accept_failures": "--accept-failures",
     "accept_reason": "--reason",
+    "reason": "--reason",
+    "person": "--person",
 }
 
 
@@ -57,7 +59,7 @@ def plan_runs(
         train_settings = TrainSettings(**_without_none(training))
         promotion_settings = PromotionSettings(**_without_none(promotion))
     except ValidationError as error:
-        raise SettingError(_first_error_text(error)) from None
+        raise SettingError(first_error_text(error)) from None
     names = tuple(DATASETS) if dataset == "all" else (dataset_named(dataset).name,)
     is_source_of_one = any(data_settings.source in dataset_named(name).sources for name in names)
     plan = []
@@ -150,12 +152,12 @@ def _with_option_names(message: str) -> str:
     return message
 
 
-def _first_error_text(error: ValidationError) -> str:
+def first_error_text(error: ValidationError, *, command: str = "run") -> str:
     """Return the first error of the settings as a line that names the option, its value and what was expected."""
     first = error.errors()[0]
     # For an element of a list the location ends with its index.
     field = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
-    return f"{_option_of_setting().get(field, field)} is {first['input']!r}: {first['msg']}; see `retrain run --help`"
+    return f"{_option_of_setting().get(field, field)} is {first['input']!r}: {first['msg']}; see `retrain {command} --help`"
 
 
 def acceptance(versions: list[str] | None, *, reason: str | None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
             try:
                 yield f"{address}/api"
             finally:
-                _flush_logs_and_events()
+                flush_logs_and_events()
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def _release_stale_leases() -> None:
                 client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=0))
 
 
-def _flush_logs_and_events() -> None:
+def flush_logs_and_events() -> None:
     """Send queued logs and events before the server stops; otherwise Prefect tries for a minute at exit to reach it."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,23 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.choices import SplitRule
+
+
+def mapping_of_text(value: Any) -> Any:
+    """Return the mapping that a text such as `reading=column,reading=column` stands for; anything else as it is.
+
+    Raises:
+        ValueError: The text is no such list, or names something twice.
+    """
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in re.split(r",(?=[^,=]*=)", value)]
+    names = [name.strip() for name, _, _ in pairs]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError(f"{value!r}: expected reading=column,reading=column")
+    if repeated := next((name for position, name in enumerate(names) if name in names[:position]), None):
+        raise ValueError(f"{repeated!r} is named twice: name each reading once")
+    return {name: header.strip() for name, (_, _, header) in zip(names, pairs, strict=True)}
 
 
 class QualityLimits(BaseModel):

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any
-
-from upath import UPath
 
 from storage.errors import RegistryError
 from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
 from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
-from storage.registry import CHAMPION, Registry
+from storage.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry
 from tasks.config import PromotionSettings, TrainSettings
 from tasks.models import problem_named
 from tasks.promotion.comparison import evaluate_candidate, load_check
-from tasks.promotion.rule import Check, Contender, Decision, choose_candidate, with_refit
+from tasks.promotion.log import (
+    applied_entry,
+    applied_keys,
+    complete_last_promotion,
+    current_person,
+    decision_from_log,
+    entries_of,
+    final_decisions,
+    now,
+    refusal_text,
+    standing_refusal,
+    superseded_since,
+)
+from tasks.promotion.rollback import complete_rollback
+from tasks.promotion.rule import Contender, Decision, choose_candidate, with_refit
 from tasks.training.identity import model_name
 from tasks.training.refit import REFIT_TAG, TWIN_TAG, RefitPlan, plan_refit, twin_number
 
-CANDIDATE, PREVIOUS = "candidate", "previous"
 # Raised by hand whenever the rule, a test or a metric would decide otherwise, so that no decision of before is taken for it.
 DECISION_VERSION = 2
 
@@ -57,7 +65,7 @@ def decide_best(
 
     If a run dies before `apply_decision` has marked the decision as applied, the next run on the same candidate, champion, table
     and settings gets the same decision and completes it; any other run decides anew. A version that was champion and has been
-    replaced is not promoted again.
+    replaced is not promoted again, nor one that a person rolled back or rejected. A rollback that was cut off is completed first.
 
     Args:
         models: Versions to choose from; of a refit its twin is taken.
@@ -73,11 +81,12 @@ def decide_best(
     if not models:
         raise RegistryError(f"no version of {model_name(table)} was trained on table {table.version}: train a variant first")
     name, problem = models[0].name, problem_named(table.dataset)
+    complete_rollback(name, registry=registry, store=store)
     versions = {version.version: version for version in registry.versions(name)}
     champion = next((version for version in versions.values() if CHAMPION in version.aliases), None)
     log = store.promotions(name)
     if champion:
-        _complete_last_promotion(champion, log=log)
+        complete_last_promotion(champion, log=log)
 
     def keep(candidate: int, reason: str) -> PendingDecision:
         return PendingDecision(_keep(champion, candidate=candidate, reason=reason), name)
@@ -95,15 +104,18 @@ def decide_best(
     if champion and twin_number(champion) == candidate.version:
         return keep(candidate.version, f"still the best by validation on table {table.version}")
     lines = read_lines(log)
-    entries = _entries_of(candidate, lines=lines)
-    superseded = _superseded(entries)
+    entries = entries_of(candidate, lines=lines)
+    refusal = standing_refusal(candidate, lines=lines)
+    if refusal:
+        return keep(candidate.version, refusal_text(refusal, candidate=candidate.version, model_name=name))
+    superseded = superseded_since(entries)
     if superseded:
         return keep(candidate.version, f"v{candidate.version} was champion from {superseded} and has been replaced since")
     key = _decision_key(candidate, champion=champion, table=table, settings=settings)
-    logged = _final_decisions(entries).get(key)
+    logged = final_decisions(entries).get(key)
     if logged:
-        decision = _decision_from_log(logged)
-        if key in _applied_keys(entries):
+        decision = decision_from_log(logged)
+        if key in applied_keys(entries):
             return PendingDecision(decision, name)
     else:
         twin = versions.get(twin_number(champion)) if champion and twin_number(champion) != champion.version else None
@@ -117,7 +129,7 @@ def decide_best(
             registry=registry,
             store=store,
         )
-        entry = {"at": _now(), "key": key, "candidate": candidate.version, "table": table.version}
+        entry = {"at": now(), "key": key, "candidate": candidate.version, "table": table.version}
         append_line(log, entry | {"by": "run", "decision": asdict(decision)} | ({"test": test} if test else {}))
     plan = None
     if settings.refit and decision.outcome in ("promoted", "manual"):
@@ -129,7 +141,8 @@ def apply_decision(pending: PendingDecision, *, refitted: ModelRef | None, regis
     """Move the aliases as a decision says, once its refit is registered and loads, and mark it as applied.
 
     Every step can be repeated, so a run that dies on the way is completed by the next equal one. If another version became
-    champion while the refit was trained, as by a person, it stays: the next run decides anew.
+    champion while the refit was trained, as by a person, it stays: the next run decides anew. A candidate that a person refused
+    in that time is not promoted.
 
     Args:
         pending: The decision.
@@ -141,11 +154,15 @@ def apply_decision(pending: PendingDecision, *, refitted: ModelRef | None, regis
     if pending.key is None:
         return decision
     candidate = int(decision.candidate.removeprefix("v"))
+    complete_rollback(name, registry=registry, store=store)
     champion = registry.by_alias(name, CHAMPION)
+    refusal = standing_refusal(registry.version(name, candidate), lines=read_lines(store.promotions(name)))
+    if refusal:
+        return _keep(champion, candidate=candidate, reason=refusal_text(refusal, candidate=candidate, model_name=name))
     if champion and f"v{champion.version}" != decision.champion:
         reason = f"it became champion after {decision.candidate} was compared with {decision.champion or 'none'}; run again"
         return _keep(champion, candidate=candidate, reason=reason)
-    applied = _applied_entry(pending.key, candidate=candidate)
+    applied = applied_entry(pending.key, candidate=candidate)
     if refitted:
         version = registry.version(name, refitted.version)
         decision = with_refit(decision, version=version.version, load=load_check(version, registry=registry))
@@ -168,50 +185,6 @@ def _keep(champion: ModelVersion | None, *, candidate: int, reason: str) -> Deci
     )
 
 
-def _applied_entry(key: str, *, candidate: int) -> dict[str, Any]:
-    """Return the line of the log that marks a decision as applied."""
-    return {"at": _now(), "key": key, "candidate": candidate, "applied": key}
-
-
-def _applied_keys(entries: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the keys of the decisions that are marked as applied."""
-    return {entry["applied"] for entry in entries if "applied" in entry}
-
-
-def _final_decisions(entries: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return the last decision of each key, in the order of the first; the mark of a refit repeats the decision with it."""
-    return {entry["key"]: entry["decision"] for entry in entries if "decision" in entry}
-
-
-def _promotions(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys of the decisions that promoted a version, in order."""
-    return [key for key, decision in _final_decisions(entries).items() if decision["outcome"] == "promoted"]
-
-
-def _entries_of(version: ModelVersion, *, lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the lines of the log about a version, its twin or its refit."""
-    family = {version.version, twin_number(version), int(version.tags.get(REFIT_TAG, version.version))}
-    return [line for line in lines if line["candidate"] in family]
-
-
-def decisions_about(version: ModelVersion, *, store: Store) -> list[dict[str, Any]]:
-    """Return the logged decisions about a version, its twin or its refit, each once and as it was in the end."""
-    entries = _entries_of(version, lines=read_lines(store.promotions(version.name)))
-    final = _final_decisions(entries)
-    return [{**entry, "decision": final[entry["key"]]} for entry in entries if "decision" in entry and "applied" not in entry]
-
-
-def _complete_last_promotion(champion: ModelVersion, *, log: UPath) -> None:
-    """Mark the champion's promotion as applied if its run, or the command, died right after the alias had moved.
-
-    Without the mark a later run could promote this version again after another one has replaced it.
-    """
-    entries = _entries_of(champion, lines=read_lines(log))
-    promotions = _promotions(entries)
-    if promotions and promotions[-1] not in _applied_keys(entries):
-        append_line(log, _applied_entry(promotions[-1], candidate=twin_number(champion)))
-
-
 def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision:
     """Make exactly this version champion because a person says so; it must pass the load check and no other.
 
@@ -227,26 +200,27 @@ def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision
         RegistryError: There is no such version, it is the champion already, or it does not load.
     """
     version = registry.resolve(model)
+    complete_rollback(version.name, registry=registry, store=store)
     champion = registry.by_alias(version.name, CHAMPION)
     if champion and champion.version == version.version:
         raise RegistryError(f"{version.name}@{version.version} is the champion already: name another version")
     if champion:
-        _complete_last_promotion(champion, log=store.promotions(version.name))
+        complete_last_promotion(champion, log=store.promotions(version.name))
     load = load_check(version, registry=registry)
     if not load.passed:
         raise RegistryError(f"{version.name}@{version.version} cannot become champion: {load.detail}")
     decision = Decision(
         outcome="promoted",
-        reason=f"Promoted v{version.version}: by {_person()}, who takes the responsibility{_refit_remark(version)}",
+        reason=f"Promoted v{version.version}: by {current_person()}, who takes the responsibility{_refit_remark(version)}",
         candidate=f"v{version.version}",
         champion=f"v{champion.version}" if champion else None,
         checks=(load,),
     )
-    key = digest_of_json({"at": _now(), "candidate": version.version})
-    entry = {"at": _now(), "key": key, "candidate": version.version, "by": "person", "decision": asdict(decision)}
+    key = digest_of_json({"at": now(), "candidate": version.version})
+    entry = {"at": now(), "key": key, "candidate": version.version, "by": "person", "decision": asdict(decision)}
     append_line(store.promotions(version.name), entry)
     registry.set_aliases(version.name, _aliases(decision))
-    append_line(store.promotions(version.name), _applied_entry(key, candidate=version.version))
+    append_line(store.promotions(version.name), applied_entry(key, candidate=version.version))
     return decision
 
 
@@ -272,15 +246,6 @@ def _decision_key(candidate: ModelVersion, *, champion: ModelVersion | None, tab
     )
 
 
-def _superseded(entries: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return since when the version of these lines was champion before the present one; None if it never was."""
-    applied = _applied_keys(entries)
-    promotions = [key for key in _promotions(entries) if key in applied]
-    if not promotions:
-        return None
-    return next(str(entry["at"]) for entry in entries if entry["key"] == promotions[-1])
-
-
 def _aliases(decision: Decision) -> dict[str, int]:
     """Return the aliases to set. `previous` comes before `champion`, so that a crash in between loses no champion."""
     aliases = {CANDIDATE: int(decision.candidate.removeprefix("v"))}
@@ -289,18 +254,3 @@ def _aliases(decision: Decision) -> dict[str, int]:
             aliases[PREVIOUS] = int(decision.champion.removeprefix("v"))
         aliases[CHAMPION] = int((decision.refit or decision.candidate).removeprefix("v"))
     return aliases
-
-
-def _decision_from_log(values: Mapping[str, Any]) -> Decision:
-    return Decision(**{**values, "checks": tuple(Check(**check) for check in values["checks"])})
-
-
-def _now() -> str:
-    return datetime.now(tz=UTC).isoformat(timespec="seconds")
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in a container
-        return "a person"

@@ -11,7 +11,8 @@ from tasks.config import PromotionSettings
 from tasks.metrics import MetricSpec, ScoreError
 from tasks.statistics import PairedTest, level_for_blocks, p_text
 
-Outcome = Literal["promoted", "kept", "manual", "rejected"]
+Outcome = Literal["promoted", "kept", "manual", "rejected", "rolled back"]
+ROLLED_BACK: Outcome = "rolled back"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Decision:
     """What happens to the `champion` alias, and why.
 
     Attributes:
-        candidate: Version such as `v5`.
+        candidate: Version such as `v5`; of a rollback the one that is champion again.
         champion: Version that was champion before, or None.
         checks: The checks that were made, in order. No check follows one that failed.
         refit: Version that is the candidate trained again on all rows, and is used in its place; None if there is none.

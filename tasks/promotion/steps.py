@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prefect import task
+from prefect.events import emit_event
 
 from storage.layout import Store
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
-from tasks.config import PromotionSettings, TrainSettings
-from tasks.promotion import promote
+from tasks.config import PromotionSettings, RollbackSettings, TrainSettings
+from tasks.promotion import promote, rollback
 from tasks.promotion.promote import PendingDecision
-from tasks.promotion.rule import Decision
+from tasks.promotion.rule import ROLLED_BACK, Decision
 from tasks.training.steps import logger
 
 
@@ -30,4 +31,32 @@ def apply(pending: PendingDecision, refitted: ModelRef | None) -> Decision:
     store = Store.from_environment()
     decision = promote.apply_decision(pending, refitted=refitted, registry=Registry.open(store), store=store)
     logger.info("%s: %s", pending.model_name, decision.reason)
+    if pending.key:
+        tell_of_champion(decision, model=pending.model_name)
     return decision
+
+
+@task(task_run_name="roll back {settings.model}")
+def roll_back(settings: RollbackSettings) -> Decision:
+    """Make the previous champion the champion again."""
+    store = Store.from_environment()
+    decision = rollback.roll_back(settings, registry=Registry.open(store), store=store)
+    logger.info("%s: %s", settings.model, decision.reason)
+    tell_of_champion(decision, model=settings.model)
+    return decision
+
+
+def tell_of_champion(decision: Decision, *, model: str) -> None:
+    """Emit the event `retrain.champion` if a decision made another version champion; automations can react to it."""
+    if decision.outcome not in ("promoted", ROLLED_BACK):
+        return
+    emit_event(
+        "retrain.champion",
+        resource={"prefect.resource.id": f"retrain.model.{model}", "prefect.resource.name": model},
+        payload={
+            "outcome": decision.outcome,
+            "champion": decision.refit or decision.candidate,
+            "before": decision.champion,
+            "reason": decision.reason,
+        },
+    )

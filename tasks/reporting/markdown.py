@@ -20,6 +20,7 @@ CANDIDATE_MARKS: Mapping[Outcome, str] = {
     "kept": "not promoted",
     "manual": "awaits a person",
     "rejected": "rejected",
+    "rolled back": "rolled back",
 }
 
 

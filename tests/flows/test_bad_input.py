@@ -235,6 +235,22 @@ UNKNOWN_VERSIONS = {
     ),
     "alias of promote": (("promote", "jena-sample@champoin"), r"model 'jena-sample' has no alias 'champoin': choose .*"),
     "version": (("show", "jena-sample@99"), r"model 'jena-sample' has no version 99: choose jena-sample@.*"),
+    "model of rollback": (
+        ("rollback", "jena", "--reason", "Too warm since Monday."),
+        r"model 'jena' has no versions, so no alias 'champion': registered models are .*",
+    ),
+    "version of rollback": (
+        ("rollback", "jena-sample@1", "--reason", "Too warm since Monday."),
+        r"'jena-sample@1' names a version, expected a model such as 'jena-sample': leave out what follows @",
+    ),
+    "rollback without a previous": (
+        ("rollback", "jena-sample", "--reason", "Too warm since Monday."),
+        r"jena-sample has no version to roll back to: no other version is 'previous', expected the champion before v\d+; .*",
+    ),
+    "reason of rollback": (
+        ("rollback", "jena-sample", "--reason", "bad"),
+        r"--reason is 'bad': String should have at least 10 characters; see `retrain rollback --help`",
+    ),
     "version of promote": (("promote", "imdb-sample@99"), r"model 'imdb-sample' has no version 99: choose imdb-sample@.*"),
     "model": (("show", "jena"), r"model 'jena' has no versions, .*: registered models are imdb-sample, jena-sample"),
     "model of the list": (("models", "jena"), r"unknown model 'jena': registered models are imdb-sample, jena-sample"),

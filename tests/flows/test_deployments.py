@@ -82,6 +82,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "train": "gpu",
         "promote": "cpu",
         "predict": "cpu",
+        "rollback": "cpu",
     }
     crons = {name: sorted(schedule["schedule"]["cron"] for schedule in entry["schedules"]) for name, entry in found.items()}
     assert crons == {
@@ -91,6 +92,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "train": [],
         "promote": [],
         "predict": ["20 * * * *", "45 5 * * *"],
+        "rollback": [],
     }
 
 

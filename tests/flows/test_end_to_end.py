@@ -339,6 +339,23 @@ def test_promoting_by_hand_and_the_way_back(worse_run: Run, warm: WarmCommand) -
     assert again.code == 2
     assert again.err == f"retrain: jena-sample@{before} is the champion already: name another version\n"
 
+    # The worse one once more, and back by a rollback, which every command then tells of.
+    assert warm("promote", f"jena-sample@{WORSE}", home=home).code == 0
+    reason = ("--reason", "It has learnt nothing at all.", "--person", "anna")
+    rolled_back = warm("rollback", "jena-sample", *reason, "--json", home=home)
+    assert (rolled_back.code, rolled_back.json["outcome"]) == (0, "rolled back"), rolled_back.err
+    said = f"Rolled back champion v{WORSE} to v{before}: by anna: It has learnt nothing at all."
+    assert rolled_back.json["reason"] == said
+    assert warm("show", "jena-sample@champion", "--json", home=home).json["version"] == before
+    assert said in warm("show", f"jena-sample@{WORSE}", home=home).out
+    assert f"jena-sample@{WORSE}: v{WORSE} was rolled back by anna on " in warm("models", home=home).out
+    refused = {entry["version"]: entry["refused"] for entry in warm("models", "jena-sample", "--json", home=home).json}
+    assert [version for version, text in refused.items() if text] == [WORSE]
+    # The replaced one was itself promoted in the place of the worse one, so nothing is left to go back to.
+    second = warm("rollback", "jena-sample", *reason, home=home)
+    assert second.code == 2
+    assert second.err.startswith("retrain: jena-sample has no version to roll back to: ")
+
 
 @pytest.fixture(params=["refit_baseline_run", pytest.param("refit_run", marks=pytest.mark.slow)])
 def refitted_run(request: pytest.FixtureRequest) -> Run:

@@ -71,6 +71,9 @@ def test_texts_are_labelled_and_none_of_them_is_kept(home: Path, warm: WarmComma
     labels = done.json
     assert len(labels) == 2
     assert {row["label"] for row in labels} <= {"positive", "negative"}
+    (tmp_path / "bodies.csv").write_text(f"body\n{secret}\n")
+    other = warm("predict", "imdb-sample", "--input", str(tmp_path / "bodies.csv"), "--columns", "review=body", home=home)
+    assert "issued before" in other.out
     # The first text was kept before.
     assert "1 of 2 kept" in done.err
     files = [path.read_bytes() for path in (home / "predictions").rglob("*") if path.is_file()]

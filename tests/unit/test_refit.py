@@ -16,7 +16,8 @@ from storage.io import read_json, read_lines
 from storage.references import ModelRef, Refit
 from tasks.config import PromotionSettings, TrainSettings
 from tasks.models import PROBLEMS
-from tasks.promotion.promote import PendingDecision, apply_decision, decisions_about, promote_by_hand
+from tasks.promotion.log import decisions_about
+from tasks.promotion.promote import PendingDecision, apply_decision, promote_by_hand
 from tasks.promotion.rule import Check, Decision, with_refit
 from tasks.reporting.collect import run_report
 from tasks.training.fitting import with_all_rows_to_train

@@ -16,6 +16,7 @@ from tasks.datasets.jena.layout import AUTO, STATION_LAYOUT, Layout, header_key
 from tasks.datasets.jena.physics import LAYOUT
 from tasks.datasets.jena.stamps import checked_format
 from tasks.datasets.jena.unpack import MAX_UNPACKED_BYTES
+from tasks.datasets.request import mapping_of_text
 from tasks.datasets.spec import SourceFile, SourceOptions
 
 _CANONICAL = {header_key(accepted): column.name for column in LAYOUT for accepted in (column.name, column.header)}
@@ -61,15 +62,7 @@ class OwnFileOptions(SourceOptions):
     @classmethod
     def _read_text(cls, value: Any) -> Any:
         """Take `reading=column,reading=column` for a mapping."""
-        if not isinstance(value, str):
-            return value
-        pairs = [pair.partition("=") for pair in re.split(r",(?=[^,=]*=)", value)]
-        names = [name.strip() for name, _, _ in pairs]
-        if not all(equals for _, equals, _ in pairs):
-            raise ValueError(f"{value!r}: expected reading=column,reading=column")
-        if repeated := next((name for position, name in enumerate(names) if name in names[:position]), None):
-            raise ValueError(f"{repeated!r} is named twice: name each reading once")
-        return {name: header.strip() for name, (_, _, header) in zip(names, pairs, strict=True)}
+        return mapping_of_text(value)
 
     @field_validator("columns")
     @classmethod

@@ -1,0 +1,56 @@
+"""The command `retrain rollback`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from storage.layout import Store
+    from tasks.promotion.rule import Decision
+
+
+def rollback(
+    model: Annotated[str, typer.Argument(help="Registered model, such as a data set, or with -sample its simulation.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why the champion is taken out of use.")],
+    person: Annotated[str | None, typer.Option(help="Who says so; the user of this shell if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Make the champion before the present one champion again, after a load check. What is rolled back stays out of use."""
+    from pydantic import ValidationError
+
+    from flows.cli.plan import first_error_text
+    from storage.errors import SettingError
+    from storage.layout import Store
+    from storage.registry import Registry
+    from tasks.config import RollbackSettings
+    from tasks.promotion.log import current_person
+    from tasks.promotion.rollback import roll_back
+
+    try:
+        settings = RollbackSettings(model=model, reason=reason, person=person or current_person())
+    except ValidationError as error:
+        raise SettingError(first_error_text(error, command="rollback")) from None
+    store = Store.from_environment()
+    decision = roll_back(settings, registry=Registry.open(store), store=store)
+    tell_the_service(decision, model=model, store=store)
+    typer.echo(json.dumps({"outcome": decision.outcome, "reason": decision.reason}) if as_json else decision.reason)
+
+
+def tell_the_service(decision: Decision, *, model: str, store: Store) -> None:
+    """Emit the event of a new champion on the Prefect server that runs, if one does; nobody else listens."""
+    from flows.runtime.service import is_healthy, running_api
+
+    api = os.environ.get("PREFECT_API_URL") or running_api(store)
+    if api is None or not is_healthy(f"{api}/health"):
+        return
+    os.environ["PREFECT_API_URL"] = api
+    from flows.runtime.server import flush_logs_and_events
+    from tasks.promotion.steps import tell_of_champion
+
+    tell_of_champion(decision, model=model)
+    flush_logs_and_events()
