@@ -14,8 +14,11 @@ from filelock import FileLock
 from storage.errors import RegistryError
 from storage.layout import lock_file
 from storage.library_variables import set_library_variables
+from storage.records import ModelCode
 
 _PICKLES = (".pkl", ".pickle", ".cloudpickle", ".joblib")
+_CODE = "code"
+_DESCRIPTION = "MLmodel"
 
 
 def database_lock(address: str) -> AbstractContextManager[Any]:
@@ -33,10 +36,13 @@ def import_mlflow() -> None:
         import mlflow.tracking  # noqa: F401
 
 
-def save_model(model: Any, folder: Path, description: Any, *, signature: Any, requirements: Sequence[str]) -> None:
+def save_model(
+    model: Any, folder: Path, description: Any, *, signature: Any, requirements: Sequence[str], code: ModelCode | None
+) -> None:
     """Write a model in MLflow's layout, without the pickle that MLflow adds for registered Keras layers.
 
-    The `.keras` file names those layers itself. A process that loads it imports them, so it needs no pickle.
+    The `.keras` file names those layers itself, and the project has their modules. Code for those who load the model by MLflow
+    alone is named in the flavor `python_function` and not in `tensorflow`, which the project reads.
     """
     import mlflow.tensorflow
 
@@ -44,6 +50,26 @@ def save_model(model: Any, folder: Path, description: Any, *, signature: Any, re
     mlflow.tensorflow.save_model(model, str(folder), mlflow_model=description, signature=signature, pip_requirements=pinned)
     for path in pickles(folder):
         path.unlink()
+    if code:
+        for name, source in code.files.items():
+            file = folder / _CODE / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(source, encoding="utf-8")
+        description.flavors["python_function"] |= {"loader_module": code.loader_module, "code": _CODE}
+        description.save(str(folder / _DESCRIPTION))
+
+
+def code_that_would_load(folder: Path) -> str | None:
+    """Say which module that the files of a stored model bring or name would be imported with its flavor `tensorflow`."""
+    from mlflow.models import Model
+
+    flavor = Model.load(str(folder)).flavors.get("tensorflow", {})
+    named = {name: flavor[name] for name in ("code", "keras_module") if flavor.get(name)}
+    if named:
+        return f"{_DESCRIPTION}: {named}"
+    file = folder / "data" / "keras_module.txt"
+    module = file.read_text(encoding="utf-8").strip() if file.is_file() else "tensorflow.keras"
+    return None if module == "tensorflow.keras" else f"{file.name}: {module}"
 
 
 def pickles(folder: Path) -> list[Path]:

@@ -45,6 +45,19 @@ class DatasetRecord:
 
 
 @dataclass(frozen=True)
+class ModelCode:
+    """Source that is stored with a model, for those who load it by MLflow alone; the project never imports it.
+
+    Attributes:
+        loader_module: The module that MLflow imports to load the model.
+        files: Source by path relative to the folder that MLflow puts on the path of imports.
+    """
+
+    loader_module: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """Everything that the registry records of one training.
 
@@ -57,6 +70,7 @@ class RunRecord:
         input_example: A small batch as an array, from which the signature is inferred. None: no signature.
         output_example: The model's output for it.
         pip_requirements: What a process that loads the model must have installed.
+        code: What MLflow needs to load the model beside these. None: nothing, Keras's own layers are all that it holds.
     """
 
     run_name: str
@@ -72,3 +86,4 @@ class RunRecord:
     output_example: Any | None = None
     datasets: Sequence[DatasetRecord] = ()
     pip_requirements: Sequence[str] = ()
+    code: ModelCode | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from storage.errors import RegistryError
 from storage.layout import Store
-from storage.mlflow_compat import database_lock, pickles, quiet, save_model, translate_mlflow_errors
+from storage.mlflow_compat import code_that_would_load, database_lock, pickles, quiet, save_model, translate_mlflow_errors
 from storage.records import ModelVersion, RunRecord
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -205,15 +205,22 @@ class Registry:
     def load_model(self, version: ModelVersion) -> Any:
         """Load the Keras model of a version in Keras's safe mode, without its training state.
 
-        The caller imports the project's own layers before.
+        The caller imports the project's own layers before. Code that is stored with the model, for those who load it by MLflow
+        alone, is not imported.
 
         Raises:
-            RegistryError: The files are not there, or one of them is a pickle, which could run any code.
+            RegistryError: The files are not there, one of them is a pickle, which could run any code, or loading would import
+                such code.
         """
         folder = self.model_folder(version)
         _refuse_pickles(folder, version)
         with quiet(), translate_mlflow_errors(f"cannot load {version.name}@{version.version}"):
             import mlflow.tensorflow
+
+            if code := code_that_would_load(folder):
+                raise RegistryError(
+                    f"{version.name}@{version.version} would import code of its own ({code[:200]}): register the model again"
+                )
 
             return mlflow.tensorflow.load_model(str(folder), keras_model_kwargs={"safe_mode": True, "compile": False})
 
@@ -330,7 +337,14 @@ class Registry:
                 signature = infer_signature(record.input_example, record.output_example)
             with tempfile.TemporaryDirectory() as folder:
                 description = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
-                save_model(model, Path(folder, "model"), description, signature=signature, requirements=record.pip_requirements)
+                save_model(
+                    model,
+                    Path(folder, "model"),
+                    description,
+                    signature=signature,
+                    requirements=record.pip_requirements,
+                    code=record.code,
+                )
                 self._client.log_model_artifacts(logged.model_id, str(Path(folder, "model")))
             self._client.finalize_logged_model(logged.model_id, "READY")
             self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])

@@ -1,4 +1,4 @@
-"""Publishes a sample as a run does, for the fixtures of all tests and for tests with a data set of their own."""
+"""Publishes tables as a run does, for the fixtures of all tests and for tests with a data set of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from tasks.ingestion import fetching, pipeline
 
 
 def publish_sample(name: str, *, store: Store) -> TableRef:
-    raw = fetching.fetch_raw(name, settings=DataSettings(data="sample"), store=store, mirror=None)
+    return publish(name, settings=DataSettings(data="sample"), store=store, mirror=None)
+
+
+def publish(name: str, *, settings: DataSettings, store: Store, mirror: str | None) -> TableRef:
+    raw = fetching.fetch_raw(name, settings=settings, store=store, mirror=mirror)
     parsed = pipeline.parse_raw(raw, store=store)
-    validation = pipeline.validate_parsed(parsed, settings=DataSettings(), store=store)
+    validation = pipeline.validate_parsed(parsed, settings=settings, store=store)
     return pipeline.publish_parsed(parsed, validation=validation, store=store)

@@ -79,12 +79,10 @@ def predict_file(model_file: Path, *, inputs: npt.NDArray[Any]) -> npt.NDArray[n
         model_file: A `.keras` file.
         inputs: Raw readings float32 `(examples, lookback_rows, columns)`, or texts `(examples, 1)`.
     """
-    import keras
     import tensorflow as tf
 
     from tasks.models.engine.train_step import one_value_a_row
-    from tasks.models.serialization import register_layers
+    from tasks.models.serialization import load_model_file
 
-    register_layers()
-    model = keras.saving.load_model(model_file, compile=False, safe_mode=True)
+    model = load_model_file(model_file)
     return one_value_a_row(np.asarray(model(tf.constant(inputs), training=False), dtype=np.float32))

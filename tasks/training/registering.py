@@ -18,6 +18,7 @@ from storage.references import ModelRef, Refit, TableRef
 from storage.registry import Registry
 from tasks.config import TrainSettings
 from tasks.models import problem_named
+from tasks.models.model_code import code_of
 from tasks.training.fitting import FittedRef
 from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_asked_by, training_key
 from tasks.training.refit import TWIN_TAG
@@ -25,7 +26,8 @@ from tasks.training.scoring import EvaluationRef, load_exported
 from tasks.training.seen import IDS_FILE
 from tasks.training.uncertainty import UNCERTAINTY_FILE, UNCERTAINTY_TAG, uncertainty_file
 
-REQUIREMENTS = ("keras", "tensorflow", "numpy")
+# Beside MLflow, which is pinned with them: what a loaded model imports, and pandas, which MLflow checks its inputs with.
+REQUIREMENTS = ("keras", "tensorflow", "numpy", "pandas")
 
 
 def find_trained(
@@ -129,6 +131,7 @@ def register_fitted(
             for split, rows in fitted.table.rows.items()
         ],
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+        code=code_of(exported),
     )
     version = registry.register(name, model=exported, record=record)
     remove_folder(folder)

@@ -21,7 +21,7 @@ from storage.references import Reference, TableRef
 from storage.registry import Registry
 from storage.tables import read_splits, read_table, write_table
 from tasks.models import problem_named
-from tasks.models.serialization import register_layers
+from tasks.models.serialization import load_model_file, register_layers
 from tasks.models.spec import Learner, Problem, ScoredSplit
 from tasks.scoring import Outcomes, Uncertainty
 from tasks.training.fitting import FittedRef
@@ -59,13 +59,10 @@ def evaluate_fitted(fitted: FittedRef, *, store: Store) -> EvaluationRef:
 
 def load_exported(folder: Any) -> Any:
     """Load the model that a finished training left in its folder, which may be on another host."""
-    import keras
-
-    register_layers()
     with tempfile.TemporaryDirectory() as local:
         path = Path(local, "model.keras")
         path.write_bytes((folder / "model.keras").read_bytes())
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        return load_model_file(path)
 
 
 def evaluate_version(version: ModelVersion, *, table: TableRef, registry: Registry, store: Store) -> EvaluationRef:

@@ -403,18 +403,14 @@ PREDICT = """
 import json
 import sys
 
+import mlflow
 import numpy as np
 
-from storage.layout import Store
-from storage.registry import Registry
-from tasks.models.load_check import predict_file
-
-registry = Registry.open(Store.from_environment())
+mlflow.set_tracking_uri(sys.argv[2])
 
 
 def predict(model, inputs):
-    (file,) = registry.model_folder(registry.resolve(model)).rglob("*.keras")
-    return predict_file(file, inputs=inputs)
+    return mlflow.pyfunc.load_model(f"models:/{model}").predict(inputs)[:, 0]
 
 
 readings = np.load(sys.argv[1])
@@ -443,7 +439,7 @@ def test_champions_predict_from_raw_rows_and_raw_text_in_a_fresh_process(
     np.save(tmp_path / "readings.npy", readings)
     script = tmp_path / "predict.py"
     script.write_text(PREDICT)
-    done = python(str(script), str(tmp_path / "readings.npy"), home=home)
+    done = python(str(script), str(tmp_path / "readings.npy"), f"sqlite:///{home}/mlflow/mlflow.db", home=home)
     assert done.code == 0, done.err
     made = json.loads(done.out.splitlines()[-1])
     scored = pq.read_table(home / "evaluations" / shown["table"]["version"] / f"{shown['training_key']}.parquet")
