@@ -124,6 +124,10 @@ class Store:
         """Return the manifest of a table version; a version without it does not exist."""
         return self.table_folder(dataset, version) / MANIFEST
 
+    def ingested(self, dataset: str) -> UPath:
+        """Return the file that tells when each table version of a data set was last ingested; published or found unchanged."""
+        return self.root / "tables" / _segment(dataset, kind="data set") / ".ingested.json"
+
     def staging(self, dataset: str, key: str) -> Path:
         """Return a local folder in which a version is built before it is published.
 

@@ -8,6 +8,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from storage.errors import DataError
-from storage.io import read_json, sha256_of, write_atomically, write_json
+from storage.io import locked, read_json, sha256_of, write_atomically, write_json
 from storage.layout import MANIFEST, Store
 from storage.references import TableRef
 
@@ -138,6 +139,33 @@ def published_versions(store: Store, dataset: str) -> tuple[str, ...]:
     folder = store.table_folder(dataset, "any").parent
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.exists() else []
     return tuple(name for name in names if exists(store, dataset, name))
+
+
+def note_ingested(store: Store, dataset: str, version: str) -> None:
+    """Note that a table version was ingested now, by which of two with the same newest reading the later one is known."""
+    path = store.ingested(dataset)
+    with locked(path):
+        known = read_json(path) if path.is_file() else {}
+        write_json(path, known | {version: datetime.now(tz=UTC).isoformat(timespec="microseconds")})
+
+
+def newest_version(store: Store, dataset: str, *, simulated: bool) -> str:
+    """Return the published version with the newest reading; of several the one that was ingested last.
+
+    Raises:
+        DataError: There is none, of the simulation or of real data as asked.
+    """
+    path = store.ingested(dataset)
+    times = read_json(path) if path.is_file() else {}
+    ranked = []
+    for version in published_versions(store, dataset):
+        manifest = read_manifest(store.table_folder(dataset, version))
+        if manifest["simulated"] == simulated:
+            ranked.append((str(manifest["facts"].get("last_stamp", "")), str(times.get(version, "")), version))
+    if not ranked:
+        kind = "table of the sample" if simulated else "published table"
+        raise DataError(f"{dataset} has no {kind}: run `retrain ingest {dataset}` first")
+    return max(ranked)[2]
 
 
 def _written_schema(file: pq.ParquetFile) -> pa.Schema | None:

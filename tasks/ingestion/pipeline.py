@@ -20,6 +20,7 @@ from storage.raw_files import local_copy
 from storage.references import RawFile, RawRef, Reference, TableRef
 from storage.tables import (
     exists,
+    note_ingested,
     published_versions,
     read_manifest,
     read_staged,
@@ -93,6 +94,7 @@ def find_published_table(raw: RawRef, *, store: Store) -> TableRef | None:
     version = table_version(raw, transform_version=dataset_named(raw.dataset).transform_version)
     if not exists(store, raw.dataset, version):
         return None
+    note_ingested(store, raw.dataset, version)
     return table_ref(raw.dataset, version=version, store=store, published=False)
 
 
@@ -298,4 +300,5 @@ def publish_parsed(parsed: ParsedRef, *, validation: ValidationRef, store: Store
     )
     published = publish_folder(folder, into=store.table_folder(parsed.dataset, parsed.version))
     shutil.rmtree(staged, ignore_errors=True)
+    note_ingested(store, parsed.dataset, parsed.version)
     return table_ref(parsed.dataset, version=parsed.version, store=store, published=published)

@@ -17,6 +17,7 @@ from storage.errors import SettingError
 from storage.layout import Store
 from storage.records import ModelVersion
 from storage.registry import Registry
+from storage.tables import newest_version
 from tasks.calibration import Temperature
 from tasks.config import PredictSettings
 from tasks.datasets import dataset_named
@@ -25,7 +26,7 @@ from tasks.models.device import prepare_device
 from tasks.models.predictor import TextPredictor, WindowPredictor
 from tasks.models.serialization import register_layers
 from tasks.prediction.issued import REVIEWS_SCHEMA, SERIES_SCHEMA, append_issued
-from tasks.prediction.readings import Readings, digest_of, newest_table, readings_of_file, readings_of_table
+from tasks.prediction.readings import Readings, digest_of, readings_of_file, readings_of_table
 from tasks.prediction.uncertainty import bounds_of, calibrated, issued_before
 from tasks.prediction.windows import rows_asked, stamp_of
 from tasks.training.identity import problem_answered_by
@@ -145,7 +146,7 @@ def _readings(dataset: str, *, predictor: WindowPredictor, simulated: bool, sett
     until, columns = stamp_of(settings.at or settings.last), predictor.task.columns
     if settings.input.path is not None:
         return readings_of_file(dataset, settings.input, columns=columns, until=until)
-    table = newest_table(dataset, simulated=simulated, store=store)
+    table = newest_version(store, dataset, simulated=simulated)
     return readings_of_table(dataset, table, columns=columns, until=until, store=store)
 
 

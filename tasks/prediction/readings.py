@@ -16,7 +16,7 @@ import pyarrow as pa
 from storage.errors import DataError, RejectedError, SettingError
 from storage.layout import Store
 from storage.references import RawFile, RawRef
-from storage.tables import published_versions, read_manifest
+from storage.tables import read_manifest
 from tasks.config import InputSettings
 from tasks.datasets import dataset_named
 from tasks.datasets.request import TableRequest
@@ -45,23 +45,6 @@ class Readings:
     stamp: npt.NDArray[np.datetime64]
     values: Floats
     origin: str
-
-
-def newest_table(dataset: str, *, simulated: bool, store: Store) -> str:
-    """Return the published version of a data set with the newest reading.
-
-    Raises:
-        DataError: There is none.
-    """
-    newest: list[tuple[str, int, str]] = []
-    for version in published_versions(store, dataset):
-        manifest = read_manifest(store.table_folder(dataset, version))
-        if manifest["simulated"] == simulated:
-            rows = sum(file["rows"] for file in manifest["files"].values())
-            newest.append((str(manifest["facts"].get("last_stamp", "")), rows, version))
-    if not newest:
-        raise DataError(f"{dataset} has no published table: run `retrain ingest {dataset}` first, or give a file")
-    return max(newest)[2]
 
 
 def readings_of_table(dataset: str, version: str, *, columns: Sequence[str], until: datetime | None, store: Store) -> Readings:

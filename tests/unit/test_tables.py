@@ -18,7 +18,18 @@ from upath import UPath
 
 from storage.errors import DataError
 from storage.layout import Store
-from storage.tables import exists, read_manifest, read_staged, read_table, write_manifest, write_staged, write_table, write_tables
+from storage.tables import (
+    exists,
+    newest_version,
+    note_ingested,
+    read_manifest,
+    read_staged,
+    read_table,
+    write_manifest,
+    write_staged,
+    write_table,
+    write_tables,
+)
 
 ROWS = st.lists(
     st.tuples(
@@ -161,3 +172,27 @@ def test_a_version_exists_when_its_manifest_does(tmp_path: Path) -> None:
     assert not exists(store, "jena", "0f")
     write_manifest(folder, {})
     assert exists(store, "jena", "0f")
+
+
+def test_the_newest_version_has_the_newest_reading_and_of_several_it_was_ingested_last(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+
+    def publish(version: str, *, last_stamp: str, simulated: bool = False) -> None:
+        folder = store.table_folder("load", version)
+        write_tables({"train": pa.table({"x": [1]})}, folder=folder)
+        write_manifest(folder, {"simulated": simulated, "facts": {"last_stamp": last_stamp}})
+        note_ingested(store, "load", version)
+
+    with pytest.raises(DataError, match="load has no published table: run `retrain ingest load` first"):
+        newest_version(store, "load", simulated=False)
+    publish("0a", last_stamp="2024-01-02T00:00:00")
+    publish("0b", last_stamp="2024-01-02T00:00:00")
+    publish("0c", last_stamp="2024-01-01T00:00:00")
+    publish("0d", last_stamp="2025-01-01T00:00:00", simulated=True)
+    assert newest_version(store, "load", simulated=False) == "0b"
+    # The first one is ingested again, and found unchanged.
+    note_ingested(store, "load", "0a")
+    assert newest_version(store, "load", simulated=False) == "0a"
+    assert newest_version(store, "load", simulated=True) == "0d"
+    with pytest.raises(DataError, match="rain has no table of the sample"):
+        newest_version(store, "rain", simulated=True)
