@@ -29,6 +29,7 @@ from tasks.prediction.issued import REVIEWS_SCHEMA, SERIES_SCHEMA, append_issued
 from tasks.prediction.readings import Readings, digest_of, readings_of_file, readings_of_table
 from tasks.prediction.uncertainty import bounds_of, calibrated, issued_before
 from tasks.prediction.windows import rows_asked, stamp_of
+from tasks.reporting.figures.predictions import MAX_POINTS
 from tasks.training.identity import problem_answered_by
 from tasks.training.uncertainty import uncertainty_of
 
@@ -36,6 +37,8 @@ from tasks.training.uncertainty import uncertainty_of
 CHUNK_WINDOWS = 4096
 # A review of which more is unknown is told: it may be of another language.
 MAX_UNKNOWN_SHARE = 0.5
+# Of the readings in the picture of a single forecast.
+DAYS_SHOWN = 4
 OnProgress = Callable[[int, int | None], None]
 
 
@@ -190,7 +193,9 @@ def _forecast(
         columns |= {f"lower_{level}": lower, f"upper_{level}": upper}
     remarks = () if bounds else (f"{issue.version.name}@{issue.version.version} has no intervals: train it again to have them",)
     table = pa.table({name: _column(columns[name], rows=len(rows), type_=type_) for name, type_ in _types(SERIES_SCHEMA)})
-    shown = slice(max(0, len(readings.stamp) - 3 * 86_400 // predictor.row_seconds), None)
+    # The picture shows what was measured before the newest forecast, and beside the older ones.
+    first_shown = min(as_of[-MAX_POINTS:][0], readings.stamp[-1] - np.timedelta64(DAYS_SHOWN, "D"))
+    shown = readings.stamp >= first_shown
     return Predictions(
         version=issue.version,
         table=table.cast(SERIES_SCHEMA),
