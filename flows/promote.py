@@ -5,6 +5,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.approve import hand_over
 from flows.runtime.process_pool import TrainingPool
 from flows.states import fail_with_message
 from flows.train import train_variant
@@ -37,7 +38,8 @@ def promote(
     """
     pending = promotion_steps.decide(models, table, settings, training)
     refitted = refit_version(table, pending.refit) if pending.refit else None
-    return promotion_steps.apply(pending, refitted)
+    decision = promotion_steps.apply(pending, refitted)
+    return hand_over(decision, model=models[0].name, settings=settings)
 
 
 def refit_version(table: TableRef, plan: RefitPlan) -> ModelRef:

@@ -46,16 +46,16 @@ def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
-def limit_restarts() -> None:
+def limit_restarts(max_starts: int = MAX_STARTS) -> None:
     """Fail a run that was started too often: the server schedules a crashed run again without limit.
 
     Raises:
-        RetrainError: The run was started more than `MAX_STARTS` times.
+        RetrainError: The run was started more than `max_starts` times.
     """
     starts = int(flow_run.run_count or 0)
-    if starts > MAX_STARTS:
+    if starts > max_starts:
         raise RetrainError(
-            f"this run was started {starts} times, at most {MAX_STARTS} are allowed: "
+            f"this run was started {starts} times, at most {max_starts} are allowed: "
             "find out why it crashed, then start a new run"
         )
 

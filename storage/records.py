@@ -71,6 +71,7 @@ class RunRecord:
         output_example: The model's output for it.
         pip_requirements: What a process that loads the model must have installed.
         code: What MLflow needs to load the model beside these. None: nothing, Keras's own layers are all that it holds.
+        description: The model card, Markdown of at most 5,000 characters.
     """
 
     run_name: str
@@ -87,3 +88,4 @@ class RunRecord:
     datasets: Sequence[DatasetRecord] = ()
     pip_requirements: Sequence[str] = ()
     code: ModelCode | None = None
+    description: str = ""

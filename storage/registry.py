@@ -134,7 +134,9 @@ class Registry:
             self._make_model(name)
             # Without a server MLflow resolves a models:/ source in the process's default registry, which may be another one.
             source = location if self._artifact_root else f"models:/{model_id}"
-            created = self._client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)
+            created = self._client.create_model_version(
+                name, source, run_id=run_id, tags=tags, model_id=model_id, description=record.description or None
+            )
             self._client.set_model_version_tag(name, str(created.version), _COMPLETE, "true")
         return self.version(name, int(created.version))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from storage.environment import Environment
-from tasks.choices import DataOrigin, PromoteMode, RunOn
+from tasks.choices import DataOrigin, PromoteMode, RunOn, Verdicts
 from tasks.datasets import DATASETS
 from tasks.datasets.request import QualityLimits, SplitSettings, mapping_of_text
 from tasks.datasets.spec import SourceOptions
@@ -190,6 +190,13 @@ class PromotionSettings(Settings):
         description="Train the version that passed again on the rows of every split, as many epochs as validation chose, and "
         "use that. It costs one more training; the scores shown stay those of the version that passed.",
     )
+    wait_days: float = Field(
+        7,
+        gt=0,
+        le=365,
+        description="With manual, on the service: how many days the run approve waits for a person. The candidate stays a "
+        "candidate after that.",
+    )
 
 
 class InputSettings(Settings):
@@ -259,6 +266,25 @@ class RollbackSettings(Settings):
     )
     reason: Grounds = Field(description="Why the champion is taken out of use. The log keeps it, and later runs are told.")
     person: Person = Field(description="Who says so.")
+
+
+class ApprovalRequest(Settings):
+    """A version that passed every check and waits for a person."""
+
+    model_config = ConfigDict(title="Candidate")
+
+    model: RegisteredModel = Field(description="Version that would become champion, as MODEL@VERSION.")
+    champion: str | None = Field(None, pattern=r"^v[0-9]+$", description="Champion that it was compared with. None: none.")
+    grounds: str = Field(max_length=5000, description="What speaks for it.")
+    wait_days: float = Field(7, gt=0, le=365, description="How many days the run waits for a person.")
+
+
+class Verdict(Settings):
+    """What a person says to a version that waits."""
+
+    decision: Verdicts = Field(description="promote: it becomes champion, after a load check. reject: no run promotes it.")
+    reason: Grounds = Field(description="Why. The log of decisions keeps it.")
+    person: Person = Field(description="Who decides.")
 
 
 def site_requires_gpu() -> bool:

@@ -47,12 +47,12 @@ GROUP_OF_FILE = {
     ),
     **dict.fromkeys(
         (
+            "test_approval",
             "test_collect",
             "test_comparison",
             "test_load_check",
+            "test_model_card",
             "test_predict",
-            "test_promote",
-            "test_refit",
             "test_promote",
             "test_refit",
             "test_rollback",

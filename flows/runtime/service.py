@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -19,8 +18,8 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from flows.runtime.automations import ask, deploy_automations
 from flows.runtime.new_database import new_database
 from storage.environment import Environment, variable
 from storage.errors import RetrainError, SettingError, unknown
@@ -140,7 +139,7 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
     _run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], service)
     say("deployed prefect.yaml")
-    _deploy_automations(service)
+    deploy_automations(_api(service))
     for pool in POOLS:
         _control(service, "start", f"worker-{pool}")
     for pool in POOLS:
@@ -286,50 +285,13 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-def _ask(service: Service, path: str, body: Mapping[str, Any]) -> Any:
-    url = f"{service.address('prefect')}/api{path}"
-    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        return json.load(answer)
+def _api(service: Service) -> str:
+    return f"{service.address('prefect')}/api"
 
 
 def _has_worker(service: Service, pool: str) -> bool:
     try:
-        workers = _ask(service, f"/work_pools/{pool}/workers/filter", {})
+        workers = ask(_api(service), f"/work_pools/{pool}/workers/filter", {})
     except (urllib.error.URLError, OSError):
         return False
     return any(worker["status"] == "ONLINE" for worker in workers)
-
-
-def _deploy_automations(service: Service) -> None:
-    """Create the automations that do not exist yet; an existing one keeps what a person changed in it.
-
-    An automation whose action names a `block` is only created once a person has made that block.
-    """
-    import yaml
-
-    with (ROOT / "service" / "automations.yaml").open(encoding="utf-8") as stream:
-        automations = yaml.safe_load(stream)["automations"]
-    existing = {entry["name"] for entry in _ask(service, "/automations/filter", {})}
-    for automation in automations:
-        if automation["name"] in existing:
-            continue
-        for action in automation["actions"]:
-            if "block" in action:
-                action["block_document_id"] = _webhook(service, action.pop("block"))
-            if "deployment" in action:
-                action["deployment_id"] = _deployment(service, action.pop("deployment"))
-        if all(action.get("block_document_id", True) for action in automation["actions"]):
-            _ask(service, "/automations/", automation)
-
-
-def _deployment(service: Service, name: str) -> str:
-    """Return the id of a deployment by the names of its flow and its own, such as `train/train`."""
-    with urllib.request.urlopen(f"{service.address('prefect')}/api/deployments/name/{name}", timeout=30) as answer:  # noqa: S310
-        return str(json.load(answer)["id"])
-
-
-def _webhook(service: Service, name: str) -> str | None:
-    """Return the id of the Webhook block of that name, if it exists."""
-    blocks = _ask(service, "/block_documents/filter", {"include_secrets": False})
-    return next((block["id"] for block in blocks if block["name"] == name and block["block_type"]["slug"] == "webhook"), None)

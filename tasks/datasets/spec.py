@@ -208,6 +208,8 @@ class DatasetSpec:
         read_texts: Reads a person's own file of texts (its path, or - for standard input, and its options) in parts, for
             their classification; None: there are no texts. Raises `DataError`.
         check_texts: Returns texts that a person gave, as they are; None: there are no texts. Raises `DataError`.
+        intended_use: What models of this data are for, a sentence of the model card.
+        limits_of_use: What they are not for, a sentence each.
     """
 
     name: str
@@ -229,3 +231,5 @@ class DatasetSpec:
     read_input: ReadInput | None = None
     read_texts: Callable[[str, Mapping[str, Any]], Iterator[tuple[str, ...]]] | None = None
     check_texts: Callable[[Sequence[str]], tuple[str, ...]] | None = None
+    intended_use: str = "To be stated by whoever added the data set."
+    limits_of_use: tuple[str, ...] = ()

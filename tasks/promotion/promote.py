@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from storage.errors import RegistryError
@@ -89,7 +89,7 @@ def decide_best(
         complete_last_promotion(champion, log=log)
 
     def keep(candidate: int, reason: str) -> PendingDecision:
-        return PendingDecision(_keep(champion, candidate=candidate, reason=reason), name)
+        return PendingDecision(keep_champion(champion, candidate=candidate, reason=reason), name)
 
     allowed = [model for model in models if settings.allow_baselines or model.variant not in problem.baselines]
     if not allowed:
@@ -158,10 +158,10 @@ def apply_decision(pending: PendingDecision, *, refitted: ModelRef | None, regis
     champion = registry.by_alias(name, CHAMPION)
     refusal = standing_refusal(registry.version(name, candidate), lines=read_lines(store.promotions(name)))
     if refusal:
-        return _keep(champion, candidate=candidate, reason=refusal_text(refusal, candidate=candidate, model_name=name))
+        return keep_champion(champion, candidate=candidate, reason=refusal_text(refusal, candidate=candidate, model_name=name))
     if champion and f"v{champion.version}" != decision.champion:
         reason = f"it became champion after {decision.candidate} was compared with {decision.champion or 'none'}; run again"
-        return _keep(champion, candidate=candidate, reason=reason)
+        return keep_champion(champion, candidate=candidate, reason=reason)
     applied = applied_entry(pending.key, candidate=candidate)
     if refitted:
         version = registry.version(name, refitted.version)
@@ -173,7 +173,7 @@ def apply_decision(pending: PendingDecision, *, refitted: ModelRef | None, regis
     return decision
 
 
-def _keep(champion: ModelVersion | None, *, candidate: int, reason: str) -> Decision:
+def keep_champion(champion: ModelVersion | None, *, candidate: int, reason: str) -> Decision:
     """Return the decision to leave the aliases as they are, without any check."""
     holder = f"champion v{champion.version}" if champion else "no champion"
     return Decision(
@@ -206,22 +206,56 @@ def promote_by_hand(model: str, *, registry: Registry, store: Store) -> Decision
         raise RegistryError(f"{version.name}@{version.version} is the champion already: name another version")
     if champion:
         complete_last_promotion(champion, log=store.promotions(version.name))
+    person = current_person()
+    key = digest_of_json({"at": now(), "candidate": version.version})
+    said = f"by {person}, who takes the responsibility{_refit_remark(version)}"
+    return promote_version(
+        version, champion=champion, said=said, signed={"key": key, "person": person}, registry=registry, store=store
+    )
+
+
+def promote_version(
+    version: ModelVersion,
+    *,
+    champion: ModelVersion | None,
+    said: str,
+    signed: Mapping[str, str],
+    registry: Registry,
+    store: Store,
+) -> Decision:
+    """Make a version champion after a load check, because a person says so: log it, move the aliases, mark it as applied.
+
+    Args:
+        version: The version.
+        champion: The present champion, or None.
+        said: Who says so and why, for the reason of the decision.
+        signed: `key`, `person` and what else is logged of the person's decision.
+        registry: Registry that holds the version.
+        store: Store that holds the log of decisions.
+
+    Raises:
+        RegistryError: The version does not load; nothing was written.
+    """
     load = load_check(version, registry=registry)
     if not load.passed:
         raise RegistryError(f"{version.name}@{version.version} cannot become champion: {load.detail}")
     decision = Decision(
         outcome="promoted",
-        reason=f"Promoted v{version.version}: by {current_person()}, who takes the responsibility{_refit_remark(version)}",
+        reason=f"Promoted v{version.version}: {said}",
         candidate=f"v{version.version}",
         champion=f"v{champion.version}" if champion else None,
         checks=(load,),
     )
-    key = digest_of_json({"at": now(), "candidate": version.version})
-    entry = {"at": now(), "key": key, "candidate": version.version, "by": "person", "decision": asdict(decision)}
+    entry = {"at": now(), "candidate": version.version, "by": "person", **signed, "decision": asdict(decision)}
     append_line(store.promotions(version.name), entry)
-    registry.set_aliases(version.name, _aliases(decision))
-    append_line(store.promotions(version.name), applied_entry(key, candidate=version.version))
+    complete_promotion(decision, name=version.name, key=signed["key"], registry=registry, store=store)
     return decision
+
+
+def complete_promotion(decision: Decision, *, name: str, key: str, registry: Registry, store: Store) -> None:
+    """Move the aliases as a logged decision of a person says, and mark it as applied."""
+    registry.set_aliases(name, _aliases(decision))
+    append_line(store.promotions(name), applied_entry(key, candidate=int(decision.candidate.removeprefix("v"))))
 
 
 def _refit_remark(version: ModelVersion) -> str:
@@ -240,7 +274,7 @@ def _decision_key(candidate: ModelVersion, *, champion: ModelVersion | None, tab
             "candidate": candidate.version,
             "champion": champion.version if champion else None,
             "table": table.version,
-            "settings": settings.model_dump(mode="json"),
+            "settings": settings.model_dump(mode="json", exclude={"wait_days"}),
         },
         length=16,
     )

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from prefect import task
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 
 from storage.layout import Store
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
-from tasks.config import PromotionSettings, RollbackSettings, TrainSettings
-from tasks.promotion import promote, rollback
+from tasks.config import ApprovalRequest, PromotionSettings, RollbackSettings, TrainSettings, Verdict
+from tasks.promotion import approval, promote, rollback
 from tasks.promotion.promote import PendingDecision
 from tasks.promotion.rule import ROLLED_BACK, Decision
 from tasks.training.steps import logger
@@ -43,6 +44,18 @@ def roll_back(settings: RollbackSettings) -> Decision:
     decision = rollback.roll_back(settings, registry=Registry.open(store), store=store)
     logger.info("%s: %s", settings.model, decision.reason)
     tell_of_champion(decision, model=settings.model)
+    return decision
+
+
+@task(task_run_name="{verdict.decision} {request.model}")
+def carry_out(request: ApprovalRequest, verdict: Verdict) -> Decision:
+    """Do what a person says to a version that waits."""
+    store = Store.from_environment()
+    run_id = str(flow_run.root_flow_run_id)
+    decision = approval.carry_out(request, verdict=verdict, run_id=run_id, registry=Registry.open(store), store=store)
+    model = request.model.partition("@")[0]
+    logger.info("%s: %s", model, decision.reason)
+    tell_of_champion(decision, model=model)
     return decision
 
 

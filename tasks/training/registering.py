@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from storage.registry import Registry
 from tasks.config import TrainSettings
 from tasks.models import problem_named
 from tasks.models.model_code import code_of
+from tasks.models.spec import Problem
 from tasks.training.fitting import FittedRef
 from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_asked_by, training_key
+from tasks.training.model_card import ScoreInterval, model_card, score_interval
 from tasks.training.refit import TWIN_TAG
-from tasks.training.scoring import EvaluationRef, load_exported
+from tasks.training.scoring import EvaluationRef, load_exported, read_predictions
 from tasks.training.seen import IDS_FILE
 from tasks.training.uncertainty import UNCERTAINTY_FILE, UNCERTAINTY_TAG, uncertainty_file
 
@@ -86,6 +89,8 @@ def register_fitted(
         files[UNCERTAINTY_FILE] = uncertainty
     exported = load_exported(folder)
     code = code_version()
+    scored = _scored(fitted, evaluation=evaluation, problem=problem, name=name, registry=registry, store=store)
+    summary = problem.variants[fitted.variant].summary
     record = RunRecord(
         run_name=f"{fitted.variant} {fitted.table.version}" + (" refit" if fitted.refit else ""),
         variant=fitted.variant,
@@ -109,9 +114,10 @@ def register_fitted(
             "table": manifest,
             "training": training,
             "variant": fitted.variant,
-            "summary": problem.variants[fitted.variant].summary,
+            "summary": summary,
             "training_key": fitted.training_key,
             "scores": evaluation.scores,
+            "score_interval": asdict(scored.interval) if scored.interval and not fitted.refit else None,
             "flow_run_id": flow_run_id,
             "code": code,
             "lock": lock_digest(),
@@ -132,10 +138,44 @@ def register_fitted(
         ],
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
         code=code_of(exported),
+        description=model_card(
+            variant=fitted.variant,
+            summary=summary,
+            table=manifest,
+            training=training,
+            scores=scored.scores,
+            interval=scored.interval,
+            scoring=problem.scoring,
+            twin=fitted.refit.twin if fitted.refit else None,
+        ),
     )
     version = registry.register(name, model=exported, record=record)
     remove_folder(folder)
     return model_ref(version, trained=True)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The scores that stand for a version on its model card, and the interval of the primary one."""
+
+    scores: Mapping[str, float]
+    interval: ScoreInterval | None
+
+
+def _scored(
+    fitted: FittedRef, *, evaluation: EvaluationRef, problem: Problem, name: str, registry: Registry, store: Store
+) -> _Scored:
+    """Return the scores of a version, or for a refit those that are recorded of its twin."""
+    if fitted.refit:
+        twin = json.loads(registry.read_file(registry.version(name, fitted.refit.twin).run_id, "manifest.json"))
+        interval = twin.get("score_interval")
+        return _Scored(twin["scores"], ScoreInterval(**interval) if interval else None)
+    predictions = read_predictions(evaluation, table=fitted.table, store=store)
+    losses = problem.scoring.row_losses(predictions["prediction"], truth=predictions["truth"])
+    interval = score_interval(losses, scoring=problem.scoring)
+    score = evaluation.scores[problem.scoring.primary.key]
+    # A data set's own primary score may be something else than the mean loss, and then has no interval here.
+    return _Scored(evaluation.scores, interval if interval.low <= score <= interval.high else None)
 
 
 def _uncertainty(fitted: FittedRef, *, name: str, registry: Registry, store: Store) -> bytes | None:

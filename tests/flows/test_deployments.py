@@ -83,6 +83,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "promote": "cpu",
         "predict": "cpu",
         "rollback": "cpu",
+        "approve": "cpu",
     }
     crons = {name: sorted(schedule["schedule"]["cron"] for schedule in entry["schedules"]) for name, entry in found.items()}
     assert crons == {
@@ -93,6 +94,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "promote": [],
         "predict": ["20 * * * *", "45 5 * * *"],
         "rollback": [],
+        "approve": [],
     }
 
 

@@ -56,7 +56,7 @@ def test_everything_is_healthy_and_deployed(live: Live) -> None:
     for pool in ("cpu", "gpu"):
         workers = live.ask(f"/work_pools/{pool}/workers/filter", {})
         assert [worker["status"] for worker in workers] == ["ONLINE"], pool
-    assert set(live.deployments()) == {"retrain-jena", "retrain-imdb", "ingest", "train", "promote", "rollback"}
+    assert set(live.deployments()) == {"retrain-jena", "retrain-imdb", "ingest", "train", "promote", "rollback", "approve"}
 
 
 def test_each_cron_deployment_has_a_scheduled_run(live: Live) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from storage.io import read_lines
 from storage.layout import Store
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
-from tasks.config import PromotionSettings, TrainSettings
-from tasks.promotion.promote import PendingDecision, apply_decision, decide_best
+from tasks.config import PromotionSettings, RollbackSettings, TrainSettings
+from tasks.promotion.promote import PendingDecision, apply_decision, decide_best, promote_by_hand
+from tasks.promotion.rollback import roll_back
 from tasks.promotion.rule import Decision
 from tasks.training.fitting import fit_variant
-from tasks.training.refit import RefitPlan
+from tasks.training.refit import REFIT_TAG, TWIN_TAG, RefitPlan
 from tasks.training.registering import find_trained, register_fitted
 from tasks.training.scoring import evaluate_fitted
+
+NAME = "jena-sample"
+REASON = "Forecasts were 3 °C too warm."
 
 
 def promote_best(
@@ -42,3 +47,41 @@ def refit_version(
     )
     evaluation = evaluate_fitted(fitted, store=store)
     return register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-refit")
+
+
+class Desk:
+    """A person with the two trained versions, without aliases or log."""
+
+    def __init__(self, trained: Any) -> None:
+        self.trained, self.registry, self.store = trained, trained.registry, trained.store
+        self.better, self.worse = trained.better.version, trained.worse.version
+        self.log = self.store.promotions(NAME)
+        self.clear()
+
+    def clear(self) -> None:
+        self.log.unlink(missing_ok=True)
+        for version in self.registry.versions(NAME):
+            for alias in version.aliases:
+                self.registry.delete_alias(NAME, alias)
+            for tag in version.tags.keys() & {REFIT_TAG, TWIN_TAG}:
+                self.registry._client.delete_model_version_tag(NAME, str(version.version), tag)
+
+    def promote(self, version: int) -> Decision:
+        return promote_by_hand(f"{NAME}@{version}", registry=self.registry, store=self.store)
+
+    def roll_back(self, model: str = NAME, reason: str = REASON) -> Decision:
+        settings = RollbackSettings(model=model, reason=reason, person="anna")
+        return roll_back(settings, registry=self.registry, store=self.store)
+
+    def run(self, *, promote: str = "auto") -> Decision:
+        """A run that finds both versions trained before, without a refit."""
+        settings = PromotionSettings(refit=False, promote=promote)
+        models = (self.trained.better, self.trained.worse)
+        pending = decide(models, table=self.trained.table, settings=settings, registry=self.registry, store=self.store)
+        return apply_decision(pending, refitted=None, registry=self.registry, store=self.store)
+
+    def aliases(self) -> dict[str, int]:
+        return {alias: version.version for version in self.registry.versions(NAME) for alias in version.aliases}
+
+    def lines(self) -> list[Any]:
+        return read_lines(self.log)

@@ -9,58 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from promotion_helpers import decide
+from promotion_helpers import NAME, REASON, Desk, decide
 from pydantic import ValidationError
 
 from storage.errors import RegistryError
-from storage.io import append_line, read_lines
+from storage.io import append_line
 from tasks.config import PromotionSettings, RollbackSettings
 from tasks.promotion.log import champion_before, decisions_about
-from tasks.promotion.promote import apply_decision, promote_by_hand
-from tasks.promotion.rollback import refusals_of, roll_back
-from tasks.promotion.rule import Decision
+from tasks.promotion.promote import apply_decision
+from tasks.promotion.rollback import refusals_of
 from tasks.training.refit import REFIT_TAG, TWIN_TAG
-
-NAME = "jena-sample"
-REASON = "Forecasts were 3 °C too warm."
-
-
-class Desk:
-    """A person with the two trained versions, without aliases or log."""
-
-    def __init__(self, trained: Any) -> None:
-        self.trained, self.registry, self.store = trained, trained.registry, trained.store
-        self.better, self.worse = trained.better.version, trained.worse.version
-        self.log = self.store.promotions(NAME)
-        self.clear()
-
-    def clear(self) -> None:
-        self.log.unlink(missing_ok=True)
-        for version in self.registry.versions(NAME):
-            for alias in version.aliases:
-                self.registry.delete_alias(NAME, alias)
-            for tag in version.tags.keys() & {REFIT_TAG, TWIN_TAG}:
-                self.registry._client.delete_model_version_tag(NAME, str(version.version), tag)
-
-    def promote(self, version: int) -> Decision:
-        return promote_by_hand(f"{NAME}@{version}", registry=self.registry, store=self.store)
-
-    def roll_back(self, model: str = NAME, reason: str = REASON) -> Decision:
-        settings = RollbackSettings(model=model, reason=reason, person="anna")
-        return roll_back(settings, registry=self.registry, store=self.store)
-
-    def run(self, *, promote: str = "auto") -> Decision:
-        """A run that finds both versions trained before, without a refit."""
-        settings = PromotionSettings(refit=False, promote=promote)
-        models = (self.trained.better, self.trained.worse)
-        pending = decide(models, table=self.trained.table, settings=settings, registry=self.registry, store=self.store)
-        return apply_decision(pending, refitted=None, registry=self.registry, store=self.store)
-
-    def aliases(self) -> dict[str, int]:
-        return {alias: version.version for version in self.registry.versions(NAME) for alias in version.aliases}
-
-    def lines(self) -> list[Any]:
-        return read_lines(self.log)
 
 
 @pytest.fixture

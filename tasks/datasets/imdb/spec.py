@@ -275,4 +275,10 @@ SPEC = DatasetSpec(
     sample_source="keras",
     read_texts=read_texts,
     check_texts=checked_texts,
+    intended_use="Telling positive from negative reviews of films in English; teaching and comparisons.",
+    limits_of_use=(
+        "It was trained on clear opinions: half of the reviews are positive and none is neutral, so mixed ones get a label too.",
+        "Other languages, other goods and texts of another time than before 2011 are not what it knows.",
+        "It must not judge people: it tells the tone of a text, and nothing about who wrote it.",
+    ),
 )

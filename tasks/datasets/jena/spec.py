@@ -351,4 +351,10 @@ SPEC = DatasetSpec(
     split_rules=("shares", "recent"),
     read_part=read_part,
     read_input=read_input,
+    intended_use="Forecasts at the station, beside a weather service and not in its place; teaching and comparisons.",
+    limits_of_use=(
+        "It knows one roof in Jena: at another place or height its errors are not those stated here.",
+        "It sees the readings of this station alone, so a front that is still far away comes as a surprise.",
+        "It is not made for warnings of frost, storm or heat, where a miss costs more than a false alarm.",
+    ),
 )

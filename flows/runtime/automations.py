@@ -1,0 +1,61 @@
+"""Create the automations of `service/automations.yaml` on a Prefect server."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+AUTOMATIONS = Path(__file__).resolve().parents[2] / "service" / "automations.yaml"
+
+
+def ask(api: str, path: str, body: Mapping[str, Any] | None = None, *, method: str | None = None) -> Any:
+    """Return the JSON that a Prefect API answers; a request with a body is a POST where no method is named.
+
+    Raises:
+        urllib.error.URLError: The server refused the request, or does not answer.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{api}{path}", data=data, headers={"Content-Type": "application/json"}, method=method)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  (an address of our own)
+        content = answer.read()
+    return json.loads(content) if content else None
+
+
+def deploy_automations(api: str) -> None:
+    """Create the automations that do not exist yet; an existing one keeps what a person changed in it.
+
+    One that takes the place of an earlier one, which `replaces` names, is on or off as that one was. An automation whose action
+    names a `block` is only created once a person has made that block.
+    """
+    import yaml
+
+    automations = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
+    existing = {entry["name"]: entry for entry in ask(api, "/automations/filter", {})}
+    for automation in automations:
+        replaced = existing.get(automation.pop("replaces", ""))
+        if automation["name"] not in existing:
+            for action in automation["actions"]:
+                if "block" in action:
+                    action["block_document_id"] = _webhook(api, action.pop("block"))
+                if "deployment" in action:
+                    action["deployment_id"] = _deployment(api, action.pop("deployment"))
+            if replaced:
+                automation["enabled"] = replaced["enabled"]
+            if all(action.get("block_document_id", True) for action in automation["actions"]):
+                ask(api, "/automations/", automation)
+        if replaced:
+            ask(api, f"/automations/{replaced['id']}", method="DELETE")
+
+
+def _deployment(api: str, name: str) -> str:
+    """Return the id of a deployment by the names of its flow and its own, such as `train/train`."""
+    return str(ask(api, f"/deployments/name/{name}")["id"])
+
+
+def _webhook(api: str, name: str) -> str | None:
+    """Return the id of the Webhook block of that name, if it exists."""
+    blocks = ask(api, "/block_documents/filter", {"include_secrets": False})
+    return next((block["id"] for block in blocks if block["name"] == name and block["block_type"]["slug"] == "webhook"), None)
