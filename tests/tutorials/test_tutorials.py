@@ -82,6 +82,13 @@ def test_nothing_is_trained_twice_and_another_question_has_a_name_of_its_own(
     assert lookback["trained"] == {"gru": True, "ridge": True}
 
 
+def test_the_champion_forecasts_in_mw(data_set: Followed, first_run: str, store: Path) -> None:
+    done = data_set.run("predict", "load-sample", store=store)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "load (MW)" in done.stdout
+    assert re.search(r"load-sample@\d+ as of \S+: -?\d+\.\d+ MW at \S+ \(80 %: ", done.stdout)
+
+
 def test_a_data_set_holds_the_contracts(data_set: Followed) -> None:
     done = data_set.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contracts", "-k", "load and not documents")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
