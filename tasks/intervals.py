@@ -30,8 +30,8 @@ RATE_PER_HOUR = 0.04
 MAX_STEP_HOURS = 3.0
 # Standard deviations of the weights with which neighbouring months and hours share their rows.
 MONTH_SPREAD, HOUR_SPREAD = 2.0, 1.5
-# A cell counts as if it held so many further rows with the mean error of all.
-PRIOR_ROWS = 200.0
+# A cell counts as if it held further rows with the mean error of all, by this share of what a cell holds on average.
+PRIOR_SHARE = 0.05
 # Order statistics that are kept of many scores: evenly spread ones, and more of the largest.
 EVEN_RANKS, TAIL_RANKS = 400, 100
 TAIL_SHARE = 0.05
@@ -293,16 +293,17 @@ def rows_by_season(target_time: Times) -> dict[str, npt.NDArray[np.bool_]]:
 def expected_error(error: FloatVector, *, target_time: Times) -> FloatVector:
     """Return the mean error by month and hour, float64 `(12, 24)`, in which neighbouring cells share their rows.
 
-    The weights are Gaussian on the circles of the year and of the day, and each cell is drawn to the mean of all by
-    `PRIOR_ROWS`. A month that validation does not hold takes what its neighbours and the mean say.
+    The weights are Gaussian on the circles of the year and of the day, and each cell is drawn a little to the mean of all. A
+    month that validation does not hold takes what its neighbours and the mean say.
     """
     month, hour = month_and_hour(target_time)
     cell = HOURS * month + hour
     rows = np.bincount(cell, minlength=MONTHS * HOURS).reshape(MONTHS, HOURS)
     total = np.bincount(cell, weights=error, minlength=MONTHS * HOURS).reshape(MONTHS, HOURS)
     months, hours = _circular_weights(MONTHS, spread=MONTH_SPREAD), _circular_weights(HOURS, spread=HOUR_SPREAD)
-    mean = _mean_error(error)
-    smooth = (months @ total @ hours + PRIOR_ROWS * mean) / (months @ rows @ hours + PRIOR_ROWS)
+    mean, shared_rows = _mean_error(error), months @ rows @ hours
+    prior_rows = PRIOR_SHARE * shared_rows.mean()
+    smooth = (months @ total @ hours + prior_rows * mean) / (shared_rows + prior_rows)
     return np.asarray(np.maximum(smooth, MIN_SCALE * mean))
 
 
