@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tasks.intervals import (
     LEVELS,
+    RATE_PER_HOUR,
     ConformalIntervals,
     calibrate_intervals,
     coverage_of,
@@ -108,10 +109,11 @@ def test_forecasts_without_error_have_intervals_without_width() -> None:
 
 
 def test_a_miss_widens_and_a_hit_narrows_by_the_rate_and_the_hours() -> None:
-    intervals = calibrated(np.arange(1, 10), rate_per_hour=0.1)
+    intervals = calibrated(np.arange(1, 10), rate_per_hour=0.05)
     after = intervals.last_outcome_s
     stamps = np.array([after + 3600, after + 7200]).astype("datetime64[s]")
-    # 0.2 nominal: a miss takes 0.1 * 0.2 * 0.8, a hit gives 0.1 * 0.2 * 0.2, for each hour since the outcome before.
+    # 0.2 nominal, of which 0.4 is the standard deviation of a miss: a miss takes 0.05 * 0.4 * 0.8, a hit gives 0.05 * 0.4 * 0.2,
+    # for each hour since the outcome before.
     assert intervals.adapted([0.0], stamps[:1], [99.0]).miscoverage[80] == pytest.approx(0.2 - 0.016)
     assert intervals.adapted([0.0], stamps[:1], [0.0]).miscoverage[80] == pytest.approx(0.2 + 0.004)
     assert intervals.adapted([0.0, 0.0], stamps, [99.0, 0.0]).miscoverage[80] == pytest.approx(0.2 - 0.016 + 0.004)
@@ -123,18 +125,18 @@ def test_a_miss_widens_and_a_hit_narrows_by_the_rate_and_the_hours() -> None:
 
 
 def test_misses_without_end_leave_the_largest_error_that_was_seen() -> None:
-    intervals = calibrated(np.arange(1, 10), rate_per_hour=0.5)
+    intervals = calibrated(np.arange(1, 10), rate_per_hour=0.25)
     stamps = hours(500, start=hours(10)[-1])
     adapted = intervals.adapted(np.zeros(500), stamps, np.full(500, 99.0))
     assert adapted.miscoverage[80] == 0.0
     assert adapted.bounds([0.0], stamps[:1])[80][1][0] == pytest.approx(9.0)
     # Hits bring it back at once: nothing has piled up.
     again = adapted.adapted(np.zeros(30), hours(30, start=stamps[-1] + HOUR), np.zeros(30))
-    assert again.miscoverage[80] == pytest.approx(30 * 0.5 * 0.2 * 0.2)
+    assert again.miscoverage[80] == pytest.approx(30 * 0.25 * 0.4 * 0.2)
 
 
 def test_outcomes_that_were_used_and_those_that_are_missing_change_nothing() -> None:
-    intervals = calibrated(np.arange(1, 10), rate_per_hour=0.1)
+    intervals = calibrated(np.arange(1, 10), rate_per_hour=0.05)
     stamps = hours(5, start=hours(10)[-1])
     truth = np.array([99.0, np.nan, 0.0, 99.0, 0.0])
     once = intervals.adapted(np.zeros(5), stamps, truth)
@@ -147,7 +149,7 @@ def test_outcomes_that_were_used_and_those_that_are_missing_change_nothing() -> 
 
 
 def test_issued_bounds_are_judged_as_they_were_issued() -> None:
-    intervals = calibrated(np.arange(1, 10), rate_per_hour=0.1)
+    intervals = calibrated(np.arange(1, 10), rate_per_hour=0.05)
     stamps = hours(3, start=hours(10)[-1])
     # Its own half width is 8. The issued ones were narrower, and the last forecast had none.
     issued = {80: ([-1.0, -1.0, np.nan], [1.0, 1.0, np.nan])}
@@ -179,7 +181,7 @@ def test_plain_intervals_fail_under_a_drift_and_adapted_ones_hold() -> None:
     truth = spread * rng.normal(size=len(spread))
     stamps = hours(len(truth), start=hours(len(validation) + 1)[-1])
     plain = calibrated(validation, levels=LEVELS)
-    adaptive = calibrated(validation, levels=LEVELS, rate_per_hour=0.04, delay_s=DAY_S)
+    adaptive = calibrated(validation, levels=LEVELS, rate_per_hour=RATE_PER_HOUR, delay_s=DAY_S)
     bounds, _ = walk_through(adaptive, np.zeros(len(truth)), target_time=stamps, truth=truth)
     for level in LEVELS:
         fixed = coverage_of(*plain.bounds(np.zeros(len(truth)), stamps)[level], truth=truth)

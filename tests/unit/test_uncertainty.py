@@ -59,8 +59,8 @@ def test_intervals_of_a_forecast_are_scored_beside_plain_ones() -> None:
     assert uncertainty.scores["plain_coverage_80"] == uncertainty.scores["plain_coverage_95"] == 1.0
     assert uncertainty.scores["coverage_95"] == 1.0
     assert isinstance(uncertainty.state, ConformalIntervals)
-    # 33 hours of hits: 0.2 + 0.04 * 0.2 * 0.2 * 200 / 6.
-    assert uncertainty.state.miscoverage[80] == pytest.approx(0.2 + 0.0016 * 200 / 6)
+    # 33 hours of hits, each of which gives 0.01 * 0.4 * 0.2.
+    assert uncertainty.state.miscoverage[80] == pytest.approx(0.2 + 0.0008 * 200 / 6)
     assert uncertainty.state.delay_s == 600
 
 
