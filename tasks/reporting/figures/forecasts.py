@@ -106,7 +106,7 @@ def coverage_png(plot_data: SeriesPlot, *, truth: Floats, bounds: Bounds) -> byt
         panel.axhspan(level - TOLERANCE, level + TOLERANCE, color=BANDS[0], linewidth=0)
         panel.axhline(level, color=NAIVE, linewidth=1.0, label="nominal, with 2 points to either side")
         panel.plot(np.arange(1, 13), coverage, color=COLOURS[0], marker="o", markersize=3.5, label="share within the interval")
-        panel.set(xlabel="month", ylabel=f"within {level} % (%)", xlim=(0.5, 12.5))
+        panel.set(xlabel="month", ylabel=f"coverage at {level} % (%)", xlim=(0.5, 12.5))
         panel.set_xticks(np.arange(1, 13))
         panel.set_ylim(top=100)
     legend(figure, handles=axes[0, 0].get_lines())
