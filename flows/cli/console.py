@@ -200,6 +200,7 @@ def print_version(
         *(("execution", note) for note in training["execution"].get("notes", ())),
         (f"validation{whose}", _metrics_text(evaluated_manifest["training"]["validation"])),
         (f"test{whose}", _metrics_text(evaluated_manifest["scores"])),
+        ("uncertainty", _uncertainty_text(version)),
         ("code", manifest["code"]),
         ("libraries", ", ".join(f"{name} {number}" for name, number in manifest["libraries"].items())),
         ("uri", version.uri),
@@ -220,6 +221,16 @@ def _refit_rows(version: ModelVersion, *, training: Mapping[str, Any]) -> list[t
     if REFIT_TAG in version.tags:
         rows.append(("refitted as", f"@{version.tags[REFIT_TAG]}, trained on all rows"))
     return rows
+
+
+def _uncertainty_text(version: ModelVersion) -> str:
+    """Return what the version says of how sure its predictions are."""
+    from tasks.training.uncertainty import UNCERTAINTY_FILE, UNCERTAINTY_TAG
+
+    kind = version.tags.get(UNCERTAINTY_TAG)
+    if kind:
+        return f"{kind} ({UNCERTAINTY_FILE})"
+    return "none: of several classes, or registered before versions kept it; a training under another --seed keeps it"
 
 
 def _metrics_text(scores: Mapping[str, float]) -> str:

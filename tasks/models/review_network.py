@@ -75,12 +75,22 @@ class ReviewNetwork:
     """
 
     def __init__(self, accelerated: AcceleratedNetwork, *, variant: Variant) -> None:
-        self.network, self.optimizer, self.execution = accelerated.fast, accelerated.optimizer, accelerated.execution
+        self._network, self.optimizer, self.execution = accelerated.fast, accelerated.optimizer, accelerated.execution
         self.variant = variant
         self.drops = any(
             getattr(layer, "dropout", 0) or getattr(layer, "recurrent_dropout", 0) for layer in accelerated.plain.layers
         )
         self._models: dict[tuple[int, bool], keras.Model] = {}
+
+    @property
+    def network(self) -> keras.Model:
+        """The network whose layers all models share."""
+        return self._network
+
+    @network.setter
+    def network(self, network: keras.Model) -> None:
+        self._network = network
+        self._models.clear()
 
     def model(self, width: int, *, training: bool) -> keras.Model:
         """Return the model that takes reviews of one width; all share their layers and the optimizer.

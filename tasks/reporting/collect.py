@@ -27,6 +27,7 @@ from tasks.reporting.figures.reviews import most_wrong
 from tasks.reporting.linear_baseline import compare_with_baseline
 from tasks.reporting.markdown import metrics_rows, report_markdown, result_name, result_rows, validation_markdown
 from tasks.reporting.run_report import RefitResult, RunReport, VariantResult, WrongReview
+from tasks.reporting.uncertainty import calibration_result, interval_results, missing_uncertainty
 from tasks.scoring import Scoring
 from tasks.training.identity import library_versions, problem_answered_by
 from tasks.training.refit import evaluated_version
@@ -36,7 +37,7 @@ from tasks.training.seen import ids_of_test_rows, seen_by
 WRONG_REVIEWS = 5
 PICTURES_FILE = "pictures.json"
 # Raise it by hand whenever the same results would be drawn differently.
-DRAWING_VERSION = 2
+DRAWING_VERSION = 3
 # Fields of a `VariantResult` that the plain values hold.
 RESULT_FIELDS = (
     "variant",
@@ -118,6 +119,9 @@ def run_report(
         versions=", ".join(f"{library} {version}" for library, version in library_versions().items()),
         date=datetime.now(tz=UTC).isoformat(timespec="seconds"),
         refit=_refit_result(versions[decision.refit], registry=registry) if decision.refit else None,
+        intervals=interval_results(plot_data, predictions=predictions, scores=evaluation.scores),
+        calibration=calibration_result(predictions, scores=evaluation.scores),
+        missing_uncertainty=missing_uncertainty(predictions, problem=problem, model=f"{candidate.variant} {decision.candidate}"),
     )
     drawn_from = digest_of_json([DRAWING_VERSION, name, candidate.version, [result.version for result in results]])
     pictures = _saved_pictures(drawn_from, folder=store.report_folder(table.dataset, table.version))
@@ -162,6 +166,8 @@ def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dic
         "naive": report.naive,
         "baseline_comparison": report.baseline_comparison,
         "refit": asdict(report.refit) if report.refit else None,
+        "intervals": [asdict(result) for result in report.intervals],
+        "calibration": asdict(report.calibration) if report.calibration else None,
         "rows": result_rows(report),
         "links": report.links,
     }

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from tasks.datasets.spec import Severity
-from tasks.metrics import MetricSpec
+from tasks.metrics import CALIBRATION_BINS, MetricSpec
 from tasks.promotion.rule import Decision, Outcome
-from tasks.reporting.run_report import RefitResult, RunReport, VariantResult, WrongReview
+from tasks.reporting.run_report import CalibrationResult, IntervalResult, RefitResult, RunReport, VariantResult, WrongReview
 
 NONE = "-"
 MAX_CHARACTERS = 400
@@ -256,6 +256,53 @@ def validation_markdown(report: RunReport) -> str:
     return "\n".join([*lines, markdown_table(["severity", "column", "what is wrong", "values", "expectation"], rows=cells)])
 
 
+def _uncertainty(report: RunReport) -> list[list[str]]:
+    """Return the section on intervals or calibrated probabilities, or why there is none; empty for a problem without both."""
+    if report.missing_uncertainty:
+        return [["## Uncertainty"], [f"> **No intervals or calibrated probabilities:** {report.missing_uncertainty}"]]
+    if report.intervals:
+        return [["## Intervals"], _intervals(report.intervals, unit=report.scoring.primary.unit, model=report.decision.candidate)]
+    if report.calibration:
+        return [["## Calibration"], _calibration(report.calibration, model=report.decision.candidate)]
+    return []
+
+
+def _intervals(results: Sequence[IntervalResult], *, unit: str, model: str) -> list[str]:
+    """Return how often the truth lay within its interval, and how wide that was, beside plain split conformal intervals."""
+    text = (
+        f"Conformal prediction intervals of {model}: learnt on the validation split, scaled by month and hour, and adapted with "
+        "every outcome from when it is known. *Plain*: split conformal, one width for all."
+    )
+    header = ["level", "targets in", "rows", "coverage", f"mean width ({unit})", "plain coverage", f"plain width ({unit})"]
+    cells = [
+        (
+            f"{result.level} %",
+            result.part,
+            f"{result.rows:,}",
+            f"{100 * result.coverage:.1f} %",
+            _number(result.width, decimals=2),
+            f"{100 * result.plain_coverage:.1f} %",
+            _number(result.plain_width, decimals=2),
+        )
+        for result in results
+    ]
+    return [text, "", markdown_table(header, rows=cells)]
+
+
+def _calibration(result: CalibrationResult, *, model: str) -> list[str]:
+    """Return the expected calibration error before and after temperature scaling."""
+    header = ["probability", "expected calibration error"]
+    cells = [
+        ("of the network itself", _number(result.error_before, decimals=4)),
+        (f"temperature {result.temperature:.3f}", _number(result.error_after, decimals=4)),
+    ]
+    text = (
+        f"The logits of {model} are divided by a temperature that was fitted on the validation split. No label changes. The "
+        f"error is that of the test split, over {CALIBRATION_BINS} bins of equal width. Log loss above is the network's own."
+    )
+    return [text, "", markdown_table(header, rows=cells)]
+
+
 def _most_wrong(reviews: Sequence[WrongReview]) -> list[str]:
     """Return the table of the reviews that the candidate is most wrong about."""
     cells = [("positive" if review.label else "negative", f"{review.probability:.3f}", _ends(review.text)) for review in reviews]
@@ -296,6 +343,7 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
         ["## Scores"],
         [markdown_table(list(scores[0]), rows=[list(row.values()) for row in scores])],
         [tutorial] if has_tutorial else [],
+        *_uncertainty(report),
         *([f"![{name}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"] for name, png in pictures.items()),
         *([["## Most wrong"], _most_wrong(report.most_wrong)] if report.most_wrong else []),
         ["## Data and repairs"],

@@ -62,6 +62,43 @@ class RefitResult:
 
 
 @dataclass(frozen=True)
+class IntervalResult:
+    """How the candidate's intervals of one level held in one part of the test split.
+
+    Attributes:
+        level: In percent.
+        part: A season by the first letters of its months, or the whole split.
+        coverage: Share of the rows whose truth lay within the interval.
+        width: Mean width, in the unit of the target.
+        plain_coverage: Coverage of plain split conformal intervals, which have one width and are not adapted.
+        plain_width: Their width.
+    """
+
+    level: int
+    part: str
+    rows: int
+    coverage: float
+    width: float
+    plain_coverage: float
+    plain_width: float
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """What temperature scaling did to the candidate's probabilities of the test split.
+
+    Attributes:
+        temperature: Fitted on the validation split.
+        error_before: Expected calibration error of the network's own probabilities.
+        error_after: The same after scaling.
+    """
+
+    temperature: float
+    error_before: float
+    error_after: float
+
+
+@dataclass(frozen=True)
 class WrongReview:
     """A review of the test split that the candidate labels wrongly, decoded.
 
@@ -98,6 +135,9 @@ class RunReport:
         split: How the rows were divided, in words.
         acceptance: Who accepted which critical failures of the data, when and why, or None.
         stale: True if the source should have brought newer rows by now.
+        intervals: How the candidate's intervals held; none if it is no forecast.
+        calibration: What temperature scaling did to the candidate's probabilities; None if it is no classifier of two classes.
+        missing_uncertainty: Why the candidate has neither, although models of the problem have; else empty.
     """
 
     dataset: str
@@ -125,3 +165,6 @@ class RunReport:
     acceptance: dict[str, Any] | None = None
     stale: bool = False
     refit: RefitResult | None = None
+    intervals: tuple[IntervalResult, ...] = ()
+    calibration: CalibrationResult | None = None
+    missing_uncertainty: str = ""

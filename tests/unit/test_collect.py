@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from storage.tables import read_table, write_table
 from tasks.ingestion.pipeline import write_missing_docs
 from tasks.promotion.rule import Check, Decision
 from tasks.reporting import collect
@@ -106,3 +107,36 @@ def test_pictures_that_would_show_the_same_are_not_drawn_again(trained: Any) -> 
     assert rendered(trained, candidate="v2", champion=None).pictures["learning curves"] == first.pictures["learning curves"]
     drawn.unlink()
     assert rendered(trained, candidate="v1", champion=None).pictures == first.pictures
+
+
+def test_the_report_tells_how_the_candidates_intervals_held(trained: Any) -> None:
+    report = rendered(trained, candidate="v1", champion=None)
+    version = trained.registry.version("jena-sample", 1)
+    whole = {entry["level"]: entry for entry in report.plain["intervals"] if entry["part"] == "whole test split"}
+    for level in (80, 95):
+        assert whole[level]["coverage"] == version.metrics[f"coverage_{level}"]
+        assert whole[level]["width"] == version.metrics[f"interval_width_{level}_degc"]
+        assert whole[level]["plain_coverage"] == pytest.approx(version.metrics[f"plain_coverage_{level}"], abs=1e-3)
+        seasons = [
+            entry for entry in report.plain["intervals"] if entry["level"] == level and entry["part"] != "whole test split"
+        ]
+        assert sum(entry["rows"] for entry in seasons) == whole[level]["rows"] == version.metrics["rows"]
+        held = sum(entry["rows"] * entry["coverage"] for entry in seasons)
+        assert held / whole[level]["rows"] == pytest.approx(whole[level]["coverage"])
+    assert "## Intervals" in report.markdown
+    assert "coverage of the intervals by month" in report.pictures
+    assert report.plain["calibration"] is None
+
+
+def test_an_evaluation_of_before_is_reported_without_intervals(trained: Any) -> None:
+    version = trained.registry.version("jena-sample", 1)
+    evaluation = evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)
+    path = trained.store.evaluation(trained.table.version, evaluation.training_key)
+    whole = path.read_bytes()
+    write_table(read_table(path).select(["prediction", "truth", "naive", "row"]), path)
+    try:
+        report = rendered(trained, candidate="v1", champion=None)
+    finally:
+        path.write_bytes(whole)
+    assert report.plain["intervals"] == []
+    assert "gru_baseline v1 was scored before versions kept intervals" in report.markdown

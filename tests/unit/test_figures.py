@@ -47,7 +47,8 @@ def weather() -> tuple[SeriesPlot, pa.Table]:
         horizon_rows=144,
     )
     truth = temperature[rows // 2 :]
-    return plot_data, {"prediction": truth + 1, "truth": truth, "naive": truth - 2}
+    bounds = {"lower_80": truth - 1, "upper_80": truth + 3, "lower_95": truth - 2, "upper_95": truth + 4}
+    return plot_data, {"prediction": truth + 1, "truth": truth, "naive": truth - 2} | bounds
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,8 @@ def reviews() -> tuple[ReviewsPlot, pa.Table]:
     truth = np.tile(np.array([0.0, 1.0], dtype=np.float32), 50)
     prediction = np.linspace(0.1, 0.9, 100, dtype=np.float32)
     plot_data = ReviewsPlot(lengths=np.arange(10, 500, 3), read_tokens=500, text=str)
-    return plot_data, {"prediction": prediction, "truth": truth, "naive": np.zeros(100, dtype=np.float32)}
+    naive = np.zeros(100, dtype=np.float32)
+    return plot_data, {"prediction": prediction, "truth": truth, "naive": naive, "calibrated": 0.25 + prediction / 2}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,7 @@ def reviews() -> tuple[ReviewsPlot, pa.Table]:
             {
                 "forecast of a test week",
                 "error by hour and by month",
+                "coverage of the intervals by month",
                 "temperature of the whole series and of its first ten days",
             },
         ),

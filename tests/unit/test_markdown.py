@@ -26,7 +26,7 @@ from tasks.reporting.markdown import (
     result_rows,
     validation_markdown,
 )
-from tasks.reporting.run_report import RefitResult, RunReport, VariantResult
+from tasks.reporting.run_report import CalibrationResult, IntervalResult, RefitResult, RunReport, VariantResult
 
 BASELINE = VariantResult(
     variant="gru_baseline",
@@ -286,6 +286,39 @@ def test_a_classifier_has_its_own_columns() -> None:
         "validation accuracy": "0.8888",
         "tutorial's best validation accuracy": "0.8888",
     }
+
+
+def test_intervals_stand_beside_plain_ones_by_level_and_season() -> None:
+    winter = IntervalResult(level=80, part="DJF", rows=1_234, coverage=0.812, width=8.166, plain_coverage=0.7, plain_width=8.8)
+    whole = replace(winter, level=95, part="whole test split", coverage=0.951)
+    markdown = report_markdown(replace(REPORT, intervals=(winter, whole)), pictures={})
+    table = next(table for table in tables_of(markdown) if table[0][0] == "level")
+    assert table[0] == ["level", "targets in", "rows", "coverage", "mean width (°C)", "plain coverage", "plain width (°C)"]
+    assert [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in table[2]] == [
+        "80 %",
+        "DJF",
+        "1,234",
+        "81.2 %",
+        "8.17",
+        "70.0 %",
+        "8.80",
+    ]
+    assert table[3][1] == "whole test split"
+    assert "## Intervals" in markdown
+    assert "## Calibration" not in markdown
+
+
+def test_the_calibration_error_stands_before_and_after() -> None:
+    result = CalibrationResult(temperature=1.2345, error_before=0.03456, error_after=0.0123)
+    markdown = report_markdown(replace(REPORT, calibration=result), pictures={})
+    table = next(table for table in tables_of(markdown) if table[0][0] == "probability")
+    assert table[2:] == [["of the network itself", "0.0346"], ["temperature 1.234", "0.0123"]]
+
+
+def test_a_candidate_without_intervals_says_why() -> None:
+    markdown = report_markdown(replace(REPORT, missing_uncertainty="v2 was scored before"), pictures={})
+    assert "## Uncertainty\n\n> **No intervals or calibrated probabilities:** v2 was scored before" in markdown
+    assert "## Uncertainty" not in report_markdown(REPORT, pictures={})
 
 
 def test_the_terminal_table_is_sorted_by_the_test_metric() -> None:

@@ -24,6 +24,7 @@ from tasks.training.fitting import with_all_rows_to_train
 from tasks.training.identity import training_key
 from tasks.training.refit import REFIT_TAG, TWIN_TAG, evaluated_version, plan_refit
 from tasks.training.seen import ids_of_test_rows, seen_by
+from tasks.training.uncertainty import uncertainty_of
 
 NAME = "jena-sample"
 
@@ -192,6 +193,9 @@ def test_a_run_that_dies_anywhere_is_completed_by_the_next_equal_one(  # noqa: P
     assert (training["fitted_rows"], training["epochs_run"]) == (25_993, pending.refit.refit.epochs)
     assert training["budget"]["steps_per_epoch"] == 53
     assert training["seconds"] > 0
+    # It has seen every row, so its intervals are those of its twin.
+    twin = run.registry.version(NAME, better)
+    assert uncertainty_of(version, registry=run.registry) == uncertainty_of(twin, registry=run.registry) is not None
 
     # Killed once it is registered: the next run finds it, and trains nothing.
     assert run.aliases() == {}

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from learner_helpers import learner_with
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from tasks.models import PROBLEMS
 from tasks.models.engine.shared_prefix import padded_model, padding_mode
 from tasks.models.networks.tfidf import INVERSE_REGULARIZATION, MIN_REVIEWS, NOTHING, distinct_ngrams, fit_bag
 from tasks.models.serialization import register_layers
+from tasks.models.training_loop import fit_at_once
 
 START, UNKNOWN, FIRST = 1, 2, 4
 WIDTH = 40
@@ -106,3 +109,15 @@ def test_it_is_saved_and_loaded_without_a_pickle(keras: Any, solved: Any, tmp_pa
     reviews, _ = reviews_of(20, seed=4)
     given = reviews.astype(np.int32)
     np.testing.assert_array_equal(np.asarray(loaded(given)), np.asarray(solved.network(given)))
+
+
+def test_the_learner_predicts_with_the_regression_that_was_put_into_it(keras: Any, tiny: Any) -> None:
+    problem = PROBLEMS["imdb"]
+    splits, normalisation = tiny("imdb")
+    learner = learner_with(problem, splits, normalisation, variant=problem.variants["tfidf_logistic"])
+    learner.predict("val")  # a model of the empty network is there already
+    fitted = fit_at_once(learner, fit_closed_form=fit_bag)
+    said = np.asarray(learner.network(learner.reviews["val"].astype(np.int32)))[:, 0]
+    np.testing.assert_allclose(learner.predict("val"), said, atol=1e-6)
+    assert np.ptp(said) > 0.01
+    assert fitted.validation["val_accuracy"] == pytest.approx(((said > 0.5) == (learner.labels["val"] == 1)).mean())

@@ -41,6 +41,7 @@ from tasks.training.fitting import fit_variant
 from tasks.training.registering import register_fitted
 from tasks.training.scoring import evaluate_fitted, evaluate_version, read_predictions
 from tasks.training.seen import seen_by
+from tasks.training.uncertainty import uncertainty_of
 
 CLASSES = ("falling", "level", "rising")
 STEPS = 6
@@ -210,6 +211,7 @@ def test_three_classes_from_file_to_report(keras: Any, monkeypatch: pytest.Monke
     model = register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-1")
     assert model.name == "slopes-sample"
     version = registry.version("slopes-sample", 1)
+    assert uncertainty_of(version, registry=registry) is None
     # A restored model has the scores that it was registered with.
     store.evaluation(table.version, fitted.training_key).with_suffix(".json").unlink()
     assert evaluate_version(version, table=table, registry=registry, store=store).scores == pytest.approx(evaluation.scores)

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.intervals import month_and_hour
 from tasks.models.spec import SeriesPlot
 from tasks.reporting.figures.canvas import COLOURS, MEASURED, NAIVE, figure_of, legend, small_png
 
 Floats = npt.NDArray[np.floating[Any]]
+Bounds = Mapping[int, tuple[Floats, Floats]]
+# Colours of the intervals, the widest first.
+BANDS = ("#dcebf5", "#b3d4ea")
+# Points beside the nominal coverage within which a month is taken for good.
+TOLERANCE = 2.0
 FIRST_DAYS = 10
 WEEK_DAYS = 7
 
 
-def series_pictures(plot_data: SeriesPlot, *, prediction: Floats, truth: Floats, naive: Floats, model: str) -> dict[str, bytes]:
-    """Return the pictures of a forecast by title: a test week, the errors by hour and month, and the series."""
+def series_pictures(
+    plot_data: SeriesPlot, *, prediction: Floats, truth: Floats, naive: Floats, bounds: Bounds, model: str
+) -> dict[str, bytes]:
+    """Return the pictures of a forecast by title: a test week, errors, coverage of its intervals, and the series."""
+    coverage = {"coverage of the intervals by month": coverage_png(plot_data, truth=truth, bounds=bounds)} if bounds else {}
     return {
-        "forecast of a test week": forecast_png(plot_data, prediction=prediction, truth=truth, naive=naive, model=model),
+        "forecast of a test week": forecast_png(
+            plot_data, prediction=prediction, truth=truth, naive=naive, bounds=bounds, model=model
+        ),
         "error by hour and by month": error_png(
             plot_data, error=np.abs(prediction - truth), naive_error=np.abs(naive - truth), model=model
         ),
+        **coverage,
         f"{plot_data.quantity} of the whole series and of its first ten days": series_png(plot_data),
     }
 
@@ -50,18 +63,22 @@ def series_png(plot_data: SeriesPlot) -> bytes:
     return small_png(figure)
 
 
-def forecast_png(plot_data: SeriesPlot, *, prediction: Floats, truth: Floats, naive: Floats, model: str) -> bytes:
-    """Draw one week of the test split: truth, forecast, and the naive baseline, over days.
+def forecast_png(plot_data: SeriesPlot, *, prediction: Floats, truth: Floats, naive: Floats, bounds: Bounds, model: str) -> bytes:
+    """Draw one week of the test split: truth, forecast with its intervals, and the naive baseline, over days.
 
     Args:
         plot_data: The series.
         prediction: One forecast a row, in order of time. The first week is drawn.
         truth: The measured values at the same stamps.
         naive: The forecasts of the naive baseline.
+        bounds: Lower and upper bound of every forecast by level; may be empty.
         model: Name for the legend.
     """
     figure, axes = figure_of(1)
     days = np.arange(min(WEEK_DAYS * plot_data.rows_a_day, len(truth))) / plot_data.rows_a_day
+    for level, colour in zip(sorted(bounds, reverse=True), BANDS, strict=False):
+        lower, upper = (side[: len(days)] for side in bounds[level])
+        axes[0, 0].fill_between(days, lower, upper, color=colour, linewidth=0, label=f"{level} % interval")
     for values, name, colour, width in (
         (truth, "measured", MEASURED, 1.8),
         (naive, f"naive: {plot_data.horizon} before", NAIVE, 1.0),
@@ -70,6 +87,29 @@ def forecast_png(plot_data: SeriesPlot, *, prediction: Floats, truth: Floats, na
         axes[0, 0].plot(days, values[: len(days)], color=colour, linewidth=width, label=name)
     axes[0, 0].set(xlabel="days from the first forecast of the test split", ylabel=plot_data.axis_label, xlim=(0, WEEK_DAYS))
     legend(figure)
+    return small_png(figure)
+
+
+def coverage_png(plot_data: SeriesPlot, *, truth: Floats, bounds: Bounds) -> bytes:
+    """Draw the share of the targets of each month, of all years, that lay within their interval, a panel a level.
+
+    Args:
+        plot_data: The series, with the stamp of each target.
+        truth: The measured values at these stamps.
+        bounds: Lower and upper bound of every forecast by level.
+    """
+    month = month_and_hour(plot_data.target_stamp)[0]
+    figure, axes = figure_of(len(bounds), panel_inches=2.0)
+    for panel, (level, (lower, upper)) in zip(axes[:, 0], sorted(bounds.items()), strict=True):
+        held = np.where((lower <= truth) & (truth <= upper), 100.0, 0.0)
+        coverage = mean_by(month, value=held, groups=12)
+        panel.axhspan(level - TOLERANCE, level + TOLERANCE, color=BANDS[0], linewidth=0)
+        panel.axhline(level, color=NAIVE, linewidth=1.0, label="nominal, with 2 points to either side")
+        panel.plot(np.arange(1, 13), coverage, color=COLOURS[0], marker="o", markersize=3.5, label="share within the interval")
+        panel.set(xlabel="month", ylabel=f"coverage at {level} % (%)", xlim=(0.5, 12.5))
+        panel.set_xticks(np.arange(1, 13))
+        panel.set_ylim(top=100)
+    legend(figure, handles=axes[0, 0].get_lines())
     return small_png(figure)
 
 

@@ -16,7 +16,9 @@ Floats = npt.NDArray[np.floating[Any]]
 LABELS = ("negative", "positive")
 
 
-def review_pictures(plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats, model: str) -> dict[str, bytes]:
+def review_pictures(
+    plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats, model: str, calibrated: Floats | None = None
+) -> dict[str, bytes]:
     """Return the pictures of a classifier by title.
 
     Args:
@@ -24,16 +26,17 @@ def review_pictures(plot_data: ReviewsPlot, *, prediction: Floats, truth: Floats
         prediction: Probability that a review is positive.
         truth: 1 for a positive review, else 0.
         model: Name for the legends.
+        calibrated: The probability after temperature scaling, if there is one.
     """
     return {
-        "ROC curve and calibration": roc_and_calibration_png(prediction, truth=truth, model=model),
+        "ROC curve and calibration": roc_and_calibration_png(prediction, truth=truth, model=model, calibrated=calibrated),
         "confusion matrix": confusion_png((prediction > 0.5).astype(int), truth=truth, classes=LABELS, model=model),
         "length of the training reviews": lengths_png(plot_data.lengths, read_tokens=plot_data.read_tokens),
     }
 
 
-def roc_and_calibration_png(probability: Floats, *, truth: Floats, model: str) -> bytes:
-    """Draw the ROC curve, and beside it the share of positive reviews by predicted probability."""
+def roc_and_calibration_png(probability: Floats, *, truth: Floats, model: str, calibrated: Floats | None = None) -> bytes:
+    """Draw the ROC curve, and beside it the share of positive reviews by predicted probability, before and after scaling."""
     from sklearn.metrics import roc_curve
 
     figure, axes = figure_of(2, panel_inches=3.3, columns=2)
@@ -41,14 +44,17 @@ def roc_and_calibration_png(probability: Floats, *, truth: Floats, model: str) -
     false_rate, true_rate, _ = roc_curve(truth, probability)
     roc.plot(false_rate, true_rate, color=COLOURS[0], linewidth=1.8, label=model)
     roc.set(xlabel="false positive rate (share of negatives)", ylabel="true positive rate (share of positives)")
-    bins = calibration_curve(probability, label=truth)
-    calibration.plot(
-        [part.mean_probability for part in bins],
-        [part.positive_share for part in bins],
-        color=COLOURS[0],
-        marker="o",
-        markersize=4,
-    )
+    for values, colour, name in ((probability, COLOURS[0], None), (calibrated, COLOURS[1], "after temperature scaling")):
+        if values is not None:
+            bins = calibration_curve(values, label=truth)
+            calibration.plot(
+                [part.mean_probability for part in bins],
+                [part.positive_share for part in bins],
+                color=colour,
+                marker="o",
+                markersize=4,
+                label=name,
+            )
     calibration.set(xlabel="predicted probability (mean of a bin)", ylabel="share of positive reviews")
     for panel, name in ((roc, "guessing"), (calibration, "perfectly calibrated")):
         panel.plot([0, 1], [0, 1], color=NAIVE, linewidth=1.0, linestyle="--" if panel is roc else ":", label=name)
