@@ -228,7 +228,7 @@ def test_what_cannot_be_predicted_is_said(trained: Any, model: str, settings: An
 
 
 def test_a_store_without_a_table_is_told(trained: Any, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="jena has no published table: run `retrain ingest jena` first"):
+    with pytest.raises(DataError, match="jena has no table of the sample: run `retrain ingest jena` first"):
         run(trained, Store.at(tmp_path / "empty"))
 
 
