@@ -93,3 +93,10 @@ def final_state(decision: Decision, *, table: TableRef, models: Sequence[ModelRe
     if not table.published and not any(model.trained for model in models) and decision.outcome == "kept":
         return Completed(name="Skipped", message=_skipped_message(table), data=result)
     return Completed(message=decision.reason, data=result)
+
+
+def monitored_state(summary: str, *, result: dict[str, Any], is_new: bool) -> State[Any]:
+    """Return the final state of a run of monitoring: what it found, or `Skipped` if nothing came since an equal run."""
+    if is_new:
+        return Completed(message=summary, data=result)
+    return Completed(name="Skipped", message=f"Skipped: nothing came since the last run. {summary}", data=result)

@@ -12,6 +12,7 @@ from typing import Any
 
 from storage.errors import RegistryError
 from storage.layout import Store
+from storage.metric_history import MetricHistory
 from storage.mlflow_compat import code_that_would_load, database_lock, pickles, quiet, save_model, translate_mlflow_errors
 from storage.records import ModelVersion, RunRecord
 
@@ -184,6 +185,10 @@ class Registry:
         """
         with tempfile.TemporaryDirectory() as folder, translate_mlflow_errors(f"cannot read {path} of run {run_id}"):
             return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
+
+    def metric_history(self, experiment: str, *, run_name: str) -> MetricHistory:
+        """Return the run that takes metrics over time, in an experiment of its own."""
+        return MetricHistory(self._client, experiment_id=self._experiment_id(_quotable(experiment)), run_name=_quotable(run_name))
 
     def run_page(self, version: ModelVersion) -> str:
         """Return the path of a version's run in MLflow's UI."""

@@ -287,6 +287,61 @@ class Verdict(Settings):
     person: Person = Field(description="Who decides.")
 
 
+class MonitorSettings(Settings):
+    """When a model at work is reported. The defaults are those of docs/results.md: a season does not trip them."""
+
+    error_days: int = Field(28, ge=1, le=366, description="Days over which errors, bias and coverage are averaged.")
+    drift_days: int = Field(
+        30, ge=7, le=180, description="Days of readings, or of reviews, that are compared with those that trained."
+    )
+    fault_days: int = Field(3, ge=1, le=30, description="Newest days in which broken sensors are sought.")
+    clock_days: int = Field(30, ge=7, le=90, description="Days over which the daily cycle is averaged to see a shifted clock.")
+    history_days: int = Field(366, ge=1, le=3660, description="Most days that the pictures go back.")
+    min_predictions: int = Field(20, ge=1, le=100_000, description="Fewer predictions than this are not judged.")
+    drift_factor: float = Field(
+        1.25,
+        ge=1,
+        le=10,
+        description="A series has drifted if PSI and Wasserstein distance are both above so many times the largest distance of a "
+        "training year from the other ones.",
+    )
+    min_reference_years: int = Field(
+        3,
+        ge=1,
+        le=50,
+        description="Weeks that fewer of the training years have are not judged: fewer do not show how far years differ.",
+    )
+    min_psi: float = Field(0.25, gt=0, le=100, description="No PSI below this is drift.")
+    min_wasserstein_std: float = Field(
+        0.5, gt=0, le=100, description="No Wasserstein distance below this is drift, in standard deviations of the reference."
+    )
+    max_class_shift: float = Field(
+        0.15,
+        gt=0,
+        le=1,
+        description="Reviews: largest change of the mean probability against the share among those that trained.",
+    )
+    min_clock_shift_hours: float = Field(0.6, gt=0, le=12, description="No shift of the daily cycle below this is a fault.")
+    max_broken_hours: float = Field(3, ge=0, lt=24, description="Hours of a day in which a physical tie may be broken.")
+    max_error_ratio: float = Field(
+        1.5,
+        gt=1,
+        le=100,
+        description="The mean absolute error is too large above so many times that of the same weeks of the test split, and of "
+        "what the error of persistence leads to expect.",
+    )
+    max_coverage_gap: float = Field(
+        0.15,
+        gt=0,
+        le=0.8,
+        description="An interval holds too seldom if its coverage is below what it promises by more than this, and by four "
+        "standard errors too.",
+    )
+    max_repaired_share: float = Field(
+        0.05, gt=0, le=1, description="Largest share of repaired values among the rows that came after those that trained."
+    )
+
+
 def site_requires_gpu() -> bool:
     """Tell whether `RETRAIN_REQUIRE_GPU` refuses CPUs on this host."""
     return bool(Environment.read().require_gpu)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.monitor import monitor
 from flows.cli.plan import acceptance, limits_of, plan_runs
 from flows.cli.predict import predict
 from flows.cli.promote import promote
@@ -336,6 +337,9 @@ def show(
 app.command()(promote)
 app.command()(rollback)
 app.command()(predict)
+
+
+app.command()(monitor)
 
 
 @app.command()

@@ -110,6 +110,12 @@ def _table(rows: Sequence[Mapping[str, str]], *, title: str = "") -> Table:
     return table
 
 
+def print_rows(rows: Sequence[Mapping[str, str]], *, console: Console) -> None:
+    """Print rows with the same keys as a table; nothing where there is no row."""
+    if rows:
+        console.print(_table(rows))
+
+
 def print_variants(problems: Sequence[Problem]) -> None:
     """Print a table with a row for each variant."""
     rows = [

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -166,6 +167,40 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class FaultSign:
+    """A column of the validation frame that tells a fault of an instrument from weather: sound rows keep within its bounds.
+
+    Attributes:
+        column: Column of `DatasetSpec.validation_frame`.
+        readings: Columns of the table that a law ties together, or the one column whose sensor is stuck.
+        minimum: Smallest sound value; None: no bound.
+        maximum: Largest sound value; None: no bound.
+        meaning: What sound rows fulfil, in words.
+        is_equation: Whether a wrong value of any of the readings breaks the law; an inequality may hold all the same.
+    """
+
+    column: str
+    readings: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    meaning: str
+    is_equation: bool = True
+
+
+@dataclass(frozen=True)
+class TextProfile:
+    """What the training texts were like, one value a text, by the columns of issued predictions.
+
+    Attributes:
+        values: Arrays `(texts,)` by column; under `probability` the label, 0 or 1.
+        largest: Values above which training cuts a text, by column: a longer one is counted as this.
+    """
+
+    values: Mapping[str, npt.NDArray[Any]]
+    largest: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SplitTables:
     """The three splits, normalised, with what is needed to undo it.
 
@@ -210,6 +245,9 @@ class DatasetSpec:
         check_texts: Returns texts that a person gave, as they are; None: there are no texts. Raises `DataError`.
         intended_use: What models of this data are for, a sentence of the model card.
         limits_of_use: What they are not for, a sentence each.
+        fault_signs: What tells a broken sensor from weather while the model is at work; empty: nothing can.
+        sun_driven: Column whose daily cycle follows the sun, by which a shifted clock is noticed; empty: there is none.
+        train_profile: The splits' tables to what the texts that trained were like; None: there are no texts.
     """
 
     name: str
@@ -233,3 +271,6 @@ class DatasetSpec:
     check_texts: Callable[[Sequence[str]], tuple[str, ...]] | None = None
     intended_use: str = "To be stated by whoever added the data set."
     limits_of_use: tuple[str, ...] = ()
+    fault_signs: tuple[FaultSign, ...] = ()
+    sun_driven: str = ""
+    train_profile: Callable[[Mapping[str, pa.Table]], TextProfile] | None = None

@@ -82,6 +82,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "train": "gpu",
         "promote": "cpu",
         "predict": "cpu",
+        "monitor": "cpu",
         "rollback": "cpu",
         "approve": "cpu",
     }
@@ -93,6 +94,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "train": [],
         "promote": [],
         "predict": ["20 * * * *", "45 5 * * *"],
+        "monitor": ["15 6 * * *"],
         "rollback": [],
         "approve": [],
     }

@@ -56,7 +56,8 @@ def test_everything_is_healthy_and_deployed(live: Live) -> None:
     for pool in ("cpu", "gpu"):
         workers = live.ask(f"/work_pools/{pool}/workers/filter", {})
         assert [worker["status"] for worker in workers] == ["ONLINE"], pool
-    assert set(live.deployments()) == {"retrain-jena", "retrain-imdb", "ingest", "train", "promote", "rollback", "approve"}
+    started_by_hand = {"train", "promote", "rollback", "approve"}
+    assert set(live.deployments()) == {"retrain-jena", "retrain-imdb", "ingest", "predict", "monitor", *started_by_hand}
 
 
 def test_each_cron_deployment_has_a_scheduled_run(live: Live) -> None:
@@ -65,7 +66,7 @@ def test_each_cron_deployment_has_a_scheduled_run(live: Live) -> None:
     def scheduled() -> set[str]:
         return {names[run["deployment_id"]] for run in live.runs(state={"type": {"any_": ["SCHEDULED"]}})}
 
-    wait_for(lambda: scheduled() == {"retrain-jena", "retrain-imdb", "ingest"}, 90, scheduled)
+    wait_for(lambda: scheduled() == {"retrain-jena", "retrain-imdb", "ingest", "predict", "monitor"}, 90, scheduled)
 
 
 def test_a_second_up_changes_nothing(live: Live) -> None:
@@ -273,7 +274,7 @@ def test_other_hosts_serve_the_pool(live: Live, first: dict[str, Any], tmp_path:
 
 
 def test_a_failure_calls_the_webhook_once_there_is_one(live: Live) -> None:
-    assert len(live.ask("/automations/filter", {})) == 3
+    assert len(live.ask("/automations/filter", {})) == 7
     with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}"
@@ -281,7 +282,7 @@ def test_a_failure_calls_the_webhook_once_there_is_one(live: Live) -> None:
         made = live.command("-c", save, PREFECT_API_URL=f"{live.address(PORTS[0])}/api")
         assert made.returncode == 0, made.stderr
         assert live.retrain("up").returncode == 0
-        assert len(live.ask("/automations/filter", {})) == 5
+        assert len(live.ask("/automations/filter", {})) == 9
         failed = live.ended(live.start("ingest/ingest", data={"data": "mirror"}))
         wait_for(lambda: bool(Listener.told), 60, lambda: live.ask("/automations/filter", {}))
         server.shutdown()

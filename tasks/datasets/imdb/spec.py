@@ -24,7 +24,7 @@ from tasks.datasets.imdb.suite import EMPTY_REVIEWS_LIMIT, expectations, repetit
 from tasks.datasets.imdb.text import rank_texts
 from tasks.datasets.imdb.text_files import checked_texts, read_texts
 from tasks.datasets.request import TableRequest
-from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, Source, Split, SplitTables
+from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair, Source, Split, SplitTables, TextProfile
 from tasks.datasets.tokens import PADDING, RANK_OFFSET, REVIEW_TOKENS, START, UNKNOWN, VOCABULARY_SIZE
 
 SCHEMA = pa.schema(
@@ -256,6 +256,22 @@ def _bounds(table: pa.Table) -> dict[str, int | None]:
     }
 
 
+def train_profile(splits: Mapping[str, pa.Table]) -> TextProfile:
+    """Return of every training review the words that are read, the share outside the vocabulary, and its label."""
+    reviews = Ranks.of_column(splits["train"]["tokens"])
+    ends = np.cumsum(reviews.lengths)
+
+    def counted(token: int) -> np.ndarray:
+        totals = np.concatenate([[0], np.cumsum(reviews.flat == token)])
+        counts: np.ndarray = totals[ends] - totals[reviews.starts]
+        return counts
+
+    words = np.maximum(reviews.lengths - counted(START), 1)
+    label = splits["train"]["label"].to_numpy()
+    values = {"tokens": words, "unknown_share": counted(UNKNOWN) / words, "probability": label.astype(np.float64)}
+    return TextProfile(values, largest={"tokens": REVIEW_TOKENS})
+
+
 SPEC = DatasetSpec(
     name="imdb",
     title="IMDB reviews",
@@ -281,4 +297,5 @@ SPEC = DatasetSpec(
         "Other languages, other goods and texts of another time than before 2011 are not what it knows.",
         "It must not judge people: it tells the tone of a text, and nothing about who wrote it.",
     ),
+    train_profile=train_profile,
 )

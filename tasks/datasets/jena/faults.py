@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tasks.datasets.series_faults import Seconds, begins_summer_time, daily_peak_hours, hours_of_day, unchanged_hours
 from tasks.datasets.series_suite import between
-from tasks.datasets.spec import Expectation, Severity
+from tasks.datasets.spec import Expectation, FaultSign, Severity
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,32 @@ def fault_columns(
         _SUMMER_TIME: begins_summer_time(seconds, row_seconds=row_seconds),
         _PEAK_HOUR: daily_peak_hours(readings["temperature_degc"], seconds=seconds, row_seconds=row_seconds),
     }
+
+
+def stuck_signs() -> tuple[FaultSign, ...]:
+    """Return the signs of stuck sensors, by which monitoring names the sensor."""
+    return (
+        *(
+            FaultSign(
+                sensor.unchanged,
+                (sensor.column,),
+                0,
+                sensor.max_unchanged_h,
+                f"{sensor.column} changes within {sensor.max_unchanged_h} h",
+            )
+            for sensor in _SENSORS
+        ),
+        *(
+            FaultSign(
+                sensor.at_natural,
+                (sensor.column,),
+                0,
+                _MAX_NATURAL_H,
+                f"{sensor.column} leaves {sensor.natural:g} within {_MAX_NATURAL_H} h",
+            )
+            for sensor in _SATURABLE
+        ),
+    )
 
 
 def fault_expectations() -> tuple[Expectation, ...]:

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.datasets.jena.faults import FAULT_COLUMNS, fault_columns, fault_expectations
+from tasks.datasets.jena.faults import FAULT_COLUMNS, fault_columns, fault_expectations, stuck_signs
 from tasks.datasets.request import TableRequest
 from tasks.datasets.series_suite import between, series_expectations, series_frame
-from tasks.datasets.spec import Expectation, Parsed
+from tasks.datasets.spec import Expectation, FaultSign, Parsed
 
 ROW_SECONDS = 600
 TIMESTAMP = "timestamp"
@@ -147,31 +147,100 @@ def _broken_ties(data: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Tie:
-    """A residual column of `validation_frame`, the interval it must lie in, and the law it stands for."""
+    """A residual column of `validation_frame`, the interval it must lie in, the law it stands for, and the readings it ties."""
 
     column: str
     minimum: float | None
     maximum: float
     law: str
+    readings: tuple[str, ...]
+    is_equation: bool = True
 
 
 # Readings are rounded to 0.01 (humidity to 0.1 in some years): on the real year 2020 every residual stays below half of its
 # tolerance. Interpolated and averaged readings stray further, so one row in a hundred may (`mostly`).
 _TIES = (
-    _Tie("vapor_pressure_deficit_residual_mbar", -0.05, 0.05, "vapour pressure deficit = saturation - vapour pressure"),
-    _Tie("vapor_pressure_residual_mbar", -0.05, 0.05, "vapour pressure = saturation x relative humidity / 100"),
-    _Tie("saturation_vapor_pressure_residual_percent", -1.0, 1.0, "saturation vapour pressure follows temperature (Magnus)"),
-    _Tie("dew_point_excess_degc", None, 0.05, "the dew point is not above the temperature"),
-    _Tie("dew_point_residual_degc", -0.5, 0.5, "the dew point follows vapour pressure (Magnus)"),
-    _Tie("potential_temperature_residual_k", -0.05, 0.05, "potential temperature follows temperature and pressure"),
-    _Tie("specific_humidity_residual_g_per_kg", -0.03, 0.03, "specific humidity follows vapour pressure and pressure"),
-    _Tie("water_vapor_concentration_residual_mmol_per_mol", -0.03, 0.03, "vapour concentration = vapour pressure / pressure"),
-    _Tie("air_density_residual_g_per_m3", -0.5, 0.5, "air density follows pressure, temperature and vapour pressure"),
-    _Tie("gust_excess_m_per_s", 0.0, 50.0, "the strongest wind of ten minutes is not below their mean"),
+    _Tie(
+        "vapor_pressure_deficit_residual_mbar",
+        -0.05,
+        0.05,
+        "vapour pressure deficit = saturation - vapour pressure",
+        ("vapor_pressure_deficit_mbar", "saturation_vapor_pressure_mbar", "vapor_pressure_mbar"),
+    ),
+    _Tie(
+        "vapor_pressure_residual_mbar",
+        -0.05,
+        0.05,
+        "vapour pressure = saturation x relative humidity / 100",
+        ("vapor_pressure_mbar", "saturation_vapor_pressure_mbar", "relative_humidity_percent"),
+    ),
+    _Tie(
+        "saturation_vapor_pressure_residual_percent",
+        -1.0,
+        1.0,
+        "saturation vapour pressure follows temperature (Magnus)",
+        ("saturation_vapor_pressure_mbar", "temperature_degc"),
+    ),
+    _Tie(
+        "dew_point_excess_degc",
+        None,
+        0.05,
+        "the dew point is not above the temperature",
+        ("dew_point_degc", "temperature_degc"),
+        is_equation=False,
+    ),
+    _Tie(
+        "dew_point_residual_degc",
+        -0.5,
+        0.5,
+        "the dew point follows vapour pressure (Magnus)",
+        ("dew_point_degc", "vapor_pressure_mbar"),
+    ),
+    _Tie(
+        "potential_temperature_residual_k",
+        -0.05,
+        0.05,
+        "potential temperature follows temperature and pressure",
+        ("potential_temperature_k", "temperature_degc", "pressure_mbar"),
+    ),
+    _Tie(
+        "specific_humidity_residual_g_per_kg",
+        -0.03,
+        0.03,
+        "specific humidity follows vapour pressure and pressure",
+        ("specific_humidity_g_per_kg", "vapor_pressure_mbar", "pressure_mbar"),
+    ),
+    _Tie(
+        "water_vapor_concentration_residual_mmol_per_mol",
+        -0.03,
+        0.03,
+        "vapour concentration = vapour pressure / pressure",
+        ("water_vapor_concentration_mmol_per_mol", "vapor_pressure_mbar", "pressure_mbar"),
+    ),
+    _Tie(
+        "air_density_residual_g_per_m3",
+        -0.5,
+        0.5,
+        "air density follows pressure, temperature and vapour pressure",
+        ("air_density_g_per_m3", "temperature_degc", "pressure_mbar", "vapor_pressure_mbar"),
+    ),
+    _Tie(
+        "gust_excess_m_per_s",
+        0.0,
+        50.0,
+        "the strongest wind of ten minutes is not below their mean",
+        ("max_wind_speed_m_per_s", "wind_speed_m_per_s"),
+        is_equation=False,
+    ),
 )
 _MOSTLY = 0.99
 
 
+# What tells a fault of one sensor from weather: warm air moves every tied reading, and a wrong offset only its own.
+FAULT_SIGNS: tuple[FaultSign, ...] = (
+    *(FaultSign(tie.column, tie.readings, tie.minimum, tie.maximum, tie.law, is_equation=tie.is_equation) for tie in _TIES),
+    *stuck_signs(),
+)
 DERIVED: tuple[str, ...] = (*(tie.column for tie in _TIES), *FAULT_COLUMNS)
 
 

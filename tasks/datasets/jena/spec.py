@@ -23,7 +23,7 @@ from storage.errors import DataError, SettingError, unknown
 from tasks.datasets.jena.layout import STATION_LAYOUT
 from tasks.datasets.jena.own_file import OwnFileOptions, layout_of, own_files
 from tasks.datasets.jena.parse import Seconds, read_file
-from tasks.datasets.jena.physics import COLUMNS, ROW_SECONDS, TIMESTAMP, expectations, validation_frame
+from tasks.datasets.jena.physics import COLUMNS, FAULT_SIGNS, ROW_SECONDS, TIMESTAMP, expectations, validation_frame
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate
 from tasks.datasets.jena.station import (
     PERIOD_OR_LATEST,
@@ -357,4 +357,6 @@ SPEC = DatasetSpec(
         "It sees the readings of this station alone, so a front that is still far away comes as a surprise.",
         "It is not made for warnings of frost, storm or heat, where a miss costs more than a false alarm.",
     ),
+    fault_signs=FAULT_SIGNS,
+    sun_driven="temperature_degc",
 )
