@@ -208,27 +208,25 @@ def the_links_of_the_report_open(page: Page) -> None:
     keep(page, "mlflow.png")
 
 
-def test_a_person_reads_a_forecast(page: Page, live: Live) -> None:
-    """The champion of the run before forecasts, and its page shows the forecast with its intervals."""
-    see_artifact(
-        page,
-        live,
-        live.start("predict/predict", model="jena-sample", data=None),
-        key="prediction-jena-sample",
-        picture="forecast",
-        image="prediction.png",
-    )
+def test_a_person_reads_a_forecast_and_what_became_of_many(page: Page, live: Live) -> None:
+    """The champion of the run before forecasts, and is watched."""
+    one = live.start("predict/predict", model="jena-sample", data=None)
+    see_artifact(page, live, one, key="prediction-jena-sample", image="prediction.png")
+    many = live.start("predict/predict", model="jena-sample", data=None, settings={"first": "2009-08-01", "every_rows": 6})
+    assert live.ended(many, within_s=RUN_MS / 1000)["state_type"] == "COMPLETED", live.told(many)
+    watched = live.start("monitor/monitor", model="jena-sample")
+    see_artifact(page, live, watched, key="monitoring-jena-sample", image="monitoring.png")
 
 
-def see_artifact(page: Page, live: Live, run_id: str, *, key: str, picture: str, image: str) -> None:
-    """Wait for a run, and open the artifact that shows what it found."""
+def see_artifact(page: Page, live: Live, run_id: str, *, key: str, image: str) -> None:
+    """Wait for a run, and open the artifact that shows what it found: every picture of it is drawn."""
     from playwright.sync_api import expect
 
     run = live.ended(run_id, within_s=RUN_MS / 1000)
     assert run["state_type"] == "COMPLETED", live.told(run_id)
     page.goto(f"{live.address(PORTS[0])}/v2/artifacts/artifact/{live.artifacts(run_id)[key]['id']}")
-    shown = page.get_by_role("img", name=picture).first
-    expect(shown).to_be_visible()
-    assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-    keep(page, image, clip={"x": 256, "y": 116, "width": 760, "height": bottom(page.get_by_role("img").last) - 100})
-    page.goto("about:blank")
+    pictures = page.locator("img[src^='data:image/png']")
+    expect(pictures.first).to_be_visible()
+    for picture in pictures.all():
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    keep(page, image, clip={"x": 256, "y": 116, "width": 760, "height": bottom(pictures.last) - 100})
