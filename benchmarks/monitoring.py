@@ -29,6 +29,15 @@ from tasks.monitoring.series import WatchedSeries, clock_fault, drifted_inputs, 
 from tasks.prediction.issued import SERIES_SCHEMA, TABLE
 
 DATASET, TARGET = "jena", "temperature_degc"
+# Columns of the reconstructed years whose hours are real.
+HOURLY_COLUMNS = (
+    "pressure_mbar",
+    TARGET,
+    "dew_point_degc",
+    "relative_humidity_percent",
+    "saturation_vapor_pressure_mbar",
+    "wind_speed_m_per_s",
+)
 Columns = dict[str, np.ndarray]
 Plant = Callable[[np.ndarray, Columns, np.datetime64], tuple[np.ndarray, Columns]]
 
@@ -108,6 +117,30 @@ def false_alarms(watcher: Watcher, *, say: Callable[[str], None]) -> None:
     years = len(ends) / 365.25
     total = {kind: f"{count} ({count / years:.2f} a year)" for kind, count in counts.items()}
     say(f"trained until {until}, {len(ends)} days watched ({years:.2f} years): days with a new finding {total or 'none'}")
+    before: set[tuple[str, str]] = set()
+    for end, today in zip(ends, findings, strict=True):
+        for finding in today:
+            if finding.key not in before:
+                say(f"  {end.astype('datetime64[D]')} {finding.verdict}: {finding.reason}")
+        before = {finding.key for finding in today}
+
+
+def drift_in_a_later_year(
+    stamp: np.ndarray, columns: Columns, *, folder: Path, settings: MonitorSettings, say: Callable[[str], None]
+) -> None:
+    """Tell of drift in a later year of which the columns in `HOURLY_COLUMNS` are known, compared with all of the series."""
+    later_stamp, later = read_series(folder)
+    joined = {name: np.concatenate([columns[name], later[name]]) for name in HOURLY_COLUMNS}
+    watched = watched_series(np.concatenate([stamp, later_stamp]), joined, trained_until=stamp[-1])
+    hourly = Hourly.thinned(watched.stamp, columns=joined, row_seconds=watched.row_seconds)
+    reference = SeasonalReference(hourly, last=stamp[-1], window_days=settings.drift_days)
+    thresholds = reference.thresholds(settings)
+    ends = days_watched(later_stamp, after=later_stamp[0] + settings.drift_days * DAY, at_most=100_000)
+    findings = [
+        drifted_inputs(watched, reference=reference, thresholds=thresholds, faults=(), ends=[end], settings=settings)
+        for end in ends
+    ]
+    say(f"{len(ends)} days from {ends[0].astype('datetime64[D]')}: days with a new finding {alarms(findings) or 'none'}")
     before: set[tuple[str, str]] = set()
     for end, today in zip(ends, findings, strict=True):
         for finding in today:
@@ -342,6 +375,9 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=8, help="Starts of planted faults, evenly over the watched days; 0: none.")
     parser.add_argument("--plants", nargs="*", default=list(PLANTS), help="Faults to plant.")
     parser.add_argument("--errors", action="store_true", help="Watch the errors of a ridge regression too.")
+    parser.add_argument(
+        "--later", type=Path, help="Folder with a later year: only drift in it is told, of columns with real hours."
+    )
     parser.add_argument("--drift-factor", type=float, default=None)
     asked = parser.parse_args()
 
@@ -351,6 +387,9 @@ def main() -> None:
 
     settings = MonitorSettings(**({"drift_factor": asked.drift_factor} if asked.drift_factor else {}))
     stamp, columns = read_series(asked.folder)
+    if asked.later:
+        drift_in_a_later_year(stamp, columns, folder=asked.later, settings=settings, say=say)
+        return
     for days in asked.trained_days:
         until = (stamp[0].astype("datetime64[D]") + days).astype("datetime64[s]")
         watcher = Watcher(watched_series(stamp, columns, trained_until=until), settings=settings)

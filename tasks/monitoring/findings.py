@@ -156,7 +156,7 @@ class Watch:
         seasons, hours: Scores by season and by hour of the target.
         thresholds: Thresholds by column.
         outcomes: Predictions whose outcome is known.
-        predictions: Predictions that were issued.
+        predictions: Predictions whose target the version that issued them has not seen in training.
         day: Newest day that was watched; empty if none was.
     """
 

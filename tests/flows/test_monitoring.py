@@ -138,6 +138,23 @@ def test_good_forecasts_are_scored_over_time_and_a_second_run_finds_the_same(
     assert len(days) >= 9
 
 
+def test_forecasts_of_the_command_predict_are_scored_where_the_version_has_not_seen_their_target(
+    trained: Path, warm: WarmCommand, tmp_path: Path
+) -> None:
+    home = copy_of(trained, to=tmp_path / "var")
+    _, version, stamp, _ = series_of(home)
+    validation_ends = np.datetime64(read_manifest(home / "tables" / "jena" / version)["bounds"]["val"]["last_stamp"])
+    first = validation_ends - 5 * DAY
+    assert warm("predict", MODEL, "--from", str(first), "--every-rows", "6", home=home).code == 0
+    result = warm("monitor", MODEL, "--json", home=home).json
+    # A forecast lies a day and a row behind its window. Targets up to the end of validation were seen; those after the last
+    # reading were not measured.
+    hours = (stamp[-1] - validation_ends) / np.timedelta64(3600, "s")
+    assert sum(season["forecasts"] for season in result["watch"]["seasons"].values()) == result["watch"]["outcomes"]
+    assert result["watch"]["outcomes"] == pytest.approx(hours, abs=2)
+    assert result["watch"]["predictions"] - result["watch"]["outcomes"] == pytest.approx(24, abs=2)
+
+
 def test_a_planted_fault_is_an_event_once_and_no_drift(trained: Path, warm: WarmCommand, tmp_path: Path) -> None:
     home = copy_of(trained, to=tmp_path / "var")
     plant(home)
