@@ -45,6 +45,8 @@ KEYS = {
     "refit",
     "results",
     "naive",
+    "intervals",
+    "calibration",
     "rows",
     "links",
     "command",
