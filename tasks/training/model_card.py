@@ -127,9 +127,13 @@ def _score_table(scores: Mapping[str, float], *, interval: ScoreInterval | None,
 
 def _training(training: Mapping[str, Any], *, twin: int | None) -> str:
     seed = training["settings"].get("seed", 0)
-    text = f"{training['parameters']:,} parameters, epoch {training['best_epoch']} of {training['epochs_run']}, seed {seed}."
+    if not training["epochs_run"]:
+        text = f"{training['parameters']:,} parameters, solved in closed form."
+    else:
+        text = f"{training['parameters']:,} parameters, epoch {training['best_epoch']} of {training['epochs_run']}, seed {seed}."
     if twin is None:
-        return f"{text} Trained on the train rows alone; the validation rows chose the epoch."
+        chosen = "; the validation rows chose the epoch" if training["epochs_run"] else ""
+        return f"{text} Trained on the train rows alone{chosen}."
     return f"{text} A refit: v{twin} trained again on the rows of every split, validation and test among them."
 
 
