@@ -287,6 +287,18 @@ class Verdict(Settings):
     person: Person = Field(description="Who decides.")
 
 
+class ServeSettings(Settings):
+    """What a server takes, and how it follows an alias."""
+
+    max_rows: int = Field(64, ge=1, le=512, description="Windows or texts that a request may have.")
+    max_body_bytes: int = Field(32 * 2**20, ge=1_000, le=2**30, description="Bytes that a request may have.")
+    max_text_characters: int = Field(100_000, ge=1, le=10_000_000, description="Characters that a text may have.")
+    max_waiting_rows: int = Field(
+        1_024, ge=1, le=100_000, description="Windows or texts that may wait; a request beyond them is told to come again."
+    )
+    poll_s: float = Field(5.0, ge=0.1, le=3_600, description="Seconds between two questions where the alias points.")
+
+
 def site_requires_gpu() -> bool:
     """Tell whether `RETRAIN_REQUIRE_GPU` refuses CPUs on this host."""
     return bool(Environment.read().require_gpu)
