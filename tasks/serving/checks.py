@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from tasks.config import ServeSettings
 from tasks.models.forecast import WindowTask
 
-INVALID, TOO_LARGE, BUSY = 422, 413, 503
+INVALID, TOO_LARGE, WRONG_MEDIA, BUSY = 422, 413, 415, 503
 
 
 class RequestError(HTTPException):
@@ -23,11 +23,12 @@ class RequestError(HTTPException):
         status_code: Status of the answer.
         code: What programs read.
         detail: What is wrong, what was expected, and the remedy.
+        details: Each fault with its place.
     """
 
-    def __init__(self, code: str, message: str, *, status: int = INVALID) -> None:
+    def __init__(self, code: str, message: str, *, status: int = INVALID, details: Sequence[Mapping[str, str]] = ()) -> None:
         super().__init__(status_code=status, detail=message)
-        self.code = code
+        self.code, self.details = code, details
 
 
 def checked_texts(texts: Sequence[str], *, settings: ServeSettings) -> Sequence[str]:
@@ -45,7 +46,7 @@ def checked_texts(texts: Sequence[str], *, settings: ServeSettings) -> Sequence[
                 "text_too_long",
                 f"texts[{place}] has {len(text):,} characters, {settings.max_text_characters:,} are taken: send a part of it",
             )
-        if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if "\x00" in text:
             raise RequestError("no_text", f"texts[{place}] holds binary data, and no text: send text in UTF-8")
     return texts
 

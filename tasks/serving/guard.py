@@ -16,9 +16,9 @@ from tasks.serving.checks import BUSY, TOO_LARGE, RequestError
 MAX_PATH = 200
 
 
-def error_response(error: RequestError, details: list[dict[str, str]] | None = None) -> JSONResponse:
+def error_response(error: RequestError) -> JSONResponse:
     """Return the answer to a request that is refused."""
-    content = {"error": {"code": error.code, "message": error.detail, "details": details or []}}
+    content = {"error": {"code": error.code, "message": error.detail, "details": list(error.details)}}
     headers = {"Retry-After": "1"} if error.status_code == BUSY else None
     return JSONResponse(content, status_code=error.status_code, headers=headers)
 
