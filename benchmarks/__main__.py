@@ -22,7 +22,7 @@ from benchmarks.settings import QUICK, Sizes
 from benchmarks.workers import ROOT
 from storage.environment import Environment
 
-PARTS = ("steps", "whole", "ingest", "fixed", "growth", "gpu")
+PARTS = ("steps", "whole", "ingest", "fixed", "growth", "serve", "gpu")
 WRITTEN = (ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks.md")
 
 

@@ -23,6 +23,7 @@ class Sizes:
         growth_reviews: Reviews of simulated IMDB files, ascending.
         sample_epochs, sample_steps: Of `retrain run` beside its bare training loop.
         gpu_steps: Steps of one turn on a GPU.
+        serve_seconds, serve_rounds: Of load on a server.
     """
 
     rounds: int = 7
@@ -45,6 +46,8 @@ class Sizes:
     sample_steps: int = 100
     sample_rounds: int = 2
     gpu_steps: int = 200
+    serve_seconds: float = 8.0
+    serve_rounds: int = 3
 
 
 QUICK = Sizes(
@@ -68,4 +71,6 @@ QUICK = Sizes(
     sample_steps=2,
     sample_rounds=1,
     gpu_steps=2,
+    serve_seconds=0.5,
+    serve_rounds=1,
 )

@@ -340,6 +340,16 @@ class MonitorSettings(Settings):
     max_repaired_share: float = Field(
         0.05, gt=0, le=1, description="Largest share of repaired values among the rows that came after those that trained."
     )
+class ServeSettings(Settings):
+    """What a server takes, and how it follows an alias."""
+
+    max_rows: int = Field(64, ge=1, le=512, description="Windows or texts that a request may have.")
+    max_body_bytes: int = Field(32 * 2**20, ge=1_000, le=2**30, description="Bytes that a request may have.")
+    max_text_characters: int = Field(100_000, ge=1, le=10_000_000, description="Characters that a text may have.")
+    max_waiting_rows: int = Field(
+        1_024, ge=1, le=100_000, description="Windows or texts that may wait; a request beyond them is told to come again."
+    )
+    poll_s: float = Field(5.0, ge=0.1, le=3_600, description="Seconds between two questions where the alias points.")
 
 
 def site_requires_gpu() -> bool:

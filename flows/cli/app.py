@@ -17,6 +17,7 @@ from flows.cli.plan import acceptance, limits_of, plan_runs
 from flows.cli.predict import predict
 from flows.cli.promote import promote
 from flows.cli.rollback import rollback
+from flows.cli.serve import serve
 from storage.errors import RetrainError
 from tasks.choices import DataOrigin, PromoteMode, SplitRule
 
@@ -339,6 +340,7 @@ app.command()(promote)
 app.command()(rollback)
 app.add_typer(notify, name="notify")
 app.command()(predict)
+app.command()(serve)
 
 
 app.command()(monitor)

@@ -189,6 +189,10 @@ class ReviewPredictor:
         unknown_share = 1 - read / np.maximum(words, 1)
         return PredictedTexts(probability, ranks.lengths + 1, unknown_share.astype(np.float32))
 
+    def warm_up(self, max_rows: int) -> None:
+        """Compile what predicting up to so many texts at once needs."""
+        self._reviews.warm_up(max_rows)
+
 
 def _scored_split(learner: ImdbLearner, *, split: str = "test") -> ScoredSplit:
     """Return probabilities; the naive baseline says the training split's more frequent label of every review."""

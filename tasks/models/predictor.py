@@ -47,6 +47,9 @@ class TextPredictor(Protocol):
     def predict_texts(self, texts: Sequence[str]) -> PredictedTexts:
         """Return what the model says of each text."""
 
+    def warm_up(self, max_rows: int) -> None:
+        """Compile what predicting up to so many texts at once needs, so that no call waits for it."""
+
 
 class WindowPredictor:
     """Predicts windows of raw readings.
@@ -81,6 +84,12 @@ class WindowPredictor:
         accelerated = accelerate_for_scoring(network, variant=restored(network))
         self._network = accelerated.fast
         self._network.compile(jit_compile=accelerated.execution.jit_compile)
+
+    def warm_up(self, max_rows: int) -> None:
+        """Compile what predicting up to so many windows at once needs, so that no call waits for it."""
+        sizes = [size for size in BATCH_SIZES if size < max_rows]
+        for size in (*sizes, *BATCH_SIZES[len(sizes) : len(sizes) + 1]):
+            self._predict_thinned(np.zeros((size, *self.task.shape), dtype=np.float32))
 
     def predict_windows(self, windows: Floats) -> Floats:
         """Return the forecasts of windows, float32 `(windows, lookback_rows, columns)`, in the target's unit."""

@@ -25,6 +25,9 @@ LOOPED_WIDTHS = (256, REVIEW_TOKENS)
 # 234 steps a review, whose mean length is 222; batches of the four widths above would run 273.
 LENGTHS = (70, 90, 105, 115, 125, 135, 145, 155, 165, 176, 190, 205, 223, 245, 270, 300, 340, 385, 435, REVIEW_TOKENS)
 
+# Reviews of a batch where there are no more: whoever asks for one need not wait for those that fill up a whole batch.
+FEW_REVIEWS = 8
+
 
 def padded_tokens(tokens: pa.ChunkedArray, *, width: int = REVIEW_TOKENS) -> npt.NDArray[np.uint16]:
     """Return the last `width` tokens of each review, uint16 `(reviews, width)`, padded in front with 0."""
@@ -128,7 +131,7 @@ class ReviewNetwork:
 
     def predict(self, reviews: npt.NDArray[np.uint16]) -> Floats:
         """Return what the network says of padded reviews, uint16 `(reviews, 500)`: float32 `(reviews,)`."""
-        size, lengths = self.variant.batch_size, review_lengths(reviews)
+        size, lengths = self._batch_size(len(reviews)), review_lengths(reviews)
         order = np.arange(len(reviews), dtype=np.int32)
         result = np.empty(len(reviews), dtype=np.float32)
         for width, ids in width_batches(lengths, order=order, batch_size=size, widths=self.widths(training=False)):
@@ -136,3 +139,12 @@ class ReviewNetwork:
             inputs = reviews[np.resize(ids, size), -self.compiled_width(width) :].astype(np.int32)
             result[ids] = predict(self.model(inputs.shape[1], training=False), inputs)[: len(ids)]
         return result
+
+    def warm_up(self, max_reviews: int) -> None:
+        """Compile what predicting up to so many reviews at once needs."""
+        for size in sorted({self._batch_size(1), self._batch_size(max_reviews)}):
+            for width in sorted({self.compiled_width(width) for width in self.widths(training=False)}):
+                predict(self.model(width, training=False), np.zeros((size, width), dtype=np.int32))
+
+    def _batch_size(self, reviews: int) -> int:
+        return min(FEW_REVIEWS, self.variant.batch_size) if reviews <= FEW_REVIEWS else self.variant.batch_size

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +16,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from sample_helpers import publish
+from sample_helpers import Registered, publish, register
 
 from storage.layout import Store
-from storage.records import ModelVersion
-from storage.references import TableRef
 from storage.registry import Registry
-from tasks.config import DataSettings, TrainSettings
+from tasks.config import DataSettings
 from tasks.models.load_check import TOLERANCE
-from tasks.training import fitting, registering, scoring
 
 ROOT = Path(__file__).parents[2]
 MIRRORS = [Path(os.environ.get("RETRAIN_MIRROR", "")), ROOT.parent / "shared" / "data" / "mirror"]
 RAW_REVIEWS = Path("reviews", "aclImdb_test.parquet")
 REVIEWS_A_CALL = 1_000  # numpy's texts all have the length of the longest
-
-
-@dataclass(frozen=True)
-class Registered:
-    """One version with its scores on the encoded test split, and inputs of the whole model with the training's predictions."""
-
-    folder: Path
-    version: ModelVersion
-    scores: Mapping[str, float]
-    inputs: np.ndarray
-    outputs: np.ndarray
-
-
-def register(table: TableRef, *, store: Store, registry: Registry, variant: str, steps: int) -> Registered:
-    """Train a little, score and register, as a run does."""
-    settings = TrainSettings(epochs=1, steps_per_epoch=steps)
-    fitted = fitting.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=lambda progress: None)
-    evaluation = scoring.evaluate_fitted(fitted, store=store)
-    made = registering.register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-1")
-    version = registry.version(made.name, made.version)
-    with np.load(io.BytesIO(registry.read_file(version.run_id, "examples.npz"))) as examples:
-        return Registered(registry.model_folder(version), version, evaluation.scores, examples["inputs"], examples["outputs"])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,111 @@
+"""The command `retrain serve`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tasks.config import ServeSettings
+
+DEFAULT_PORT, BACKLOG = 5002, 2048
+_OPTION_OF_SETTING = {"max_rows": "--max-rows", "max_body_bytes": "--max-body-bytes", "poll_s": "--poll-seconds"}
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="MODEL (its champion), MODEL@ALIAS, which is followed, or MODEL@VERSION.")],
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = DEFAULT_PORT,
+    max_rows: Annotated[int | None, typer.Option(help="Windows or texts that a request may have. Default: 64.")] = None,
+    max_body_bytes: Annotated[int | None, typer.Option(help="Bytes that a request may have. Default: 33554432.")] = None,
+    poll_seconds: Annotated[float | None, typer.Option(help="How often to ask where the alias points. Default: 5.")] = None,
+) -> None:
+    """Serve a registered model over HTTP until it is stopped; an alias is followed without a restart."""
+    from storage.environment import Environment
+    from storage.layout import Store
+    from storage.registry import Registry
+    from tasks.serving.app import make_app
+    from tasks.serving.following import Follower
+    from tasks.serving.served import load_served
+
+    settings = _settings({"max_rows": max_rows, "max_body_bytes": max_body_bytes, "poll_s": poll_seconds})
+    registry = Registry.open(Store.from_environment())
+    registry.resolve(model)  # what is not there is told before the port is taken and anything is loaded
+    listener = _listener(Environment.read().host, port)
+    with listener:
+        follower = Follower(
+            model,
+            resolve=registry.resolve,
+            load=lambda version: load_served(version, registry=registry, max_rows=settings.max_rows),
+            poll_s=settings.poll_s,
+            log=_log,
+        )
+        app = make_app(model, follower=follower, settings=settings, log=_log)
+        listener.listen(BACKLOG)  # who reads the address below can ask at once
+        host, bound = listener.getsockname()[:2]
+        version = follower.state.model.version
+        typer.echo(f"Serving {version.name}@{version.version} at http://{host}:{bound}: POST /predict, GET /health, /version")
+        follower.start()
+        try:
+            _run(app, listener=listener)
+        finally:
+            follower.stop()
+
+
+def _settings(values: dict[str, Any]) -> ServeSettings:
+    """Return the settings; an error names the option that a person typed.
+
+    Raises:
+        SettingError: One of them cannot be.
+    """
+    from pydantic import ValidationError
+
+    from storage.errors import SettingError
+    from tasks.config import ServeSettings
+
+    try:
+        return ServeSettings(**{name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        option = _OPTION_OF_SETTING[str(fault["loc"][0])]
+        raise SettingError(f"{option} is {fault['input']!r}: {fault['msg']}") from None
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Return a socket on the address; nothing is answered until the model is ready.
+
+    Raises:
+        SettingError: The port is taken, or the host is none of this machine.
+    """
+    from storage.errors import SettingError
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingError(f"cannot listen on {host}:{port} ({error.strerror}): give another --port, or free it") from None
+    return listener
+
+
+def _run(app: Any, *, listener: socket.socket) -> None:
+    import uvicorn
+
+    # Uvicorn answers what is open, and then raises the signal again: to be stopped is no fault of a server.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _log(line: dict[str, Any]) -> None:
+    """Write one line of JSON to standard error."""
+    sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
+    sys.stderr.flush()
