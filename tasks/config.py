@@ -340,6 +340,8 @@ class MonitorSettings(Settings):
     max_repaired_share: float = Field(
         0.05, gt=0, le=1, description="Largest share of repaired values among the rows that came after those that trained."
     )
+
+
 class ServeSettings(Settings):
     """What a server takes, and how it follows an alias."""
 
