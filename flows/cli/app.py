@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.monitor import monitor
+from flows.cli.notify import notify
 from flows.cli.plan import acceptance, limits_of, plan_runs
 from flows.cli.predict import predict
 from flows.cli.promote import promote
@@ -336,6 +337,7 @@ def show(
 
 app.command()(promote)
 app.command()(rollback)
+app.add_typer(notify, name="notify")
 app.command()(predict)
 
 

@@ -27,8 +27,7 @@ def ask(api: str, path: str, body: Mapping[str, Any] | None = None, *, method: s
 def deploy_automations(api: str) -> None:
     """Create the automations that do not exist yet; an existing one keeps what a person changed in it.
 
-    One that takes the place of an earlier one, which `replaces` names, is on or off as that one was. An automation whose action
-    names a `block` is only created once a person has made that block.
+    One that takes the place of an earlier one, which `replaces` names, is on or off as that one was.
     """
     import yaml
 
@@ -38,14 +37,11 @@ def deploy_automations(api: str) -> None:
         replaced = existing.get(automation.pop("replaces", ""))
         if automation["name"] not in existing:
             for action in automation["actions"]:
-                if "block" in action:
-                    action["block_document_id"] = _webhook(api, action.pop("block"))
                 if "deployment" in action:
                     action["deployment_id"] = _deployment(api, action.pop("deployment"))
             if replaced:
                 automation["enabled"] = replaced["enabled"]
-            if all(action.get("block_document_id", True) for action in automation["actions"]):
-                ask(api, "/automations/", automation)
+            ask(api, "/automations/", automation)
         if replaced:
             ask(api, f"/automations/{replaced['id']}", method="DELETE")
 
@@ -53,9 +49,3 @@ def deploy_automations(api: str) -> None:
 def _deployment(api: str, name: str) -> str:
     """Return the id of a deployment by the names of its flow and its own, such as `train/train`."""
     return str(ask(api, f"/deployments/name/{name}")["id"])
-
-
-def _webhook(api: str, name: str) -> str | None:
-    """Return the id of the Webhook block of that name, if it exists."""
-    blocks = ask(api, "/block_documents/filter", {"include_secrets": False})
-    return next((block["id"] for block in blocks if block["name"] == name and block["block_type"]["slug"] == "webhook"), None)

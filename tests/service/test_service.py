@@ -6,12 +6,10 @@ import json
 import os
 import re
 import signal
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ from service_helpers import (
     QUICK,
     SAMPLE,
     VARIANTS,
-    Listener,
     Live,
     checkpoints,
     children,
@@ -271,25 +268,6 @@ def test_other_hosts_serve_the_pool(live: Live, first: dict[str, Any], tmp_path:
         assert len(live.versions("jena-sample")) == len(before) + 2
     finally:
         live.supervisor("start", "worker-gpu")
-
-
-def test_a_failure_calls_the_webhook_once_there_is_one(live: Live) -> None:
-    assert len(live.ask("/automations/filter", {})) == 7
-    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_address[1]}"
-        save = f"from prefect.blocks.webhook import Webhook; Webhook(url={address!r}).save('retrain-webhook')"
-        made = live.command("-c", save, PREFECT_API_URL=f"{live.address(PORTS[0])}/api")
-        assert made.returncode == 0, made.stderr
-        assert live.retrain("up").returncode == 0
-        assert len(live.ask("/automations/filter", {})) == 9
-        failed = live.ended(live.start("ingest/ingest", data={"data": "mirror"}))
-        wait_for(lambda: bool(Listener.told), 60, lambda: live.ask("/automations/filter", {}))
-        server.shutdown()
-    told = json.loads(Listener.told[0])
-    assert (told["run"], told["state"], told["message"]) == ("ingest jena", "Failed", failed["state"]["message"])
-    assert "RETRAIN_MIRROR" in told["message"]
-    assert told["page"].endswith(failed["id"])
 
 
 def test_down_loses_nothing(live: Live, first: dict[str, Any]) -> None:
