@@ -86,7 +86,7 @@ def add_channel(api: str, *, service: str, name: str, address: str, kinds: Seque
         )
     block = _make_block(service, address=address)
     _send_test(block, name=name)
-    cast("Any", block).save(f"{BLOCK_PREFIX}{name}")
+    cast("Any", block).save(_block_name(service, name))
     block_id = _block_id(api, name)
     for kind in kinds:
         ask(
@@ -99,15 +99,13 @@ def add_channel(api: str, *, service: str, name: str, address: str, kinds: Seque
 
 def list_channels(api: str) -> list[Channel]:
     """Return the channels with what each is told of, by name."""
-    blocks = {block["name"]: block["block_type"]["slug"] for block in _blocks(api)}
-    kinds: dict[str, list[str]] = {name.removeprefix(BLOCK_PREFIX): [] for name in blocks}
+    services = {name: service for _, service, name in _blocks(api)}
+    kinds: dict[str, list[str]] = {name: [] for name in services}
     for automation in ask(api, "/automations/filter", {"sort": "NAME_ASC"}):
         name = _channel_of(automation)
         if name in kinds and automation["enabled"]:
             kinds[name].append(automation["name"].rpartition(" ")[2])
-    services = {"slack-webhook": "slack or email", "ms-teams-webhook": "teams", "webhook": "webhook"}
-    found = [(name, services.get(blocks[BLOCK_PREFIX + name], "?"), kinds[name]) for name in sorted(kinds)]
-    return [Channel(name, service, tuple(told)) for name, service, told in found]
+    return [Channel(name, services[name], tuple(kinds[name])) for name in sorted(services)]
 
 
 def send_test(api: str, name: str) -> None:
@@ -164,21 +162,22 @@ def _automation(kind: str, *, template: Mapping[str, Any], channel: str, service
     }
 
 
-def _make_block(service: str, *, address: str) -> Block:
-    """Return the block of a service.
+def _block_class(service: str) -> Any:
+    """Return the class of a service's blocks.
 
     For e-mail it is that of Slack too, because it gives any address of another service to Apprise, which sends e-mail by SMTP.
     """
     from prefect.blocks.notifications import MicrosoftTeamsWebhook, SlackWebhook
     from prefect.blocks.webhook import Webhook
+
+    return {"webhook": Webhook, "teams": MicrosoftTeamsWebhook}.get(service, SlackWebhook)
+
+
+def _make_block(service: str, *, address: str) -> Block:
     from pydantic import SecretStr
 
     try:
-        if service == "webhook":
-            return Webhook(url=SecretStr(address))
-        if service == "teams":
-            return MicrosoftTeamsWebhook(url=SecretStr(address))
-        return SlackWebhook(url=SecretStr(address))
+        return cast("Block", _block_class(service)(url=SecretStr(address)))
     except ValueError:
         raise SettingError(f"the address is none of {service}: expected {_FORMS[service][1]}") from None
 
@@ -206,25 +205,29 @@ def _send_test(block: Block, *, name: str) -> None:
 
 
 def _load_block(api: str, name: str) -> Block:
-    from prefect.blocks.core import Block
-
-    slugs = {block["name"]: block["block_type"]["slug"] for block in _blocks(api)}
-    if BLOCK_PREFIX + name not in slugs:
+    service = next((service for _, service, known in _blocks(api) if known == name), None)
+    if service is None:
         raise _absent(api, name)
-    import prefect.blocks.notifications
-    import prefect.blocks.webhook  # noqa: F401  (registers the classes of blocks)
-
-    return cast("Block", Block.load(f"{slugs[BLOCK_PREFIX + name]}/{BLOCK_PREFIX}{name}"))
+    return cast("Block", _block_class(service).load(_block_name(service, name)))
 
 
-def _blocks(api: str) -> list[dict[str, Any]]:
-    """Return the block of every channel, without its address."""
+def _block_name(service: str, name: str) -> str:
+    return f"{BLOCK_PREFIX}{service}-{name}"
+
+
+def _blocks(api: str) -> list[tuple[str, str, str]]:
+    """Return id, service and name of the block of every channel."""
     blocks = ask(api, "/block_documents/filter", {"include_secrets": False, "limit": 200})
-    return [block for block in blocks if str(block["name"]).startswith(BLOCK_PREFIX)]
+    parts = [
+        (str(block["id"]), str(block["name"]).removeprefix(BLOCK_PREFIX).partition("-"))
+        for block in blocks
+        if str(block["name"]).startswith(BLOCK_PREFIX)
+    ]
+    return [(block_id, service, name) for block_id, (service, _, name) in parts]
 
 
 def _block_id(api: str, name: str) -> str | None:
-    return next((str(block["id"]) for block in _blocks(api) if block["name"] == BLOCK_PREFIX + name), None)
+    return next((block_id for block_id, _, known in _blocks(api) if known == name), None)
 
 
 def _channel_of(automation: Mapping[str, Any]) -> str | None:

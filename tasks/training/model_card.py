@@ -82,7 +82,7 @@ def model_card(
     parts += [
         _score_table(scores, interval=interval, scoring=scoring, whose="this version" if twin is None else f"its twin v{twin}"),
         f"**Training.** {_training(training, twin=twin)}",
-        "**Limits.**\n" + "\n".join(f"- {limit}" for limit in _limits(spec.limits_of_use, twin=twin)),
+        "**Limits.**\n" + "\n".join(f"- {limit}" for limit in _limits(spec.limits_of_use, training=training, twin=twin)),
     ]
     return _cut("\n\n".join(parts))
 
@@ -137,12 +137,13 @@ def _training(training: Mapping[str, Any], *, twin: int | None) -> str:
     return f"{text} A refit: v{twin} trained again on the rows of every split, validation and test among them."
 
 
-def _limits(own: tuple[str, ...], *, twin: int | None) -> list[str]:
+def _limits(own: tuple[str, ...], *, training: Mapping[str, Any], twin: int | None) -> list[str]:
+    seed = ["One seed: another one gives somewhat other scores."] if training["epochs_run"] else []
     if twin is None:
         scored = "The test split was also used by decisions on promotion, so its scores are a little too good."
     else:
         scored = "Nobody has measured this version on rows that it has not seen: that it is as good as its twin is assumed."
-    return [*own, "One seed: another one gives somewhat other scores.", scored]
+    return [*own, *seed, scored]
 
 
 def _cut(text: str) -> str:

@@ -133,7 +133,7 @@ def test_people_are_told_and_the_address_stays_secret(live: Live) -> None:
         assert (code, said) == (0, "team: test message sent; is told of failed, champion"), said
         assert str(MailServer.mails[-1]["to"]) == "team@example.org"
         code, said = notify(live, "list")
-        assert said.splitlines()[0] == "team (slack or email): champion, failed"
+        assert said.splitlines()[0] == "team (email): champion, failed"
         assert said.splitlines()[1].startswith("webhook (webhook): champion, drift, failed, ")
 
         every_kind_arrives(live)
@@ -143,7 +143,7 @@ def test_people_are_told_and_the_address_stays_secret(live: Live) -> None:
         assert notify(live, "test", "webhook") == (0, "webhook: test message sent")
         assert set(received()) == {"test"}
         assert notify(live, "remove", "webhook")[0] == 0
-        assert notify(live, "list") == (0, "team (slack or email): champion, failed")
+        assert notify(live, "list") == (0, "team (email): champion, failed")
         code, said = notify(live, "test", "webhook")
         assert (code, said) == (2, "retrain: unknown channel 'webhook': channels are team")
         assert notify(live, "remove", "team")[0] == 0

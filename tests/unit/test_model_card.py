@@ -88,6 +88,8 @@ def test_a_card_that_is_too_long_for_the_registry_is_cut_and_says_so() -> None:
 def test_a_linear_baseline_has_no_epochs() -> None:
     text = card(training=TRAINING | {"best_epoch": 0, "epochs_run": 0})
     assert "**Training.** 5,953 parameters, solved in closed form. Trained on the train rows alone." in text
+    assert "One seed" not in text
+    assert "- One seed: another one gives somewhat other scores." in card()
 
 
 def test_without_repairs_or_scores_the_card_says_so() -> None:
