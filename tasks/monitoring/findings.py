@@ -29,7 +29,7 @@ class Finding:
         verdict: The cause for people, such as `fault of temperature_degc`.
         reason: Why, with numbers.
         numbers: The numbers by name.
-        since: First day on which it was found, such as `2026-03-01`; empty until it is compared with the last run.
+        since: First day that shows it, such as `2026-03-01`; empty until it is compared with the last run, if only a window does.
         is_new: Whether the last run did not have it.
     """
 
@@ -59,8 +59,9 @@ def fault_finding(fault: Fault) -> Finding:
         subject=fault.subject,
         cause="fault",
         verdict=f"fault of {fault.subject}",
-        reason=f"{fault.subject}: {fault.reason} (first seen on {fault.day})",
+        reason=f"{fault.subject}: {fault.reason}",
         numbers=dict(fault.numbers),
+        since=fault.day,
     )
 
 
@@ -141,7 +142,10 @@ def since_last(findings: Iterable[Finding], *, last: Iterable[Mapping[str, Any]]
         day: Newest day that was watched.
     """
     known = {(entry["kind"], entry["subject"]): str(entry["since"]) for entry in last}
-    return tuple(replace(finding, since=known.get(finding.key, day), is_new=finding.key not in known) for finding in findings)
+    return tuple(
+        replace(finding, since=known.get(finding.key, finding.since or day), is_new=finding.key not in known)
+        for finding in findings
+    )
 
 
 @dataclass(frozen=True)

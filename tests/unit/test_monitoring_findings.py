@@ -18,8 +18,9 @@ from storage.registry import Registry
 from tasks.config import MonitorSettings
 from tasks.datasets.imdb.spec import train_profile
 from tasks.datasets.spec import TextProfile
+from tasks.monitoring.faults import Fault
 from tasks.monitoring.figures import watch_pictures
-from tasks.monitoring.findings import Finding, Watch, performance_finding, since_last
+from tasks.monitoring.findings import Finding, Watch, fault_finding, performance_finding, since_last
 from tasks.monitoring.repairs import repair_findings
 from tasks.monitoring.report import MonitorReport, finding_rows, metric_history, report_markdown, score_rows, threshold_rows
 from tasks.monitoring.reviews import watch_reviews
@@ -44,6 +45,9 @@ def test_a_finding_that_stands_keeps_its_day_and_is_not_new() -> None:
     assert [(finding.since, finding.is_new) for finding in first] == [("2020-03-01", True)]
     second = since_last([FAULT, WEATHER], last=[finding.as_dict() for finding in first], day="2020-03-02")
     assert [(finding.since, finding.is_new) for finding in second] == [("2020-03-01", False), ("2020-03-02", True)]
+    # A fault has the first day that shows it, which may be before the day of the run.
+    seen = fault_finding(Fault(columns=("t",), day="2020-02-28", reason="it is stuck", numbers={}))
+    assert since_last([seen], last=[], day="2020-03-01")[0].since == "2020-02-28"
     # What was gone for a run is new again.
     gone = since_last([], last=[finding.as_dict() for finding in second], day="2020-03-03")
     assert since_last([FAULT], last=[finding.as_dict() for finding in gone], day="2020-03-04")[0].is_new
