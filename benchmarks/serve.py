@@ -145,10 +145,12 @@ def _mlflow(uri: str, *, folder: Path, variables: dict[str, str]) -> Iterator[Se
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["-m", uri, "--env-manager", "local", "-h", "127.0.0.1", "-p", str(port)]
+    # MLflow starts the uvicorn of the path.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with (folder / "mlflow-serve.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "models", "serve", *options],
-            env=environment(variables),
+            env=environment({**variables, "PATH": path}),
             stdout=log,
             stderr=log,
             process_group=0,
@@ -168,11 +170,12 @@ def _ended(process: subprocess.Popen[Any], *, group: bool = False) -> Iterator[N
     try:
         yield
     finally:
-        if group:
-            os.killpg(process.pid, signal.SIGTERM)
-        else:
-            process.terminate()
-        process.wait(60)
+        if process.poll() is None:
+            if group:
+                os.killpg(process.pid, signal.SIGTERM)
+            else:
+                process.terminate()
+            process.wait(60)
 
 
 def _turn(name: str, *, servers: dict[str, Server], bodies: dict[str, bytes], clients: int, seconds: float) -> dict[str, float]:

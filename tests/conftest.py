@@ -73,6 +73,7 @@ LONGEST_GROUPS_FIRST = (
     "every_variant",
     "command",
     "test_killed_run",
+    "test_serve",
     "trained",
     "test_variants",
 )

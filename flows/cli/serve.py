@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -51,10 +52,10 @@ def serve(
         version = follower.state.model.version
         typer.echo(f"Serving {version.name}@{version.version} at http://{host}:{bound}: POST /predict, GET /health, /version")
         follower.start()
-        try:
-            _run(app, listener=listener)
-        finally:
-            follower.stop()
+        _run(app, listener=listener)
+    # All is answered and nothing is left to write. To take TensorFlow apart takes seconds, and longer while a version compiles.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _settings(values: dict[str, Any]) -> ServeSettings:
@@ -85,7 +86,8 @@ def _listener(host: str, port: int) -> socket.socket:
     from storage.errors import SettingError
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP, or asyncio leaves Nagle's algorithm on, which holds the end of an answer back for 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

@@ -51,7 +51,6 @@ class Follower:
         self._poll_s, self._log = poll_s, log
         self._failed: tuple[int, float] | None = None
         self._state = State(load(resolve(reference)), datetime.now(tz=UTC))
-        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="alias", daemon=True)
 
     @property
@@ -60,12 +59,8 @@ class Follower:
         return self._state
 
     def start(self) -> None:
-        """Follow from now on."""
+        """Follow from now on, until the process ends."""
         self._thread.start()
-
-    def stop(self) -> None:
-        """Follow no more."""
-        self._stopped.set()
 
     def check(self) -> None:
         """Ask once where the reference points, and load what is new."""
@@ -101,7 +96,8 @@ class Follower:
         self._state = State(self._state.model, checked_at, problem)
 
     def _poll(self) -> None:
-        while not self._stopped.wait(self._poll_s):
+        while True:
+            time.sleep(self._poll_s)
             try:
                 self.check()
             except Exception as error:  # the thread must outlive a registry that is down

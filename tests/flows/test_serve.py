@@ -78,7 +78,7 @@ def serving(reference: str, *, home: Path, folder: Path) -> Iterator[Served]:
         with httpx.Client(base_url=found.group(), timeout=WAIT_S, trust_env=False) as client:
             yield Served(process, client, log_file)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(WAIT_S) == 0
     finally:
         process.kill()
         process.communicate()

@@ -67,3 +67,33 @@ def test_texts_are_classified_as_by_the_exported_model(tiny: Any, keras: Any) ->
     assert predicted.unknown_share[7] == 1
     assert predicted.unknown_share[9] == 1
     assert predicted.unknown_share[2] == 0
+    alone = [predictor.predict_texts([text]).probability[0] for text in texts]  # in a batch of few
+    np.testing.assert_allclose(alone, predicted.probability, atol=1e-5)
+
+
+@pytest.mark.parametrize("dataset", ["jena", "imdb"])
+def test_nothing_is_compiled_after_the_warm_up(dataset: str, tiny: Any, keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.models import predictor as windows
+    from tasks.models import review_network as reviews
+
+    shapes: list[set[tuple[int, ...]]] = [set(), set()]
+    for module in (windows, reviews):
+        predict = module.predict
+
+        def kept(model: Any, inputs: np.ndarray, predict: Any = predict) -> np.ndarray:
+            shapes[-1].add(inputs.shape)
+            result: np.ndarray = predict(model, inputs)
+            return result
+
+        monkeypatch.setattr(module, "predict", kept)
+    predictor: Any = PROBLEMS[dataset].predictor(exported(dataset, tiny=tiny, keras=keras))  # type: ignore[misc]
+    predictor.warm_up(30)
+    shapes.append(set())
+    for count in (1, 7, 30):
+        if dataset == "jena":
+            predictor.predict_windows(np.zeros((count, 1440, 14), dtype=np.float32))
+        else:
+            predictor.predict_texts(["the film"] * count)
+            predictor.predict_texts(["the " * 600] * count)
+    assert shapes[2] != set()
+    assert shapes[2] <= shapes[1]
