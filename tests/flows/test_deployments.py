@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from flows.runtime.automations import deploy_automations
 from flows.runtime.new_database import new_database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,3 +144,25 @@ def test_a_wrong_parameter_is_refused_before_a_run_exists(api: str) -> None:
 def test_nothing_is_tied_to_the_folder_that_was_deployed_from(api: str) -> None:
     for entry in ask(f"{api}/deployments/filter", body={}):
         assert str(ROOT) not in json.dumps(entry)
+
+
+def test_automations_are_made_once_and_take_the_place_of_earlier_ones(api: str) -> None:
+    """A person had turned an earlier one off: the one in its place is off too."""
+
+    def automations() -> dict[str, Any]:
+        return {entry["name"]: entry for entry in ask(f"{api}/automations/filter", body={})}
+
+    deploy_automations(api)
+    made = automations()
+    names = ("run without heartbeats becomes CRASHED", "silent run becomes CRASHED")
+    assert made[names[0]]["enabled"]
+    earlier = {name: made[names[0]][name] for name in ("description", "trigger", "actions")}
+    ask(f"{api}/automations/", body={"name": names[1], "enabled": False, **earlier})
+    request = urllib.request.Request(f"{api}/automations/{made[names[0]]['id']}", method="DELETE")  # noqa: S310
+    urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+    assert automations().keys() - made.keys() == {names[1]}
+
+    for _ in range(2):
+        deploy_automations(api)
+        assert automations().keys() == made.keys()
+        assert not automations()[names[0]]["enabled"]
