@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +21,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from flow_helpers import environment, retrain
+from flow_helpers import ROOT, environment, python, retrain
 from sample_helpers import Registered, register
 
 from storage.layout import Store
@@ -180,6 +182,21 @@ def test_the_server_says_what_it_is(forecast_server: Served, review_server: Serv
     request = schema["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert request["required"] == ["windows"]
     assert request["properties"]["windows"]["items"]["items"]["items"] == {"type": "number"}
+
+
+def test_the_page_asks_as_it_says(forecast_server: Served, samples: Any, tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/serve-a-model.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert "http://127.0.0.1:5002" in code
+    (raw,) = Path(str(samples.store.root), "raw", "jena-sample").glob("*/*.zip")
+    shutil.copy(raw, tmp_path / "jena_climate_2009_2016.csv.zip")
+    address = str(forecast_server.client.base_url).rstrip("/")
+    (tmp_path / "ask.py").write_text(code.replace("http://127.0.0.1:5002", address))
+    done = python("ask.py", home=tmp_path)
+    assert done.code == 0, done.err
+    answer = ast.literal_eval(done.out)
+    assert answer["predictions"][0]["target_timestamp"] == "2017-01-02T00:10:00"
+    assert answer["predictions"][0]["lower_80"] < answer["predictions"][0]["prediction"]
 
 
 SECRET = "secretword"
