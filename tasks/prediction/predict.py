@@ -37,6 +37,7 @@ from tasks.training.uncertainty import uncertainty_of
 CHUNK_WINDOWS = 4096
 # A review of which more is unknown is told: it may be of another language.
 MAX_UNKNOWN_SHARE = 0.5
+SAMPLE_REMARK = "SAMPLE: simulated, not real data"
 # Of the readings in the picture of a single forecast.
 DAYS_SHOWN = 4
 OnProgress = Callable[[int, int | None], None]
@@ -107,7 +108,8 @@ def predict(
     else:
         predictions = _classify(predictor, texts=_texts(dataset, settings=settings), issue=issue)
     kept = append_issued(predictions.table, model_name=version.name, store=store)
-    return replace(predictions, kept=kept.num_rows)
+    remarks = (SAMPLE_REMARK, *predictions.remarks) if simulated else predictions.remarks
+    return replace(predictions, kept=kept.num_rows, remarks=remarks)
 
 
 @dataclass(frozen=True)

@@ -229,4 +229,4 @@ def see_artifact(page: Page, live: Live, run_id: str, *, key: str, image: str) -
     expect(pictures.first).to_be_visible()
     for picture in pictures.all():
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-    keep(page, image, clip={"x": 256, "y": 116, "width": 760, "height": bottom(pictures.last) - 100})
+    keep(page, image, clip={"x": 256, "y": 116, "width": 620, "height": bottom(pictures.last) - 100})

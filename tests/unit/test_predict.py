@@ -246,4 +246,4 @@ def test_a_version_without_intervals_forecasts_and_says_so(trained: Any, raw: pd
     registry: Any = Before()
     done = predict(MODEL, settings=PredictSettings(), registry=registry, store=store_with(raw, "store"))
     assert done.table["lower_80"].null_count == 1
-    assert done.remarks == ("jena-sample@1 has no intervals: train it again to have them",)
+    assert done.remarks == ("SAMPLE: simulated, not real data", "jena-sample@1 has no intervals: train it again to have them")
