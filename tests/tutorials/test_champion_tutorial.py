@@ -35,7 +35,13 @@ def printed_after(steps: list[Step], command: str) -> list[str]:
 def lines_that_must_agree(text: str) -> list[str]:
     """Lines of an output without figures that follow from weights, and without what the monitor says of errors."""
     lines = plain(text)
-    for varying, word in ((r"\b\d+ %", "N %"), (r"by \S+, who", "by PERSON, who"), (r"on \d{4}-\d\d-\d\d:", "on DAY:")):
+    varying_words = (
+        (r"\b\d+ %", "N %"),
+        (r"by \S+, who", "by PERSON, who"),
+        (r"on \d{4}-\d\d-\d\d:", "on DAY:"),
+        (r"[\d,]+ a second", "N a second"),
+    )
+    for varying, word in varying_words:
         lines = [re.sub(varying, word, line) for line in lines]
     return [line for line in lines if not re.search(r"persistence|│ (last 28|December|March|June|September)", line)]
 
