@@ -46,16 +46,24 @@ def bounds_of(
         level: (np.empty(len(prediction), np.float32), np.empty(len(prediction), np.float32)) for level in intervals.levels
     }
     happened = np.isfinite(truth_at(target_time, readings=readings, target=target))
-    if happened.any():
-        walked, _ = walk_through(intervals, centre[known], target_time=times[known], truth=truth[known])
-        places = np.searchsorted(times[known], target_time[happened])
+    past = (centre[known], times[known], truth[known])
+    walked: Bounds = {}
+    if known.any():
+        walked, _ = walk_through(intervals, past[0], target_time=past[1], truth=past[2])
+        places = np.searchsorted(past[1], target_time[happened])
         for level, sides in walked.items():
             for side in (0, 1):
                 bounds[level][side][happened] = sides[side][places]
+    state, first_row = intervals, 0
     for stamp in np.unique(as_of[~happened]):
+        # What has happened since the stamp before, with the bounds of its issue: no outcome is walked through twice.
+        last_row = int(np.searchsorted(past[1], stamp, side="right"))
+        new = slice(first_row, last_row)
+        if last_row > first_row:
+            issued = {level: (sides[0][new], sides[1][new]) for level, sides in walked.items()}
+            state = state.adapted(past[0][new], past[1][new], past[2][new], bounds=issued)
+            first_row = last_row
         rows = ~happened & (as_of == stamp)
-        past = known & (times <= stamp)
-        state = intervals.adapted(centre[past], times[past], truth[past])
         for level, sides in state.bounds(prediction[rows], target_time[rows]).items():
             for side in (0, 1):
                 bounds[level][side][rows] = sides[side]
