@@ -213,7 +213,7 @@ def test_a_person_reads_a_forecast_and_what_is_watched(page: Page, live: Live) -
     from playwright.sync_api import expect
 
     see_artifact(page, live, live.start("predict/predict", model="jena-sample", data=None), key="prediction-jena-sample")
-    expect(page.get_by_text("SAMPLE: simulated, not real data")).to_be_visible()
+    expect(page.get_by_text(re.compile("SAMPLE: simulated, not real data")).first).to_be_visible()
     picture = page.locator("img[src^='data:image/png']")
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
