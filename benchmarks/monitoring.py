@@ -117,6 +117,11 @@ def false_alarms(watcher: Watcher, *, say: Callable[[str], None]) -> None:
     years = len(ends) / 365.25
     total = {kind: f"{count} ({count / years:.2f} a year)" for kind, count in counts.items()}
     say(f"trained until {until}, {len(ends)} days watched ({years:.2f} years): days with a new finding {total or 'none'}")
+    tell_new(findings, ends=ends, say=say)
+
+
+def tell_new(findings: Sequence[Sequence[Finding]], *, ends: Sequence[np.datetime64], say: Callable[[str], None]) -> None:
+    """Tell of each finding on the day before which it did not stand."""
     before: set[tuple[str, str]] = set()
     for end, today in zip(ends, findings, strict=True):
         for finding in today:
@@ -141,12 +146,7 @@ def drift_in_a_later_year(
         for end in ends
     ]
     say(f"{len(ends)} days from {ends[0].astype('datetime64[D]')}: days with a new finding {alarms(findings) or 'none'}")
-    before: set[tuple[str, str]] = set()
-    for end, today in zip(ends, findings, strict=True):
-        for finding in today:
-            if finding.key not in before:
-                say(f"  {end.astype('datetime64[D]')} {finding.verdict}: {finding.reason}")
-        before = {finding.key for finding in today}
+    tell_new(findings, ends=ends, say=say)
 
 
 def _after(stamp: np.ndarray, start: np.datetime64) -> np.ndarray:

@@ -6,9 +6,9 @@ from prefect import flow
 
 from flows.ingest import ingest
 from flows.states import fail_with_message, predicted_state
+from storage.references import PredictionRef
 from tasks.config import DataSettings, PredictSettings
 from tasks.prediction import steps as prediction_steps
-from tasks.prediction.steps import PredictionRef
 
 
 @flow(name="predict", flow_run_name="predict {model}")

@@ -9,8 +9,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from storage.errors import RejectedError, RetrainError
-from storage.references import ModelRef, TableRef
-from tasks.prediction.steps import PredictionRef
+from storage.references import ModelRef, PredictionRef, TableRef
 from tasks.promotion.rule import Decision
 
 P = ParamSpec("P")

@@ -87,3 +87,21 @@ class ModelRef(Reference):
     run_id: str
     uri: str
     trained: bool = True
+
+
+class PredictionRef(Reference):
+    """Predictions that were issued.
+
+    Attributes:
+        uri: Folder of the model's issued predictions.
+        rows: Number of predictions.
+        kept: Number of them that were not issued before.
+        summary: What was predicted, in one sentence.
+    """
+
+    model: str
+    version: int
+    uri: str
+    rows: int
+    kept: int
+    summary: str

@@ -20,18 +20,11 @@ def monitor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Watch the champion at work: errors beside persistence, drift of the inputs, and broken sensors."""
-    from pydantic import ValidationError
-
-    from storage.errors import SettingError
+    from flows.cli.settings import settings_of
     from tasks.config import MonitorSettings
 
     typed = {"drift_days": drift_days, "error_days": error_days, "drift_factor": drift_factor}
-    try:
-        settings = MonitorSettings(**{name: value for name, value in typed.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][-1]).replace("_", "-")
-        raise SettingError(f"{option} is {first['input']!r}: {first['msg']}; see `retrain monitor --help`") from None
+    settings = settings_of(MonitorSettings, typed, command="monitor")
     result = _run(model, settings=settings, quiet=as_json)
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))

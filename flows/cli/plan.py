@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.cli.settings import first_error_text, without_none
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from pydantic import ValidationError
 
     from tasks.datasets.spec import SourceOptions
 
@@ -55,11 +55,11 @@ def plan_runs(
 
     try:
         data = data | {"options": _source_options(data["source"], typed=data["options"])}
-        data_settings = DataSettings(**_without_none(data))
-        train_settings = TrainSettings(**_without_none(training))
-        promotion_settings = PromotionSettings(**_without_none(promotion))
+        data_settings = DataSettings(**without_none(data))
+        train_settings = TrainSettings(**without_none(training))
+        promotion_settings = PromotionSettings(**without_none(promotion))
     except ValidationError as error:
-        raise SettingError(first_error_text(error)) from None
+        raise SettingError(first_error_text(error, command="run", options=_option_of_setting())) from None
     names = tuple(DATASETS) if dataset == "all" else (dataset_named(dataset).name,)
     is_source_of_one = any(data_settings.source in dataset_named(name).sources for name in names)
     plan = []
@@ -95,12 +95,6 @@ def plan_runs(
             }
         )
     return plan
-
-
-def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without those that were not given, in groups too."""
-    given = {name: _without_none(value) if isinstance(value, dict) else value for name, value in settings.items()}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _source_options(source: str | None, *, typed: Mapping[str, Any]) -> SourceOptions | None:
@@ -150,14 +144,6 @@ def _with_option_names(message: str) -> str:
         pattern = rf"\b{setting}\b" if "_" in setting else rf"\b{setting}(?= (is|begins|'))"
         message = re.sub(pattern, option, message)
     return message
-
-
-def first_error_text(error: ValidationError, *, command: str = "run") -> str:
-    """Return the first error of the settings as a line that names the option, its value and what was expected."""
-    first = error.errors()[0]
-    # For an element of a list the location ends with its index.
-    field = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
-    return f"{_option_of_setting().get(field, field)} is {first['input']!r}: {first['msg']}; see `retrain {command} --help`"
 
 
 def acceptance(versions: list[str] | None, *, reason: str | None) -> dict[str, Any]:

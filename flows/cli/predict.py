@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from tasks.config import PredictSettings
     from tasks.prediction.predict import Predictions
 
 MAX_SHOWN = 10
@@ -21,9 +20,6 @@ _OPTION_OF_SETTING = {
     "last": "--to",
     "every_rows": "--every-rows",
     "path": "--input",
-    "columns": "--columns",
-    "stamp_column": "--stamp-column",
-    "stamp_format": "--stamp-format",
     "texts": "TEXTS",
 }
 
@@ -51,12 +47,15 @@ def predict(
 ) -> None:
     """Predict with a registered model: forecasts from the newest readings, or labels of texts."""
     from flows.cli.console import make_console
+    from flows.cli.settings import settings_of
     from storage.layout import Store
     from storage.registry import Registry
+    from tasks.config import PredictSettings
     from tasks.prediction.output import checked_output, picture_of, plain_rows, summary_of, write_output
     from tasks.prediction.predict import predict as predict_with
 
-    settings = _settings(
+    settings = settings_of(
+        PredictSettings,
         {
             "at": at,
             "first": first,
@@ -69,7 +68,9 @@ def predict(
                 "stamp_column": stamp_column,
                 "stamp_format": stamp_format,
             },
-        }
+        },
+        command="predict",
+        options=_OPTION_OF_SETTING,
     )
     file = None if output is None else checked_output(output)
     store = Store.from_environment()
@@ -88,34 +89,6 @@ def predict(
     for remark in predictions.remarks:
         console.print(remark, highlight=False, markup=False)
     console.print(_told(predictions, store=store, file=file), style="dim", highlight=False, markup=False, soft_wrap=True)
-
-
-def _settings(values: Mapping[str, Any]) -> PredictSettings:
-    """Return the settings; an error names the option that a person typed.
-
-    Raises:
-        SettingError: One of them cannot be.
-    """
-    from pydantic import ValidationError
-
-    from storage.errors import SettingError
-    from tasks.config import PredictSettings
-
-    given = {name: value for name, value in values.items() if value is not None}
-    try:
-        return PredictSettings(**given)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        field = next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "")
-        if not field:
-            raise SettingError(_with_options(fault["msg"].removeprefix("Value error, "))) from None
-        raise SettingError(f"{_OPTION_OF_SETTING.get(field, field)} is {fault['input']!r}: {fault['msg']}") from None
-
-
-def _with_options(message: str) -> str:
-    """Return a message with the options in the place of the settings."""
-    words = message.replace(",", " ,").replace(":", " :").split(" ")
-    return " ".join(_OPTION_OF_SETTING.get(word, word) for word in words).replace(" ,", ",").replace(" :", ":")
 
 
 def _progress(console: Any) -> Any:

@@ -21,20 +21,15 @@ def rollback(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Make the champion before the present one champion again, after a load check. What is rolled back stays out of use."""
-    from pydantic import ValidationError
-
-    from flows.cli.plan import first_error_text
-    from storage.errors import SettingError
+    from flows.cli.settings import settings_of
     from storage.layout import Store
     from storage.registry import Registry
     from tasks.config import RollbackSettings
     from tasks.promotion.log import current_person
     from tasks.promotion.rollback import roll_back
 
-    try:
-        settings = RollbackSettings(model=model, reason=reason, person=person or current_person())
-    except ValidationError as error:
-        raise SettingError(first_error_text(error, command="rollback")) from None
+    typed = {"model": model, "reason": reason, "person": person or current_person()}
+    settings = settings_of(RollbackSettings, typed, command="rollback", options={"model": "MODEL"})
     store = Store.from_environment()
     decision = roll_back(settings, registry=Registry.open(store), store=store)
     tell_the_service(decision, model=model, store=store)

@@ -7,15 +7,11 @@ import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from tasks.config import ServeSettings
-
 DEFAULT_PORT, BACKLOG = 5002, 2048
-_OPTION_OF_SETTING = {"max_rows": "--max-rows", "max_body_bytes": "--max-body-bytes", "poll_s": "--poll-seconds"}
 
 
 def serve(
@@ -27,14 +23,17 @@ def serve(
     poll_seconds: Annotated[float | None, typer.Option(help="How often to ask where the alias points. Default: 5.")] = None,
 ) -> None:
     """Serve a registered model over HTTP until it is stopped; an alias is followed without a restart."""
+    from flows.cli.settings import settings_of
     from storage.environment import Environment
     from storage.layout import Store
     from storage.registry import Registry
+    from tasks.config import ServeSettings
     from tasks.serving.app import make_app
     from tasks.serving.following import Follower
     from tasks.serving.served import load_served
 
-    settings = _settings({"max_rows": max_rows, "max_body_bytes": max_body_bytes, "poll_s": poll_seconds})
+    typed = {"max_rows": max_rows, "max_body_bytes": max_body_bytes, "poll_s": poll_seconds}
+    settings = settings_of(ServeSettings, typed, command="serve", options={"poll_s": "--poll-seconds"})
     registry = Registry.open(Store.from_environment())
     registry.resolve(model)  # what is not there is told before the port is taken and anything is loaded
     listener = _listener(Environment.read().host, port)
@@ -56,25 +55,6 @@ def serve(
     # All is answered and nothing is left to write. To take TensorFlow apart takes seconds, and longer while a version compiles.
     sys.stdout.flush()
     os._exit(0)
-
-
-def _settings(values: dict[str, Any]) -> ServeSettings:
-    """Return the settings; an error names the option that a person typed.
-
-    Raises:
-        SettingError: One of them cannot be.
-    """
-    from pydantic import ValidationError
-
-    from storage.errors import SettingError
-    from tasks.config import ServeSettings
-
-    try:
-        return ServeSettings(**{name: value for name, value in values.items() if value is not None})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        option = _OPTION_OF_SETTING[str(fault["loc"][0])]
-        raise SettingError(f"{option} is {fault['input']!r}: {fault['msg']}") from None
 
 
 def _listener(host: str, port: int) -> socket.socket:

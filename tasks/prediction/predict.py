@@ -186,7 +186,7 @@ def _forecast(
             prediction,
             as_of=as_of,
             target_time=target_time,
-            earlier=issued_before(issue.version, store=store, first=as_of[0]),
+            earlier=issued_before(issue.version, intervals=intervals, store=store, first=as_of[0]),
             readings=readings,
             target=task.target_index,
         )

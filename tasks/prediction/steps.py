@@ -10,31 +10,13 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from storage.layout import Store
-from storage.references import Reference
+from storage.references import PredictionRef
 from storage.registry import Registry
 from tasks.config import PredictSettings
 from tasks.prediction import predict as predicting
 from tasks.prediction.output import picture_of, summary_of
 
 logger = logging.getLogger("retrain")
-
-
-class PredictionRef(Reference):
-    """Predictions that were issued.
-
-    Attributes:
-        uri: Folder of the model's issued predictions.
-        rows: Number of predictions.
-        kept: Number of them that were not issued before.
-        summary: What was predicted, in one sentence.
-    """
-
-    model: str
-    version: int
-    uri: str
-    rows: int
-    kept: int
-    summary: str
 
 
 @task(task_run_name="find data set of {model}")

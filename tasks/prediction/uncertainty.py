@@ -77,9 +77,15 @@ def truth_at(times: Times, *, readings: Readings, target: int) -> Floats:
     return np.where(readings.stamp[place] == times, measured, np.float32(np.nan))
 
 
-def issued_before(version: ModelVersion, *, store: Store, first: np.datetime64) -> tuple[Floats, Times]:
-    """Return the forecasts of a version that were issued as of stamps before `first`, and their targets."""
-    issued = read_issued(version.name, store=store, schema=SERIES_SCHEMA)
+def issued_before(
+    version: ModelVersion, *, intervals: ConformalIntervals, store: Store, first: np.datetime64
+) -> tuple[Floats, Times]:
+    """Return the forecasts of a version that were issued as of stamps before `first`, and their targets.
+
+    Those whose targets the intervals have learnt from already are not read: they change nothing.
+    """
+    learnt = np.datetime64(intervals.last_outcome_s - intervals.delay_s, "s")
+    issued = read_issued(version.name, store=store, schema=SERIES_SCHEMA, since=learnt)
     issued = issued.filter(pc.equal(issued["model_version"], version.version))
     is_before = issued["as_of"].to_numpy().astype("datetime64[s]") < first
     prediction = issued["prediction"].to_numpy()[is_before].astype(np.float32)
