@@ -243,9 +243,9 @@ class PredictSettings(Settings):
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
         if self.at and (self.first or self.last or self.every_rows):
-            raise ValueError("at is one stamp: leave out first, last and every_rows, or leave out at")
+            raise ValueError("`at` is one stamp: leave out `first`, `last` and `every_rows`, or leave out `at`")
         if self.last and not self.first:
-            raise ValueError("last needs first: give both, or at alone")
+            raise ValueError("`last` needs `first`: give both, or `at` alone")
         if self.texts and self.input.path:
             raise ValueError("texts and a file are both given: give one of them")
         return self

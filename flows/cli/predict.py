@@ -20,6 +20,9 @@ _OPTION_OF_SETTING = {
     "last": "--to",
     "every_rows": "--every-rows",
     "path": "--input",
+    "columns": "--columns",
+    "stamp_column": "--stamp-column",
+    "stamp_format": "--stamp-format",
     "texts": "TEXTS",
 }
 

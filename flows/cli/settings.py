@@ -20,7 +20,7 @@ def settings_of(model: type[Model], typed: Mapping[str, Any], *, command: str, o
         model: Their model.
         typed: Values by setting, those of a group as a mapping.
         command: Name of the command, for its help.
-        options: Option of each setting that is not called as its option, such as {"first": "--from"}.
+        options: Option of each setting that is not called as its option, such as {"first": "--from"}, and of those in a group.
 
     Raises:
         SettingError: One of them cannot be.
@@ -32,7 +32,8 @@ def settings_of(model: type[Model], typed: Mapping[str, Any], *, command: str, o
     try:
         return model(**without_none(typed))
     except ValidationError as error:
-        raise SettingError(first_error_text(error, command=command, options=options or {})) from None
+        own = {name: f"--{name.replace('_', '-')}" for name in model.model_fields}
+        raise SettingError(first_error_text(error, command=command, options=own | dict(options or {}))) from None
 
 
 def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,12 +43,15 @@ def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_error_text(error: ValidationError, *, command: str, options: Mapping[str, str]) -> str:
-    """Return the first error of settings as one line."""
+    """Return the first error of settings as one line.
+
+    Where settings contradict each other, the message has the names of settings between backticks.
+    """
     first = error.errors()[0]
     # For an element of a list the location ends with its index.
     field = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
     see = f"see `retrain {command} --help`"
-    if not field:  # the settings contradict each other, and the message names them
+    if not field and "`" in first["msg"]:
         text = first["msg"].removeprefix("Value error, ")
-        return f"{re.sub(r'[a-z_]+', lambda word: options.get(word[0], word[0]), text)}; {see}"
-    return f"{options.get(field, '--' + field.replace('_', '-'))} is {first['input']!r}: {first['msg']}; {see}"
+        return f"{re.sub(r'`([a-z_]+)`', lambda name: options.get(name[1], name[1]), text)}; {see}"
+    return f"{options.get(field, field)} is {first['input']!r}: {first['msg']}; {see}"

@@ -72,8 +72,8 @@ def test_where_there_is_no_window_it_is_said(stamp: np.ndarray, settings: dict[s
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"at": "2024-03-01", "every_rows": 2}, "at is one stamp"),
-        ({"last": "2024-03-01"}, "last needs first"),
+        ({"at": "2024-03-01", "every_rows": 2}, "`at` is one stamp"),
+        ({"last": "2024-03-01"}, "`last` needs `first`"),
         ({"texts": ("good",), "input": {"path": "a.csv"}}, "texts and a file are both given"),
         ({"at": "yesterday"}, "should match pattern"),
         ({"every_rows": 0}, "greater than or equal to 1"),
