@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.doctor import doctor
+from flows.cli.gc import gc
 from flows.cli.monitor import monitor
 from flows.cli.notify import notify
 from flows.cli.plan import acceptance, limits_of, plan_runs
@@ -344,6 +346,8 @@ app.command()(serve)
 
 
 app.command()(monitor)
+app.command()(doctor)
+app.command()(gc)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from pathlib import Path
 from storage.errors import SettingError
 from storage.io import locked
 from storage.layout import cache_folder
+from storage.upgrade import upgrade_prefect
 
 DATABASE = "prefect.db"
 # Prefect puts its database elsewhere if one of these is set.
@@ -28,14 +29,17 @@ def new_database(home: Path, *, cache: bool) -> Iterator[None]:
     The database that the first server makes is therefore still empty at the end of the block. It is cached without a look
     at Prefect's tables, and holds no run and no key. An existing database stays as it is.
 
+    A database of an older Prefect is migrated, and its backup lies beside it; one that is shared is refused.
+
     Args:
         home: Prefect's folder, usually in the store.
         cache: Whether to cache the database that the server makes, where none is cached yet.
 
     Raises:
-        SettingError: The folder cannot be written.
+        SettingError: The folder cannot be written, or its database is of a newer Prefect.
     """
-    if any(name in os.environ for name in DATABASE_VARIABLES):
+    if named := next((os.environ[name] for name in DATABASE_VARIABLES if os.environ.get(name)), None):
+        upgrade_prefect(named)
         yield
         return
     with ExitStack() as stack:
@@ -45,6 +49,7 @@ def new_database(home: Path, *, cache: bool) -> Iterator[None]:
             raise SettingError(
                 f"PREFECT_HOME is {str(home)!r}, expected a folder that can be written ({error.strerror or error}): name another"
             ) from error
+        upgrade_prefect(f"sqlite:///{(home / DATABASE).absolute()}")
         is_first = not (home / DATABASE).exists() and not _copy_cached(home)
         yield
         if is_first and cache:
