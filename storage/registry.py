@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from storage import artifacts
 from storage.database import database_lock, registry_database
 from storage.errors import RegistryError
 from storage.layout import Store
@@ -34,10 +35,10 @@ class Registry:
     are what a crash left behind.
     """
 
-    def __init__(self, client: Any, *, artifact_root: str | None) -> None:
-        """Wrap an MLflow client; a server (artifact root None) chooses where artifacts are stored."""
+    def __init__(self, client: Any, *, server: str | None) -> None:
+        """Wrap an MLflow client of a server, or of a database (server None), whose files lie in the store."""
         self._client = client
-        self._artifact_root = artifact_root
+        self._server = server
 
     @classmethod
     def open(cls, store: Store) -> Registry:
@@ -49,16 +50,18 @@ class Registry:
         """
         address = os.environ.get(TRACKING_VARIABLE) or registry_database(store)
         is_server = address.startswith(("http://", "https://"))
-        artifact_root = None if is_server else _artifact_root(store)
         with quiet(), translate_mlflow_errors(f"cannot open the registry at {_without_password(address)}"):
             from mlflow.tracking import MlflowClient
 
             with database_lock(address):
                 client = MlflowClient(tracking_uri=address, registry_uri=address)
+                artifacts.register_scheme()
                 if not is_server:
                     client.search_registered_models(max_results=1)
                     client.search_experiments(max_results=1)
-        return cls(client, artifact_root=artifact_root)
+                    artifacts.remember_folder(address, store=store)
+                    artifacts.make_relative(address, store=store)
+        return cls(client, server=address if is_server else None)
 
     def names(self) -> tuple[str, ...]:
         """Return the registered models, in alphabetical order."""
@@ -131,7 +134,7 @@ class Registry:
             self._client.set_terminated(run_id, status="FINISHED")
             self._make_model(name)
             # Without a server MLflow resolves a models:/ source in the process's default registry, which may be another one.
-            source = location if self._artifact_root else f"models:/{model_id}"
+            source = f"models:/{model_id}" if self._server else location
             created = self._client.create_model_version(
                 name, source, run_id=run_id, tags=tags, model_id=model_id, description=record.description or None
             )
@@ -279,13 +282,14 @@ class Registry:
 
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            location = f"{self._artifact_root}/{name}" if self._artifact_root else None
             try:
-                return str(self._client.create_experiment(name, artifact_location=location))
+                return artifacts.make_experiment(self._client, name, server=self._server)
             except MlflowException:  # another process was first
                 experiment = self._client.get_experiment_by_name(name)
                 if experiment is None:
                     raise
+        if self._server:
+            artifacts.refuse_foreign_disk(experiment.artifact_location, server=self._server)
         return str(experiment.experiment_id)
 
     def _make_model(self, name: str) -> None:
@@ -360,12 +364,6 @@ def _refuse_pickles(folder: Path, version: ModelVersion) -> None:
         raise RegistryError(
             f"{version.name}@{version.version} holds a pickle ({path.name}), which could run any code: register the model again"
         )
-
-
-def _artifact_root(store: Store) -> str:
-    if store.is_local:
-        return (store.mlflow_folder / "artifacts").as_uri()
-    return str(store.root / "mlflow" / "artifacts")
 
 
 def _pages(search: Any, *arguments: Any) -> Iterator[Any]:

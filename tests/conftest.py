@@ -52,6 +52,7 @@ GROUP_OF_FILE = {
             "test_comparison",
             "test_load_check",
             "test_model_card",
+            "test_moved_store",
             "test_predict",
             "test_promote",
             "test_refit",

@@ -130,7 +130,7 @@ def register_fitted(
             DatasetRecord(
                 name=f"{fitted.table.dataset}-{split}",
                 digest=manifest["files"][f"{split}.parquet"]["sha256"],
-                uri=f"{table_folder}/{split}.parquet",
+                uri=f"{table_folder.relative_to(store.root)}/{split}.parquet",
                 context=split,
                 rows=rows,
             )

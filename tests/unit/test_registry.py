@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow_server import tracking_server as running_server
 
-from flows.runtime.service import is_healthy
 from storage.errors import RegistryError, SettingError
 from storage.layout import Store
 from storage.records import DatasetRecord, RunRecord
@@ -278,33 +275,9 @@ def test_the_tracking_uri_of_the_environment_is_taken(tmp_path: Path, monkeypatc
 @pytest.fixture
 def tracking_server(tmp_path: Path) -> Iterator[str]:
     """An MLflow server on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-    ]
-    command = [sys.executable, "-m", "mlflow", "server", *options, "--artifacts-destination", str(tmp_path / "served")]
-    variables = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=log, stderr=log, process_group=0)
-    try:
-        deadline = time.monotonic() + 120
-        while not is_healthy(f"http://127.0.0.1:{port}/health"):
-            assert server.poll() is None, (tmp_path / "server.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+    options = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "served")]
+    with running_server(tmp_path, *options) as address:
+        yield address
 
 
 @pytest.mark.slow
