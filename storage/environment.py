@@ -28,6 +28,7 @@ class Environment(BaseSettings):
     mlflow_port: Port = Field(5000, description="Port of MLflow in the service.")
     docs_port: Port = Field(5001, description="Port of the reports in the service.")
     mlflow_address: str | None = Field(None, description="Base of the links to MLflow in reports.")
+    auth: str | None = Field(None, description="User of the service, and the file with the password: `USER:FILE`.")
     docs_address: str | None = Field(None, description="Base of the links to reports and Data Docs.")
     today: date | None = Field(None, description="Day that counts as today for a source that goes on, such as `2026-11-25`.")
 
