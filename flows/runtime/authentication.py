@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import stat
+import warnings
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,19 +222,27 @@ def prepare_mlflow(credentials: Credentials, *, folder: Path) -> dict[str, str]:
 
 
 def _set_mlflow_user(address: str, *, credentials: Credentials, former_user: str) -> None:
+    users = open_mlflow_users(address)
+    try:
+        if former_user != credentials.user and users.has_user(former_user):
+            users.delete_user(former_user)
+        if not users.has_user(credentials.user):
+            users.create_user(credentials.user, credentials.password, is_admin=True)
+        elif not (users.authenticate_user(credentials.user, credentials.password) and users.get_user(credentials.user).is_admin):
+            users.update_user(credentials.user, password=credentials.password, is_admin=True)
+    finally:
+        users.engine.dispose()
+
+
+def open_mlflow_users(address: str) -> Any:
+    """Open MLflow's database of users, and make or migrate its tables."""
     from storage.mlflow_compat import quiet
 
     with quiet():
+        # A note of Alembic to the authors of MLflow's settings.
+        warnings.filterwarnings("ignore", message="No path_separator found in configuration", category=DeprecationWarning)
         from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
         users = SqlAlchemyStore()
         users.init_db(address)
-        try:
-            if former_user != credentials.user and users.has_user(former_user):
-                users.delete_user(former_user)
-            if not users.has_user(credentials.user):
-                users.create_user(credentials.user, credentials.password, is_admin=True)
-            elif not users.authenticate_user(credentials.user, credentials.password):
-                users.update_user(credentials.user, password=credentials.password, is_admin=True)
-        finally:
-            users.engine.dispose()
+    return users

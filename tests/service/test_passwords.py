@@ -11,15 +11,19 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_helpers import postgres_programs, running_postgres
 from service_helpers import PORTS, QUICK, SAMPLE, Live, fetch, running_service, wait_for
+from sqlalchemy import create_engine, text
 
 USER, PASSWORD = "team", "planted-e81d%20 a:secret"
+DATABASE_PASSWORD = "planted-5c07:/@%20?#of the database"
 OWN_STRING = "admin:planted-77b1-of-prefect"
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
@@ -32,14 +36,53 @@ def password_file(folder: Path, password: str = PASSWORD) -> Path:
     return file
 
 
+@dataclass(frozen=True)
+class Secrets:
+    """A service in whose settings secrets are planted.
+
+    Attributes:
+        folder: Everything that it writes lies there: the store, and what the host keeps for itself.
+        dump: Writes its databases on PostgreSQL as SQL.
+    """
+
+    live: Live
+    folder: Path
+    dump: Callable[[], str]
+
+
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secrets]:
     folder = tmp_path_factory.mktemp("passwords")
     file = password_file(tmp_path_factory.mktemp("elsewhere"))
-    # Whatever a host keeps for itself lies in this folder too, and is searched.
     own = {"XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache"), "TMPDIR": str(folder)}
-    with running_service(folder / "home", RETRAIN_AUTH=f"{USER}:{file}", **own) as service:
-        yield service
+    with running_postgres() as postgres:
+        make_user(postgres)
+        address = urllib.parse.urlsplit(postgres)
+        database = f"postgresql://planted:{urllib.parse.quote(DATABASE_PASSWORD, safe='')}@{address.hostname}:{address.port}/team"
+
+        def dump() -> str:
+            names = [f"--dbname={database}_{part}" for part in ("prefect", "mlflow")]
+            return "".join(
+                subprocess.run([postgres_programs() / "pg_dump", name], check=True, capture_output=True, text=True).stdout
+                for name in names
+            )
+
+        with running_service(folder / "home", RETRAIN_AUTH=f"{USER}:{file}", RETRAIN_DATABASE_URL=database, **own) as service:
+            yield Secrets(service, folder, dump)
+
+
+@pytest.fixture(scope="module")
+def live(planted: Secrets) -> Live:
+    return planted.live
+
+
+def make_user(postgres: str) -> None:
+    """Make a user of PostgreSQL whose password has every character that an address must quote."""
+    engine = create_engine(f"{postgres}/postgres")
+    with engine.connect() as connection:
+        connection.execute(text(f"create role planted login createdb password '{DATABASE_PASSWORD}'"))
+        connection.commit()
+    engine.dispose()
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -177,19 +220,26 @@ def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
         assert any(name in place for place in found), f"{name} is not among {found}"
 
 
-def test_the_password_is_nowhere_but_in_its_file(live: Live, run: dict[str, Any]) -> None:
+@pytest.mark.parametrize("secret", [PASSWORD, DATABASE_PASSWORD])
+def test_a_secret_is_nowhere_but_where_it_was_planted(planted: Secrets, run: dict[str, Any], secret: str) -> None:
     """Store, folders of the host, databases, logs and command lines, while everything runs; and what the servers tell."""
+    live = planted.live
     assert run["state_type"] == "COMPLETED"
-    assert len(list(live.home.parent.rglob("*"))) > 100
-    assert places_of(PASSWORD, folder=live.home.parent) == []
-    told = [
-        live.told(run["id"]),
-        json.dumps(live.ask("/admin/settings")),
-        json.dumps(live.ask("/artifacts/filter", {})),
-        json.dumps(live.ask("/work_pools/filter", {})),
-        json.dumps([live.ask("/flow_runs/filter", {}), live.ask("/deployments/filter", {})]),
-    ]
-    assert [text for text in told if any(needle.decode() in text for needle in forms_of(PASSWORD).values())] == []
+    assert len(list(live.home.rglob("*"))) > 100
+    assert places_of(secret, folder=planted.folder) == []
+    told = {
+        "log of the run": live.told(run["id"]),
+        "settings": json.dumps(live.ask("/admin/settings")),
+        "artifacts": json.dumps(live.ask("/artifacts/filter", {})),
+        "work pools": json.dumps(live.ask("/work_pools/filter", {})),
+        "runs": json.dumps(live.ask("/flow_runs/filter", {})),
+        "deployments": json.dumps(live.ask("/deployments/filter", {})),
+        "databases": planted.dump(),
+    }
+    assert "CREATE TABLE public.flow_run" in told["databases"]
+    assert "CREATE TABLE public.model_versions" in told["databases"]
+    found = [name for name, content in told.items() if any(form in content.encode() for form in forms_of(secret).values())]
+    assert found == []
 
 
 def test_prefects_own_password_alone_is_served(tmp_path: Path) -> None:

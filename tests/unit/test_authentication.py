@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.runtime import authentication
-from flows.runtime.authentication import Credentials, RequirePassword, prepare_mlflow, refused, set_variables
+from flows.runtime.authentication import Credentials, RequirePassword, open_mlflow_users, prepare_mlflow, refused, set_variables
 from storage.errors import SettingError
 
 SECRET = "planted s%cret:with/all 7"
@@ -205,14 +205,10 @@ def test_a_health_check_needs_none_and_a_socket_does() -> None:
 
 
 def users_of(variables: dict[str, str]) -> Any:
-    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
-
     settings = configparser.ConfigParser()
     settings.read(variables["MLFLOW_AUTH_CONFIG_PATH"])
     assert settings["mlflow"]["default_permission"] == "NO_PERMISSIONS"
-    users = SqlAlchemyStore()
-    users.init_db(settings["mlflow"]["database_uri"])
-    return users
+    return open_mlflow_users(settings["mlflow"]["database_uri"])
 
 
 def test_mlflow_has_one_user_whose_password_and_name_can_change(tmp_path: Path) -> None:
