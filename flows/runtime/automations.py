@@ -34,6 +34,7 @@ def ask(api: str, path: str, body: Mapping[str, Any] | None = None, *, method: s
             content = answer.read()
     except urllib.error.URLError as error:
         if isinstance(error, urllib.error.HTTPError) and error.code == HTTPStatus.UNAUTHORIZED:
+            error.close()
             raise refused(api) from None
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise SettingError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Iterator
+from datetime import datetime
 from email.utils import formatdate
 from html import escape
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -139,14 +140,14 @@ class _Remote(StreamingResponse):
     def __init__(self, path: UPath, *, media_type: str) -> None:
         entry: dict[str, Any] = path.fs.info(path.path)
         headers = {"content-length": str(entry["size"])}
-        modified = entry.get("LastModified") or entry.get("mtime")
-        if hasattr(modified, "timestamp"):
+        modified = entry.get("LastModified")
+        if isinstance(modified, datetime):
             headers["last-modified"] = formatdate(modified.timestamp(), usegmt=True)
         super().__init__(_chunks(path), headers=headers, media_type=media_type)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["method"] == "HEAD":
-            self.body_iterator = _nothing()
+            self.body_iterator = iterate_in_threadpool(())
         await super().__call__(scope, receive, send)
 
 
@@ -154,11 +155,6 @@ def _chunks(path: UPath) -> Iterator[bytes]:
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
-
-
-async def _nothing() -> Any:
-    for chunk in ():
-        yield chunk
 
 
 def _listing(path: str, entries: list[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -85,6 +84,16 @@ def make_user(postgres: str) -> None:
     engine.dispose()
 
 
+def status(url: str, *, auth: str | None = None) -> int:
+    """The status of an answer, to whoever has these credentials."""
+    try:
+        fetch(url, auth=auth)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    return 200
+
+
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
     """What a command that was refused said."""
     assert done.returncode == 2, done.stdout + done.stderr
@@ -113,9 +122,7 @@ PRIVATE = (
 @pytest.mark.parametrize(("server", "path"), PRIVATE)
 @pytest.mark.parametrize("auth", [None, "admin:password1234", "team:not-the-password", "team:", f"other:{PASSWORD}"])
 def test_strangers_are_refused(live: Live, server: int, path: str, auth: str | None) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        fetch(f"{live.address(PORTS[server])}{path}", auth=auth)
-    assert refused.value.code == 401
+    assert status(f"{live.address(PORTS[server])}{path}", auth=auth) == 401
 
 
 @pytest.mark.parametrize(
@@ -166,8 +173,7 @@ def test_its_report_is_for_the_user_alone(live: Live, run: dict[str, Any]) -> No
     report = live.artifacts(run["id"])["report-jena-sample"]["data"]
     address = next(part for part in report.split("(") if part.startswith(live.address(PORTS[2]))).split(")")[0]
     assert "Great Expectations" in fetch(address, auth=live.auth)
-    with pytest.raises(urllib.error.HTTPError):
-        fetch(address)
+    assert status(address) == 401
 
 
 def forms_of(secret: str) -> dict[str, bytes]:
@@ -248,9 +254,6 @@ def test_prefects_own_password_alone_is_served(tmp_path: Path) -> None:
         for pool in ("cpu", "gpu"):
             workers = service.ask(f"/work_pools/{pool}/workers/filter", {})
             assert [worker["status"] for worker in workers] == ["ONLINE"], pool
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            fetch(f"{service.address(PORTS[0])}/api/admin/version")
-        assert refused.value.code == 401
+        assert status(f"{service.address(PORTS[0])}/api/admin/version") == 401
         assert service.retrain("notify", "list").returncode == 0
         assert places_of(OWN_STRING.partition(":")[2], folder=tmp_path) == []
-        assert os.path.exists(service.home / "service")  # noqa: PTH110

@@ -212,7 +212,6 @@ def users_of(variables: dict[str, str]) -> Any:
 
 
 def test_mlflow_has_one_user_whose_password_and_name_can_change(tmp_path: Path) -> None:
-    pytest.importorskip("flask_wtf", reason="no Flask-WTF here: make")
     folder = tmp_path / "100 % of it"
     folder.mkdir()
     variables = prepare_mlflow(Credentials("team", SECRET), folder=folder)

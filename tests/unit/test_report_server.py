@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upath import UPath
 
+from flows.runtime import service
 from flows.runtime.authentication import AsgiApp, Credentials
 from flows.runtime.report_server import HEALTH, create_app
 
@@ -230,5 +231,6 @@ def test_only_who_has_the_password_reads(reports: UPath) -> None:
 
 
 def test_health_needs_no_password(reports: UPath) -> None:
+    assert service.HEALTH["docs"] == HEALTH
     answer = ask(create_app(reports, credentials=Credentials("team", PASSWORD)), HEALTH)
     assert (answer.status_code, answer.text) == (200, "OK")
