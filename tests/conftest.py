@@ -68,6 +68,8 @@ GROUP_OF_FILE = {
 LONGEST_GROUPS_FIRST = (
     "test_service",
     "test_ui",
+    "test_proxy_ui",
+    "test_passwords",
     "test_tutorials",
     "test_living_tutorial",
     "test_living_series",

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 
+from flows.runtime.automations import check_access
 from storage.environment import Environment
 from storage.errors import SettingError, unknown
 from storage.layout import Store
@@ -26,12 +27,13 @@ def run_worker(pool: str) -> None:
     """Run a worker for a pool of the server at `PREFECT_API_URL` until it is stopped; on a GPU host its trainings refuse a CPU.
 
     Raises:
-        SettingError: There is no such pool, or no server is named.
+        SettingError: There is no such pool, or no server is named, or it wants another user or password.
     """
     if pool not in POOLS:
         raise unknown("pool", pool, where="worker", choices=POOLS)
     if not os.environ.get("PREFECT_API_URL"):
         raise SettingError("PREFECT_API_URL is not set: name the server that hands out the runs, such as http://host:4200/api")
+    check_access(os.environ["PREFECT_API_URL"])
     environment = {
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         **os.environ,
