@@ -226,7 +226,7 @@ def running_service(home: Path, **more: str) -> Iterator[Live]:
 
 
 def checkpoints(live: Live) -> list[Path]:
-    return list((live.home / "checkpoints").glob("*/checkpoint.npz"))
+    return list((live.home / "checkpoints").glob("*/checkpoint-*.npz"))
 
 
 class Listener(BaseHTTPRequestHandler):
