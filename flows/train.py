@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 from flows.states import fail_with_message
 from storage.errors import ReplacedError, RetrainError
 from storage.references import ModelRef, Refit, TableRef
+from storage.retries import wait_while_away
 from tasks.config import TrainSettings
 from tasks.models import variant_named
 from tasks.training import steps as training_steps
@@ -101,7 +102,8 @@ def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings, r
     name = f"{flow_run.root_flow_run_id} {variant}{' refit' if refit else ''}"
     attempts = 0
     for number in range(1, MAX_RUNS + 1):
-        run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, idempotency_key=f"{name} {number}", timeout=0))
+        send = wait_while_away(run_deployment)
+        run = cast("FlowRun", send(DEPLOYMENT, parameters=parameters, idempotency_key=f"{name} {number}", timeout=0))
         if run.state and run.state.is_final():
             continue  # an earlier start of this parent has waited for it
         state = _wait_for_end(run)
@@ -114,9 +116,13 @@ def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings, r
 
 def _wait_for_end(run: FlowRun) -> State[Any]:
     """Return the final state of a run once it has one."""
+    while True:
+        state = wait_while_away(_read_state)(run)
+        if state and state.is_final():
+            return state
+        time.sleep(POLL_S)
+
+
+def _read_state(run: FlowRun) -> State[Any] | None:
     with get_client(sync_client=True) as client:
-        while True:
-            state = client.read_flow_run(run.id).state
-            if state and state.is_final():
-                return state
-            time.sleep(POLL_S)
+        return client.read_flow_run(run.id).state
