@@ -33,6 +33,9 @@ ROOT = Path(__file__).resolve().parents[2]
 IP = shutil.which("ip") or "ip"
 PREFIX = "retrain-hosts-"
 SWITCH = f"{PREFIX}switch"
+# By these names the how-to calls the hub, which is also the host of database and object store here.
+NAMES = ("hub.example", "db.example", "s3.example")
+NAMES_OF_NAMESPACES = Path("/etc/netns")
 ADDRESSES = {"hub": "10.77.0.1", "worker1": "10.77.0.11", "worker2": "10.77.0.12", "client": "10.77.0.20"}
 BUCKET = "team"
 KEY_ID, KEY = "retrain", "s3-password-of-the-tests"
@@ -241,6 +244,10 @@ def topology() -> Iterator[Topology]:
 def _host(name: str, *, folder: Path) -> Host:
     home, address, namespace = folder / name, ADDRESSES[name], PREFIX + name
     home.mkdir()
+    # `ip netns exec` lays the files of this folder over those of /etc.
+    names = NAMES_OF_NAMESPACES / namespace / "hosts"
+    names.parent.mkdir(parents=True)
+    names.write_text(f"127.0.0.1 localhost {name}\n{ADDRESSES['hub']} {' '.join(NAMES)}\n")
     ip("netns", "add", namespace)
     ip("-n", SWITCH, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", namespace)
     ip("-n", SWITCH, "link", "set", name, "master", "bridge", "up")
@@ -410,9 +417,11 @@ def remove_leftovers() -> None:
         kill_all(namespace)
     for namespace in namespaces:
         ip("netns", "del", namespace)
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in [*Path(tempfile.gettempdir()).glob(f"{PREFIX}*"), *NAMES_OF_NAMESPACES.glob(f"{PREFIX}*")]:
         if folder.is_dir():
             shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others may have something there
+        NAMES_OF_NAMESPACES.rmdir()
 
 
 @contextmanager
