@@ -309,10 +309,9 @@ def _resumed_from(here: Team, seed: int) -> int:
 
 
 def _make_whole(here: Team, host: Host) -> None:
-    """Bring a host that a fault has taken back into the team."""
+    """Bring a host that a fault has taken back into the team. What still runs there goes on, whatever it was given up for."""
     host.plug_in()
-    if host in here.workers:
-        host.kill()
+    if host in here.workers and not host.pids():
         host.start_worker("gpu")
 
 
