@@ -205,7 +205,7 @@ def why_not_here() -> str | None:
     """Say why this machine cannot have the topology; None if it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    missing = [command for command in ("ip", "tc", "nft", "unshare", "runuser") if shutil.which(command) is None]
+    missing = [command for command in ("ip", "tc", "nft", "unshare", "setpriv") if shutil.which(command) is None]
     if missing:
         return f"{', '.join(missing)} not installed (Debian: iproute2, nftables, util-linux)"
     if not list(POSTGRESQL.glob("*/bin/postgres")):
@@ -300,6 +300,7 @@ class Database:
 
     def start(self) -> None:
         settings = {"listen_addresses": self._host.address, "unix_socket_directories": "", "max_connections": "200"}
+        settings["dynamic_shared_memory_type"] = "mmap"  # in its folder, which is removed
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._host.start("postgresql", *self._as_user("postgres", "-D", str(self._data), *options))
         wait_until(self.is_ready, "PostgreSQL", self._host, "postgresql")
@@ -318,7 +319,9 @@ class Database:
         return int(done.stdout)
 
     def _as_user(self, command: str, *arguments: str) -> list[str]:
-        return ["runuser", "-u", UNPRIVILEGED, "--", str(self._bin / command), *arguments]
+        # Unlike runuser it starts no further process, so the one that was started is PostgreSQL's own.
+        user = ["setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups"]
+        return [*user, str(self._bin / command), *arguments]
 
     def _run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self._host.run(*self._as_user(command, *arguments))
@@ -389,10 +392,16 @@ def pids_of(namespace: str) -> list[int]:
 
 def descendants(pid: int) -> list[int]:
     """Every process below one, the nearest first."""
-    with contextlib.suppress(OSError):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children] + [below for child in children for below in descendants(int(child))]
-    return []
+    nearest = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if _parent_of(path) == pid]
+    return nearest + [below for child in nearest for below in descendants(child)]
+
+
+def _parent_of(stat: Path) -> int:
+    """The parent of a process; 0 when it is gone."""
+    try:
+        return int(stat.read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
 
 
 def kill_all(namespace: str) -> None:
@@ -417,11 +426,20 @@ def remove_leftovers() -> None:
         kill_all(namespace)
     for namespace in namespaces:
         ip("netns", "del", namespace)
+    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/*/postgresql/postmaster.pid"):
+        _remove_shared_memory(lock)
     for folder in [*Path(tempfile.gettempdir()).glob(f"{PREFIX}*"), *NAMES_OF_NAMESPACES.glob(f"{PREFIX}*")]:
         if folder.is_dir():
             shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # others may have something there
         NAMES_OF_NAMESPACES.rmdir()
+
+
+def _remove_shared_memory(lock: Path) -> None:
+    """Remove the shared memory of a PostgreSQL that was killed; its lock file names it."""
+    lines = lock.read_text().splitlines()
+    if len(lines) > 6:
+        subprocess.run(["ipcrm", "-m", lines[6].split()[1]], capture_output=True, check=False)  # noqa: S607
 
 
 @contextmanager
