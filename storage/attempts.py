@@ -96,4 +96,8 @@ def _create(path: UPath, data: bytes) -> bool:
         path.fs.pipe_file(path.path, data, mode="create")
     except FileExistsError:
         return False
+    except OSError as error:
+        if getattr(error.__cause__, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode") != 412:
+            raise
+        return False
     return True
