@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 
 POOL ?= cpu
 BENCH ?=
-COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --generate-hashes --no-emit-index-url --no-header
+COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --extra postgres --generate-hashes --no-emit-index-url --no-header
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
 LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
 

@@ -75,7 +75,7 @@ class Store:
         """The local folder of unfinished work: in the tree where that is local, else in the user's cache folder."""
         if self.is_local:
             return Path(str(self.root), ".scratch")
-        return cache_folder() / hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
+        return cache_folder() / _mark(self.root)
 
     def local_path(self, path: UPath, *, needed_by: str, remedy: str) -> Path:
         """Return the path as a local one.
@@ -175,43 +175,53 @@ class Store:
         return self.root / "monitoring" / _segment(model_name, kind="model name")
 
     @property
+    def host_folder(self) -> Path:
+        """The local folder of what a host keeps for itself: the tree where that is local, else one in the user's state folder."""
+        return Path(str(self.root)) if self.is_local else state_folder() / _mark(self.root)
+
+    @property
     def mlflow_folder(self) -> Path:
-        """The local folder of MLflow's database and artifacts.
+        """The local folder of MLflow's database.
 
         Raises:
-            SettingError: The store is remote.
+            SettingError: The store is remote, so its registry must be one that every host reaches.
         """
-        return self.local_path(self.root / "mlflow", needed_by="MLflow's own database", remedy="set MLFLOW_TRACKING_URI")
+        remedy = f"set {variable('database_url')} or MLFLOW_TRACKING_URI"
+        return self.local_path(self.root / "mlflow", needed_by="MLflow's own database", remedy=remedy)
 
     @property
     def prefect_folder(self) -> Path:
-        """The local folder of Prefect's database and results.
-
-        Raises:
-            SettingError: The store is remote.
-        """
-        return self.local_path(self.root / "prefect", needed_by="Prefect's own database", remedy="set PREFECT_HOME")
+        """The local folder of Prefect's own files, with its database where no PostgreSQL is named."""
+        return self.host_folder / "prefect"
 
     @property
     def service_folder(self) -> Path:
-        """The local folder of a lasting service's logs and addresses.
+        """The local folder of a lasting service's logs and addresses."""
+        return self.host_folder / "service"
 
-        Raises:
-            SettingError: The store is remote.
-        """
-        remedy = "name a local folder; hosts that share a remote store serve it with `make worker`"
-        return self.local_path(self.root / "service", needed_by="make up", remedy=remedy)
+
+def state_folder() -> Path:
+    """Return the user's folder of this project for what must outlive a cache."""
+    return _user_folder("XDG_STATE_HOME", ".local/state")
 
 
 def cache_folder() -> Path:
     """Return the user's cache folder of this project."""
-    base = os.environ.get("XDG_CACHE_HOME")
+    return _user_folder("XDG_CACHE_HOME", ".cache")
+
+
+def _user_folder(name: str, below_home: str) -> Path:
+    base = os.environ.get(name)
     if base:
         return Path(base) / "retrain"
     try:
-        return Path.home() / ".cache" / "retrain"
+        return Path.home() / below_home / "retrain"
     except RuntimeError:  # no home folder, such as a user id without account in a container
         return Path(tempfile.gettempdir()) / f"retrain-{os.getuid()}"
+
+
+def _mark(root: UPath) -> str:
+    return hashlib.sha256(str(root).encode()).hexdigest()[:16]
 
 
 def programs_folder(mark: str) -> Path:

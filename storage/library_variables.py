@@ -23,6 +23,7 @@ _DEFAULTS = {
     "AWS_RETRY_MODE": "standard",
     "AWS_MAX_ATTEMPTS": "15",
 }
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def set_library_variables() -> None:
@@ -30,3 +31,12 @@ def set_library_variables() -> None:
     os.environ.update(_VALUES)
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    bypass_proxies(*_LOOPBACK)
+
+
+def bypass_proxies(*hosts: str) -> None:
+    """Let no proxy take requests to these hosts, beside those that `NO_PROXY` names; a proxy knows another loopback."""
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    listed = [host.strip() for host in named.split(",") if host.strip()]
+    # Libraries read one of the two names, and not all the same one.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*listed, *(host for host in hosts if host not in listed)])

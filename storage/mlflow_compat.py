@@ -5,29 +5,17 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from storage.errors import RegistryError
-from storage.layout import lock_file
 from storage.library_variables import set_library_variables
 from storage.records import ModelCode
 
 _PICKLES = (".pkl", ".pickle", ".cloudpickle", ".joblib")
 _CODE = "code"
 _DESCRIPTION = "MLmodel"
-
-
-def database_lock(address: str) -> AbstractContextManager[Any]:
-    """Lock a sqlite file for its first use: MLflow makes the tables then, and two processes that do so at once fail."""
-    if not address.startswith("sqlite:///"):
-        return nullcontext()
-    lock = lock_file(Path(address.removeprefix("sqlite:///")).absolute())
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(lock)
 
 
 def import_mlflow() -> None:
@@ -87,6 +75,10 @@ def translate_mlflow_errors(what: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         raise RegistryError(f"{what}: {_first_line(error)}") from error
+    except ImportError as error:  # the driver of a database, or the client of an object store
+        raise RegistryError(
+            f"{what}: the package {error.name} is not installed: pip install 'retrain[postgres,s3]', or name another registry"
+        ) from error
     except OSError as error:
         raise RegistryError(f"{what}: {error}: look whether the registry's folder is there and can be written") from error
 

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from storage.database import database_lock, registry_database
 from storage.errors import RegistryError
 from storage.layout import Store
 from storage.metric_history import MetricHistory
-from storage.mlflow_compat import code_that_would_load, database_lock, pickles, quiet, save_model, translate_mlflow_errors
+from storage.mlflow_compat import code_that_would_load, pickles, quiet, save_model, translate_mlflow_errors
 from storage.records import ModelVersion, RunRecord
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -46,14 +47,10 @@ class Registry:
         """Open the registry that `MLFLOW_TRACKING_URI` names, or the one in the store.
 
         Raises:
-            SettingError: The store is remote and no `MLFLOW_TRACKING_URI` is set.
+            SettingError: The store is remote and the environment names no registry, or PostgreSQL cannot be used.
             RegistryError: The registry cannot be opened.
         """
-        address = os.environ.get(TRACKING_VARIABLE)
-        if not address:
-            folder = store.mlflow_folder
-            folder.mkdir(parents=True, exist_ok=True)
-            address = f"sqlite:///{folder / 'mlflow.db'}"
+        address = os.environ.get(TRACKING_VARIABLE) or registry_database(store)
         is_server = address.startswith(("http://", "https://"))
         artifact_root = None if is_server else _artifact_root(store)
         with quiet(), translate_mlflow_errors(f"cannot open the registry at {_without_password(address)}"):

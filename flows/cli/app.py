@@ -367,7 +367,7 @@ def down() -> None:
 @app.command()
 def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu.")]) -> None:
     """Serve one pool of the server that PREFECT_API_URL names, on this host, until it is stopped."""
-    from flows.runtime.service import run_worker
+    from flows.runtime.worker import run_worker
 
     run_worker(pool)
 

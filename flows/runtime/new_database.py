@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+from storage.environment import Environment
 from storage.errors import SettingError
 from storage.io import locked
 from storage.layout import cache_folder
@@ -35,7 +36,7 @@ def new_database(home: Path, *, cache: bool) -> Iterator[None]:
     Raises:
         SettingError: The folder cannot be written.
     """
-    if any(name in os.environ for name in DATABASE_VARIABLES):
+    if names_prefect_database() or Environment.read().database_url:
         yield
         return
     with ExitStack() as stack:
@@ -49,6 +50,11 @@ def new_database(home: Path, *, cache: bool) -> Iterator[None]:
         yield
         if is_first and cache:
             _cache(home)
+
+
+def names_prefect_database() -> bool:
+    """Tell whether the environment names a database in Prefect's own words."""
+    return any(name in os.environ for name in DATABASE_VARIABLES)
 
 
 def cached_database() -> Path:

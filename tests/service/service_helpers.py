@@ -39,10 +39,16 @@ CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Live:
-    """A running service, as a user and as a program sees it."""
+    """A running service, as a user and as a program sees it.
+
+    Attributes:
+        home: The store, a local folder but for a service whose store is remote.
+        folder: Where its commands are given; None: beside the store.
+    """
 
     home: Path
     environment: Mapping[str, str]
+    folder: Path | None = None
 
     def address(self, port: str) -> str:
         return f"http://127.0.0.1:{self.environment[port]}"
@@ -58,7 +64,12 @@ class Live:
         """Run Python in the service's environment, from a folder that is nobody's."""
         command = [sys.executable, *arguments]
         return subprocess.run(
-            command, env={**self.environment, **more}, cwd=self.home.parent, capture_output=True, text=True, check=False
+            command,
+            env={**self.environment, **more},
+            cwd=self.folder or self.home.parent,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def retrain(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -200,8 +211,14 @@ def other_host(live: Live, folder: Path, **more: str) -> Iterator[Path]:
 
 
 @contextmanager
-def running_service(home: Path, **more: str) -> Iterator[Live]:
-    """The whole service on a store of its own and on free ports; nothing of it outlives the block."""
+def running_service(home: Path, *, folder: Path | None = None, **more: str) -> Iterator[Live]:
+    """The whole service on a store of its own and on free ports; nothing of it outlives the block.
+
+    Args:
+        home: The store; the URL of a remote one, as text.
+        folder: Where commands are given, for a remote store.
+        more: Further variables of its environment.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RETRAIN_", "PREFECT_", "MLFLOW_"))}
     environment = {
         **inherited,
@@ -214,7 +231,7 @@ def running_service(home: Path, **more: str) -> Iterator[Live]:
         **OFTEN,
         **more,
     }
-    service = Live(home, environment)
+    service = Live(home, environment, folder)
     try:
         done = service.retrain("up")
         assert done.returncode == 0, done.stdout + done.stderr
