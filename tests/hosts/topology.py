@@ -349,6 +349,7 @@ class ObjectStore:
         address, command = self._host.address, weed()
         assert command
         options = [f"-dir={self._folder}", f"-ip={address}", f"-ip.bind={address}", "-s3", "-s3.port=8333", "-volume.max=50"]
+        options += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
         self._host.start("objects", command, "server", *options, f"-s3.config={self._host.folder / 's3.json'}")
         wait_until(self._is_ready, "SeaweedFS", self._host, "objects")
 
