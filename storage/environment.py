@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.errors import SettingError
@@ -21,14 +21,22 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     home: str = Field("./var", description="The store: a folder, or an fsspec URL such as `s3://bucket/prefix`.")
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL for Prefect and MLflow, such as `postgresql://USER:PASSWORD@HOST/retrain`."
+    )
     mirror: str | None = Field(None, description="Folder or URL of a mirror with `SHA256SUMS`.")
     require_gpu: bool | None = Field(None, description="Whether every training on this host refuses a CPU.")
     host: str = Field("127.0.0.1", description="Address on which the service listens.")
+    public_host: str | None = Field(None, description="Name under which others reach the service.")
     prefect_port: Port = Field(4200, description="Port of Prefect in the service.")
     mlflow_port: Port = Field(5000, description="Port of MLflow in the service.")
     docs_port: Port = Field(5001, description="Port of the reports in the service.")
-    mlflow_address: str | None = Field(None, description="Base of the links to MLflow in reports.")
-    docs_address: str | None = Field(None, description="Base of the links to reports and Data Docs.")
+    auth: str | None = Field(None, description="User of the service, and the file with the password: `USER:FILE`.")
+    prefect_address: str | None = Field(None, description="Address of Prefect for people, such as that of a proxy.")
+    mlflow_address: str | None = Field(None, description="Address of MLflow for people; base of the links in reports.")
+    docs_address: str | None = Field(
+        None, description="Address of reports and Data Docs for people; base of the links in reports."
+    )
     today: date | None = Field(None, description="Day that counts as today for a source that goes on, such as `2026-11-25`.")
 
     @classmethod

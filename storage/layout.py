@@ -41,7 +41,8 @@ class Store:
         if "://" not in address:
             return cls(root=_writable_folder(Path(address).expanduser().absolute()))
         try:
-            root = UPath(address)
+            # Other hosts write there, so that a listing of before may be wrong.
+            root = UPath(address, use_listings_cache=False)
             _ = root.fs
         except (ValueError, ImportError, OSError) as error:
             raise SettingError(
@@ -75,7 +76,7 @@ class Store:
         """The local folder of unfinished work: in the tree where that is local, else in the user's cache folder."""
         if self.is_local:
             return Path(str(self.root), ".scratch")
-        return cache_folder() / hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
+        return cache_folder() / _mark(self.root)
 
     def local_path(self, path: UPath, *, needed_by: str, remedy: str) -> Path:
         """Return the path as a local one.
@@ -96,7 +97,11 @@ class Store:
         return self.raw_folder(dataset) / _segment(sha256, kind="digest") / _segment(name, kind="file name")
 
     def locks(self, dataset: str) -> UPath:
-        """Return the file of the digests that were locked on first use."""
+        """Return the folder of the digests that were locked on first use: a `SharedValue`."""
+        return self.raw_folder(dataset) / "locks"
+
+    def first_locks(self, dataset: str) -> UPath:
+        """Return the file in which version 0.1 kept these digests; it is only read."""
         return self.raw_folder(dataset) / "locks.json"
 
     def partial(self, dataset: str, origin: str, name: str) -> Path:
@@ -125,7 +130,11 @@ class Store:
         return self.table_folder(dataset, version) / MANIFEST
 
     def ingested(self, dataset: str) -> UPath:
-        """Return the file that tells when each table version of a data set was last ingested; published or found unchanged."""
+        """Return where it is told when each table version was last ingested, published or found unchanged: a `SharedValue`."""
+        return self.root / "tables" / _segment(dataset, kind="data set") / ".ingested"
+
+    def first_ingested(self, dataset: str) -> UPath:
+        """Return the file in which version 0.1 told so; it is only read."""
         return self.root / "tables" / _segment(dataset, kind="data set") / ".ingested.json"
 
     def staging(self, dataset: str, key: str) -> Path:
@@ -163,7 +172,11 @@ class Store:
         return self.scratch / "progress" / f"{_segment(training_key, kind='training key')}.json"
 
     def promotions(self, model_name: str) -> UPath:
-        """Return the append-only log of promotion decisions of one registered model."""
+        """Return the folder of the log of promotion decisions of one registered model: a `Journal`."""
+        return self.root / "promotions" / _segment(model_name, kind="model name")
+
+    def first_promotions(self, model_name: str) -> UPath:
+        """Return the file in which version 0.1 kept this log; it is only read, as the log's beginning."""
         return self.root / "promotions" / f"{_segment(model_name, kind='model name')}.jsonl"
 
     def predictions_folder(self, model_name: str) -> UPath:
@@ -175,43 +188,58 @@ class Store:
         return self.root / "monitoring" / _segment(model_name, kind="model name")
 
     @property
+    def artifacts(self) -> UPath:
+        """The folder of the registry's files, to which the locations that it records are relative."""
+        return self.root / "mlflow" / "artifacts"
+
+    @property
+    def host_folder(self) -> Path:
+        """The local folder of what a host keeps for itself: the tree where that is local, else one in the user's state folder."""
+        return Path(str(self.root)) if self.is_local else state_folder() / _mark(self.root)
+
+    @property
     def mlflow_folder(self) -> Path:
-        """The local folder of MLflow's database and artifacts.
+        """The local folder of MLflow's database.
 
         Raises:
-            SettingError: The store is remote.
+            SettingError: The store is remote, so its registry must be one that every host reaches.
         """
-        return self.local_path(self.root / "mlflow", needed_by="MLflow's own database", remedy="set MLFLOW_TRACKING_URI")
+        remedy = f"set {variable('database_url')} or MLFLOW_TRACKING_URI"
+        return self.local_path(self.root / "mlflow", needed_by="MLflow's own database", remedy=remedy)
 
     @property
     def prefect_folder(self) -> Path:
-        """The local folder of Prefect's database and results.
-
-        Raises:
-            SettingError: The store is remote.
-        """
-        return self.local_path(self.root / "prefect", needed_by="Prefect's own database", remedy="set PREFECT_HOME")
+        """The local folder of Prefect's own files, with its database where no PostgreSQL is named."""
+        return self.host_folder / "prefect"
 
     @property
     def service_folder(self) -> Path:
-        """The local folder of a lasting service's logs and addresses.
+        """The local folder of a lasting service's logs and addresses."""
+        return self.host_folder / "service"
 
-        Raises:
-            SettingError: The store is remote.
-        """
-        remedy = "name a local folder; hosts that share a remote store serve it with `make worker`"
-        return self.local_path(self.root / "service", needed_by="make up", remedy=remedy)
+
+def state_folder() -> Path:
+    """Return the user's folder of this project for what must outlive a cache."""
+    return _user_folder("XDG_STATE_HOME", ".local/state")
 
 
 def cache_folder() -> Path:
     """Return the user's cache folder of this project."""
-    base = os.environ.get("XDG_CACHE_HOME")
+    return _user_folder("XDG_CACHE_HOME", ".cache")
+
+
+def _user_folder(name: str, below_home: str) -> Path:
+    base = os.environ.get(name)
     if base:
         return Path(base) / "retrain"
     try:
-        return Path.home() / ".cache" / "retrain"
+        return Path.home() / below_home / "retrain"
     except RuntimeError:  # no home folder, such as a user id without account in a container
         return Path(tempfile.gettempdir()) / f"retrain-{os.getuid()}"
+
+
+def _mark(root: UPath) -> str:
+    return hashlib.sha256(str(root).encode()).hexdigest()[:16]
 
 
 def programs_folder(mark: str) -> Path:
@@ -228,7 +256,7 @@ def lock_file(path: UPath | Path) -> Path:
     """Return the local lock file of a file or folder.
 
     It lies beside a local path. For a remote path it lies in the user's cache folder, so it only holds between processes of
-    one machine.
+    one machine: it spares them work, and what several hosts write is created exclusively.
     """
     if isinstance(path, Path):
         return Path(path.parent, f".{path.name}.lock")

@@ -19,7 +19,11 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    # An object store that is restarted is waited for: some two minutes, where the default gives up after seconds.
+    "AWS_RETRY_MODE": "standard",
+    "AWS_MAX_ATTEMPTS": "15",
 }
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def set_library_variables() -> None:
@@ -27,3 +31,12 @@ def set_library_variables() -> None:
     os.environ.update(_VALUES)
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    bypass_proxies(*_LOOPBACK)
+
+
+def bypass_proxies(*hosts: str) -> None:
+    """Let no proxy take requests to these hosts, beside those that `NO_PROXY` names; a proxy knows another loopback."""
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    listed = [host.strip() for host in named.split(",") if host.strip()]
+    # Libraries read one of the two names, and not all the same one.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*listed, *(host for host in hosts if host not in listed)])

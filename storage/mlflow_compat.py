@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from storage.errors import RegistryError
-from storage.layout import lock_file
 from storage.library_variables import set_library_variables
 from storage.records import ModelCode
 
 _PICKLES = (".pkl", ".pickle", ".cloudpickle", ".joblib")
 _CODE = "code"
 _DESCRIPTION = "MLmodel"
-
-
-def database_lock(address: str) -> AbstractContextManager[Any]:
-    """Lock a sqlite file for its first use: MLflow makes the tables then, and two processes that do so at once fail."""
-    if not address.startswith("sqlite:///"):
-        return nullcontext()
-    lock = lock_file(Path(address.removeprefix("sqlite:///")).absolute())
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(lock)
 
 
 def import_mlflow() -> None:
@@ -86,7 +76,18 @@ def translate_mlflow_errors(what: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        if error.get_http_status_code() == HTTPStatus.UNAUTHORIZED:
+            is_shown = "MLFLOW_TRACKING_PASSWORD" in os.environ
+            reason = "the user and password given are not its own" if is_shown else "it wants a user and password"
+            raise RegistryError(
+                f"{what}: the MLflow server refused the request (401): {reason}; "
+                "set RETRAIN_AUTH=USER:FILE as where it was started, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            ) from None
         raise RegistryError(f"{what}: {_first_line(error)}") from error
+    except ImportError as error:  # the driver of a database, or the client of an object store
+        raise RegistryError(
+            f"{what}: the package {error.name} is not installed: pip install 'retrain[postgres,s3]', or name another registry"
+        ) from error
     except OSError as error:
         raise RegistryError(f"{what}: {error}: look whether the registry's folder is there and can be written") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from upath import UPath
 
+from storage.artifacts import stored_at
 from storage.inventory import remove, size_of
 from storage.layout import Store
 from storage.mlflow_compat import quiet, translate_mlflow_errors
@@ -19,7 +20,6 @@ from storage.registry import Registry
 # Tag of every run that this project registers; runs of others in the same MLflow are none of its business.
 KEY_TAG, COMPLETE_TAG = "training_key", "complete"
 _PAGE = 1000
-_BELOW_THE_STORE = "/mlflow/artifacts/"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class RegistryCleanup:
     def _rows(self) -> Any:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        return SqlAlchemyStore(self._address, str(self._store.root / "mlflow" / "artifacts"))
+        return SqlAlchemyStore(self._address, str(self._store.artifacts))
 
     def _deleted_before(self, moment: datetime) -> set[str]:
         if not self.forgets:
@@ -172,7 +172,7 @@ class RegistryCleanup:
                     status=run.info.status,
                     is_deleted=run.info.lifecycle_stage == "deleted",
                     since=datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, tz=UTC),
-                    place=self._place(run.info.artifact_uri),
+                    place=stored_at(run.info.artifact_uri, store=self._store),
                 )
 
     def _models(self, model: str) -> dict[str, list[Any]]:
@@ -194,7 +194,10 @@ class RegistryCleanup:
     ) -> Leftover:
         own = models.get(run.run_id, [])
         # MLflow puts the artifacts of a run below a folder that has its id, and a logged model's likewise.
-        recorded = [(run.place, run.run_id), *((self._place(each.artifact_location), str(each.model_id)) for each in own)]
+        recorded = [
+            (run.place, run.run_id),
+            *((stored_at(each.artifact_location, store=self._store), str(each.model_id)) for each in own),
+        ]
         places = [place.parent if place is not None and place.parent.name == name else place for place, name in recorded]
         return Leftover(
             model=model,
@@ -205,11 +208,6 @@ class RegistryCleanup:
             places=tuple(place for place in places if place is not None),
             reason=reason,
         )
-
-    def _place(self, location: str) -> UPath | None:
-        """Return where a recorded location lies in the store; None if it is a place outside of it."""
-        _, below, relative = location.replace("mlflow-artifacts:/", _BELOW_THE_STORE).partition(_BELOW_THE_STORE)
-        return self._store.root / "mlflow" / "artifacts" / relative.strip("/") if below and relative.strip("/") else None
 
 
 def _pages(search: Any, *arguments: Any) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from flows.cli.predict import predict
 from flows.cli.promote import promote
 from flows.cli.rollback import rollback
 from flows.cli.serve import serve
+from flows.runtime.authentication import set_variables
 from storage.errors import RetrainError
 from tasks.choices import DataOrigin, PromoteMode, SplitRule
 
@@ -371,7 +372,7 @@ def down() -> None:
 @app.command()
 def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu.")]) -> None:
     """Serve one pool of the server that PREFECT_API_URL names, on this host, until it is stopped."""
-    from flows.runtime.service import run_worker
+    from flows.runtime.worker import run_worker
 
     run_worker(pool)
 
@@ -386,6 +387,7 @@ def _version_values(version: Any) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. An error of input or environment is one line, and the exit code is 2."""
     try:
+        set_variables()
         app(args=arguments)
     except RetrainError as error:
         typer.echo(f"retrain: {error}", err=True)

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from storage.environment import Environment
+    from storage.layout import Store
     from tasks.diagnosis.doctor import Configured
     from tasks.diagnosis.finding import Finding
+    from tasks.diagnosis.network import Server
 
 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False) -> None:
@@ -65,57 +67,77 @@ def _findings() -> tuple[Finding, ...]:
 
 
 def configured_here(environment: Environment, *, variables: Mapping[str, str], secrets: tuple[str, ...]) -> Configured:
-    """Return what the environment configures; nothing is made or opened."""
-    from flows.runtime.new_database import DATABASE, DATABASE_VARIABLES
-    from storage.layout import cache_folder
+    """Return what the environment configures; nothing is made or opened.
+
+    Raises:
+        SettingError: A variable has a wrong value.
+    """
+    from upath import UPath
+
+    from storage.layout import Store, cache_folder
     from tasks.diagnosis.doctor import Configured
-    from tasks.diagnosis.network import Server
 
     is_local = "://" not in environment.home or environment.home.startswith("file://")
     root = Path(environment.home.removeprefix("file://")).expanduser().absolute()
-    headers: dict[str, str] = {}
-    started = _started(root) if is_local else {}
-    tracking = variables.get("MLFLOW_TRACKING_URI", "")
-    databases = {}
-    if tracking.startswith(("sqlite:", "postgresql")):
-        databases["mlflow"] = tracking
-    elif not tracking and is_local:
-        databases["mlflow"] = f"sqlite:///{root / 'mlflow' / 'mlflow.db'}"
-    named = next((variables[name] for name in DATABASE_VARIABLES if variables.get(name)), None)
-    home = variables.get("PREFECT_HOME")
-    if named:
-        databases["prefect"] = named
-    elif home or is_local:
-        databases["prefect"] = f"sqlite:///{Path(home) / DATABASE if home else root / 'prefect' / DATABASE}"
-    api = variables.get("PREFECT_API_URL") or (f"{started['prefect']}/api" if started else "")
-    servers = []
-    if api:
-        servers.append(Server("Prefect", api, "/health", "make up, or correct PREFECT_API_URL", headers))
-    mlflow = tracking if tracking.startswith("http") else started.get("mlflow", "")
-    if mlflow:
-        servers.append(Server("MLflow", mlflow, "/health", "make up, or correct MLFLOW_TRACKING_URI", headers))
-    docs = environment.docs_address or started.get("docs", "")
-    if docs:
-        servers.append(Server("the report server", docs, "/", "make up, or correct RETRAIN_DOCS_ADDRESS", headers))
+    # Not `Store.at`, which makes the folder.
+    store = Store(root=UPath(root) if is_local else UPath(environment.home))
+    started = _started(store)
+    ports = {"prefect": environment.prefect_port, "mlflow": environment.mlflow_port, "docs": environment.docs_port}
     return Configured(
-        store=environment.home if not is_local else str(root),
-        databases=databases,
-        servers=tuple(servers),
-        folders={**({"the store": root} if is_local else {}), "the cache": cache_folder()},
+        store=str(root) if is_local else environment.home,
+        databases=_databases(store, variables=variables),
+        servers=_servers(environment, started=started, variables=variables),
+        folders={"the store" if is_local else "what this host keeps": store.host_folder, "the cache": cache_folder()},
         mirror=environment.mirror,
-        object_store=variables.get("AWS_ENDPOINT_URL") or None,
+        object_store=variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL") or None,
         host=str(started.get("host", environment.host)),
-        ports=dict(started.get("ports", {}))
-        or {"prefect": environment.prefect_port, "mlflow": environment.mlflow_port, "docs": environment.docs_port},
+        ports=dict(started.get("ports", ports)),
         is_running=bool(started),
         require_gpu=environment.require_gpu,
+        has_registry=is_local or bool(variables.get("MLFLOW_TRACKING_URI") or environment.database_url),
         secrets=secrets,
     )
 
 
-def _started(root: Path) -> dict[str, Any]:
-    """Return the addresses of the service of a local store that was started and not ended; empty if there is none."""
-    file = root / "service" / "addresses.json"
+def _databases(store: Store, *, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the address of each database that this host opens itself."""
+    from flows.runtime.new_database import DATABASE, shared_database
+    from storage.database import named_database
+
+    tracking = variables.get("MLFLOW_TRACKING_URI", "")
+    databases = {}
+    if not tracking.startswith(("http://", "https://")):
+        own = f"sqlite:///{store.host_folder / 'mlflow' / 'mlflow.db'}" if store.is_local else ""
+        databases["mlflow"] = tracking or named_database("mlflow") or own
+    home = Path(variables.get("PREFECT_HOME") or store.prefect_folder)
+    if not variables.get("PREFECT_API_URL") or shared_database():
+        databases["prefect"] = shared_database() or f"sqlite:///{home / DATABASE}"
+    return {library: address for library, address in databases.items() if address}
+
+
+def _servers(environment: Environment, *, started: Mapping[str, Any], variables: Mapping[str, str]) -> tuple[Server, ...]:
+    """Return the servers that are configured, or that the running service has."""
+    from flows.runtime.authentication import authorization
+    from tasks.diagnosis.network import Server
+
+    headers = authorization()
+    tracking = variables.get("MLFLOW_TRACKING_URI", "")
+    api = variables.get("PREFECT_API_URL") or (f"{started['prefect']}/api" if started else "")
+    mlflow = tracking if tracking.startswith("http") else started.get("mlflow", "")
+    named = (
+        ("Prefect", api, "/admin/version", "make up, or correct PREFECT_API_URL"),
+        ("MLflow", mlflow, "/api/2.0/mlflow/experiments/search?max_results=1", "make up, or correct MLFLOW_TRACKING_URI"),
+        ("the report server", started.get("docs", ""), "/", "make up, and see docs.log"),
+        ("Prefect for people", environment.prefect_address, "/", "start the proxy, or correct RETRAIN_PREFECT_ADDRESS"),
+        ("MLflow for people", environment.mlflow_address, "/", "start the proxy, or correct RETRAIN_MLFLOW_ADDRESS"),
+        ("reports for people", environment.docs_address, "/", "start the proxy, or correct RETRAIN_DOCS_ADDRESS"),
+    )
+    return tuple(Server(name, address, path, remedy, headers) for name, address, path, remedy in named if address)
+
+
+def _started(store: Store) -> dict[str, Any]:
+    """Return the addresses of the service of a store that was started on this host and not ended; empty if there is none."""
+    file = store.service_folder / "addresses.json"
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):

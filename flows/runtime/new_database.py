@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+from storage.database import named_database
 from storage.errors import SettingError
 from storage.io import locked
 from storage.layout import cache_folder
@@ -38,7 +39,7 @@ def new_database(home: Path, *, cache: bool) -> Iterator[None]:
     Raises:
         SettingError: The folder cannot be written, or its database is of a newer Prefect.
     """
-    if named := next((os.environ[name] for name in DATABASE_VARIABLES if os.environ.get(name)), None):
+    if named := shared_database():
         upgrade_prefect(named)
         yield
         return
@@ -54,6 +55,17 @@ def new_database(home: Path, *, cache: bool) -> Iterator[None]:
         yield
         if is_first and cache:
             _cache(home)
+
+
+def shared_database() -> str | None:
+    """Return the address of Prefect's database where the environment names one, in Prefect's words or the project's."""
+    own = next((os.environ[name] for name in DATABASE_VARIABLES if os.environ.get(name)), None)
+    return own or named_database("prefect")
+
+
+def names_prefect_database() -> bool:
+    """Tell whether the environment names a database in Prefect's own words."""
+    return any(name in os.environ for name in DATABASE_VARIABLES)
 
 
 def cached_database() -> Path:

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flows.runtime.new_database import new_database
+from flows.runtime.automations import check_access
+from flows.runtime.new_database import names_prefect_database, new_database
 from flows.runtime.service import is_healthy, running_api
+from storage.database import make_database, named_database
 from storage.errors import RetrainError
 from storage.layout import Store
 
@@ -34,23 +36,28 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
         release_leases: False for a run that trains nothing, and takes no device from a training that goes on.
 
     Raises:
+        SettingError: The named server wants another user or password.
         RetrainError: The server ended, or did not answer in time.
     """
     named = os.environ.get("PREFECT_API_URL") or running_api(store)
     if named:
+        check_access(named)
         os.environ["PREFECT_API_URL"] = named
         meanwhile()
         yield named
         return
-    if store.is_local:
-        os.environ.setdefault("PREFECT_HOME", str(store.prefect_folder))
+    os.environ.setdefault("PREFECT_HOME", str(store.prefect_folder))
+    database = named_database("prefect")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
-        home = Path(os.environ["PREFECT_HOME"]) if store.is_local else None
-        with new_database(home, cache=True) if home else nullcontext():
+        if database and not names_prefect_database():
+            make_database(database)
+            os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+            stack.callback(os.environ.pop, "PREFECT_SERVER_DATABASE_CONNECTION_URL", None)
+        with new_database(Path(os.environ["PREFECT_HOME"]), cache=True):
             server = stack.enter_context(_temporary_server(port))
             # Prefect reads the variable when it is imported, which `meanwhile` does.
             os.environ["PREFECT_API_URL"] = f"{address}/api"

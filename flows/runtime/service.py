@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import importlib.util
+import ipaddress
 import os
-import shutil
-import signal
+import shlex
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows.runtime.automations import ask, deploy_automations
-from flows.runtime.new_database import new_database
+from flows.runtime.authentication import VARIABLE as AUTH_VARIABLE
+from flows.runtime.authentication import Credentials, prepare_mlflow
+from flows.runtime.automations import ask, check_access, deploy_automations
+from flows.runtime.new_database import names_prefect_database, new_database
+from flows.runtime.worker import HEARTBEAT_S, POOLS, requires_gpu
+from storage.database import make_database, named_database, registry_database
 from storage.environment import Environment, variable
-from storage.errors import RetrainError, SettingError, unknown
+from storage.errors import RetrainError, SettingError
 from storage.io import read_json, write_json
 from storage.layout import Store
+from storage.library_variables import bypass_proxies
 
 ROOT = Path(__file__).resolve().parents[2]
-POOLS = ("cpu", "gpu")
 SERVERS = ("prefect", "mlflow", "docs")
-HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/"}
+HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/-/health"}
 WAIT_S = 120
-# A run without three heartbeats in a row is marked as crashed: service/automations.yaml waits 90 s.
-HEARTBEAT_S = 30
-# How long a worker may take to end its runs before it is killed; service/supervisord.conf has the same value.
-STOP_S = 30
+
+# Requests for a name that a server does not know are refused by MLflow, because a page of another site may have sent them.
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,15 @@ class Service:
     """Where the service of one store listens and stores its own files.
 
     Attributes:
+        host: Address on which its servers listen, such as 0.0.0.0 for every address of this machine.
+        public_host: Name under which others reach them.
         folder: Logs, pid file and addresses.
         control: Unix socket of supervisord, in the temporary folder, because its path may have about 100 characters.
     """
 
     store: Store
     host: str
+    public_host: str
     ports: Mapping[str, int]
     folder: Path
     control: Path
@@ -57,7 +65,7 @@ class Service:
         """Return the service that the environment describes.
 
         Raises:
-            SettingError: The store is remote, or a variable has a wrong value.
+            SettingError: A variable has a wrong value.
         """
         return cls.at(Store.from_environment())
 
@@ -69,72 +77,179 @@ class Service:
         settings = Environment.read()
         ports = {"prefect": settings.prefect_port, "mlflow": settings.mlflow_port, "docs": settings.docs_port}
         control = Path(tempfile.gettempdir(), f"retrain-{os.getuid()}-{mark}.sock")
-        return cls(store=store, host=settings.host, ports=ports, folder=folder, control=control)
+        public_host = settings.public_host or (socket.gethostname() if _is_wildcard(settings.host) else settings.host)
+        return cls(store=store, host=settings.host, public_host=public_host, ports=ports, folder=folder, control=control)
 
     def address(self, name: str) -> str:
-        """Return the base address of one of its servers."""
-        return f"http://{self.host}:{self.ports[name]}"
+        """Return the base address at which processes of this machine reach one of its servers."""
+        return f"http://{_in_url(self._own_host)}:{self.ports[name]}"
+
+    def public_address(self, name: str) -> str:
+        """Return the base address at which people reach one of its servers: a named one, such as that of a proxy, or its own."""
+        settings = Environment.read()
+        named = {"prefect": settings.prefect_address, "mlflow": settings.mlflow_address, "docs": settings.docs_address}[name]
+        if name == "mlflow" and not self.serves_mlflow:
+            named = named or _without_user(os.environ["MLFLOW_TRACKING_URI"])
+        return (named or f"http://{_in_url(self.public_host)}:{self.ports[name]}").rstrip("/")
+
+    @property
+    def serves_mlflow(self) -> bool:
+        """Tell whether the service has an MLflow of its own; it has none if another tracking server is named."""
+        tracking = os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
+        own = {
+            f"http://{_in_url(host)}:{self.ports['mlflow']}"
+            for host in (self._own_host, self.host, self.public_host, "localhost")
+        }
+        named = Environment.read().mlflow_address
+        return not tracking.startswith("http") or tracking in own or bool(named and tracking == named.rstrip("/"))
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The servers that the service starts."""
+        return tuple(name for name in SERVERS if name != "mlflow" or self.serves_mlflow)
+
+    @property
+    def _own_host(self) -> str:
+        if not _is_wildcard(self.host):
+            return self.host
+        return "::1" if ":" in self.host else "127.0.0.1"
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of its processes."""
-        api = f"{self.address('prefect')}/api"
-        tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+        """Return the environment of its processes, but for its databases."""
+        bypass_proxies(self._own_host, self.public_host)
+        interface = f"{self.public_address('prefect')}/api"
+        chosen = {
+            # Without it a UI on another port looks for its server at port 4200 and stays empty.
+            "PREFECT_SERVER_UI_API_URL": os.environ.get("PREFECT_UI_API_URL", interface),
+            "PREFECT_UI_URL": self.public_address("prefect"),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(self._names_of_mlflow()),
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": _origin(self.public_address("mlflow")),
+        }
+        prefix = urllib.parse.urlsplit(self.public_address("prefect")).path
+        if prefix:
+            # The pages are made for their prefix, and not in the folder of the package, which other services share.
+            chosen |= {"PREFECT_UI_SERVE_BASE": prefix, "PREFECT_UI_STATIC_DIRECTORY": str(self.folder / "prefect-ui")}
         return {
+            **chosen,
             **os.environ,
             "RETRAIN_HOME": str(self.store.root),
             "RETRAIN_SERVICE_FOLDER": str(self.folder),
             "RETRAIN_SERVICE_SOCKET": str(self.control),
-            "RETRAIN_PYTHON": sys.executable,
+            "RETRAIN_PYTHON": shlex.quote(sys.executable),
             "RETRAIN_HOST": self.host,
-            "RETRAIN_MLFLOW_STORE": f"sqlite:///{self.store.mlflow_folder / 'mlflow.db'}",
-            "RETRAIN_REPORTS": str(self.store.root / "reports"),
-            "RETRAIN_MLFLOW_ADDRESS": tracking if tracking.startswith("http") else self.address("mlflow"),
-            "RETRAIN_DOCS_ADDRESS": self.address("docs"),
+            "RETRAIN_SERVES_MLFLOW": str(self.serves_mlflow).lower(),
+            "RETRAIN_MLFLOW_APP": "--app-name basic-auth" if Environment.read().auth else "",
+            "RETRAIN_MLFLOW_ADDRESS": self.public_address("mlflow"),
+            "RETRAIN_DOCS_ADDRESS": self.public_address("docs"),
             **{variable(f"{name}_port"): str(port) for name, port in self.ports.items()},
             "PREFECT_HOME": str(self.store.prefect_folder),
-            "PREFECT_API_URL": api,
-            # Without it a UI on another port looks for its server at port 4200 and stays empty.
-            "PREFECT_SERVER_UI_API_URL": api,
-            "RETRAIN_REQUIRE_GPU": _requires_gpu(),
+            "PREFECT_API_URL": f"{self.address('prefect')}/api",
+            "RETRAIN_REQUIRE_GPU": requires_gpu(),
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
             # Eight more processes, for features of MLflow that nothing here uses.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
 
+    def databases(self) -> dict[str, str]:
+        """Return the variables that name the databases of its servers; on a command line others would see their passwords.
 
-def _requires_gpu() -> str:
-    """Return what the variable says, or else whether this host has an NVIDIA driver."""
-    required = Environment.read().require_gpu
-    return str(bool(shutil.which("nvidia-smi")) if required is None else required).lower()
+        Raises:
+            SettingError: The store is remote and no database is named, or `RETRAIN_DATABASE_URL` cannot be used.
+        """
+        variables = {}
+        database = named_database("prefect")
+        if database and not names_prefect_database():
+            variables["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+        if self.serves_mlflow:
+            variables["MLFLOW_BACKEND_STORE_URI"] = registry_database(self.store)
+            variables["MLFLOW_ARTIFACTS_DESTINATION"] = str(self.store.root / "mlflow" / "artifacts")
+        return variables
+
+    def users(self) -> dict[str, str]:
+        """Return the variables by which MLflow's server knows user and password, and write its settings of users.
+
+        Raises:
+            SettingError: `RETRAIN_AUTH` names no password.
+        """
+        credentials = Credentials.from_environment()
+        return prepare_mlflow(credentials, folder=self.folder) if credentials and self.serves_mlflow else {}
+
+    def _names_of_mlflow(self) -> list[str]:
+        """Return the names, with and without a port, under which MLflow may be asked for."""
+        names = {*_LOOPBACK_NAMES, _in_url(self.host), _in_url(self.public_host)}
+        names |= {urllib.parse.urlsplit(self.public_address("mlflow")).hostname or ""}
+        if not _is_loopback(self.host):
+            names |= {socket.gethostname(), socket.getfqdn(), *_addresses_of_this_machine()}
+        return sorted(form for name in names if name for form in (name, f"{name}:*"))
+
+
+def _without_user(address: str) -> str:
+    parts = urllib.parse.urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _origin(address: str) -> str:
+    """Return what a browser sends as the origin of a page: an address without its path."""
+    parts = urllib.parse.urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_wildcard(host: str) -> bool:
+    return host in {"0.0.0.0", "::", ""}  # noqa: S104  (compared, not listened on)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _addresses_of_this_machine() -> set[str]:
+    with contextlib.suppress(OSError):
+        return {_in_url(str(entry[4][0])) for entry in socket.getaddrinfo(socket.gethostname(), None)}
+    return set()
 
 
 def up(service: Service, *, say: Callable[[str], None]) -> None:
     """Start every part of the service that is not running, and wait until all are healthy.
 
     Raises:
-        SettingError: Another program listens on a port.
+        SettingError: Another program listens on a port, a database cannot be used, or a package is missing.
         RetrainError: A part did not become healthy; the message names its log.
     """
     service.folder.mkdir(parents=True, exist_ok=True)
-    (Path(str(service.store.root)) / "reports").mkdir(exist_ok=True)
+    if service.store.is_local:
+        (Path(str(service.store.root)) / "reports").mkdir(exist_ok=True)
     if _control(service, "pid").returncode == 0:
         service = _as_started(service)
+        check_access(_api(service))
         say("running already")
     else:
         _refuse_taken_ports(service)
-        from storage.registry import Registry
-
-        Registry.open(service.store)  # makes or migrates the database before two processes open it at once
+        _prepare_databases(service)
         say(f"starting supervisord, logs in {service.folder}")
         # The service makes rows of its own as it starts, so its database is not cached for other stores.
         with new_database(service.store.prefect_folder, cache=False):
-            _run([sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()], service)
+            supervisord = [sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()]
+            _run(supervisord, service, more={**service.databases(), **service.users()})
             addresses = {name: service.address(name) for name in SERVERS}
-            write_json(service.folder / "addresses.json", addresses | {"host": service.host, "ports": dict(service.ports)})
+            started = {
+                "host": service.host,
+                "public_host": service.public_host,
+                "ports": dict(service.ports),
+                "has_password": bool(Environment.read().auth),
+            }
+            write_json(service.folder / "addresses.json", addresses | started)
             _wait_for_server("prefect", service)
     for name in SERVERS:
-        _wait_for_server(name, service)
-        say(f"{name:<8} {service.address(name)}")
+        if name in service.servers:
+            _wait_for_server(name, service)
+        say(f"{name:<8} {service.public_address(name)}")
     for pool in POOLS:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
     _run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], service)
@@ -145,6 +260,18 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
     for pool in POOLS:
         _wait(lambda pool=pool: _has_worker(service, pool), what=f"worker-{pool}", service=service)  # type: ignore[misc]
         say(f"worker   pool {pool}")
+
+
+def _prepare_databases(service: Service) -> None:
+    """Make the databases that are not there, and make or migrate the registry's tables before two processes open it at once."""
+    from storage.registry import Registry
+
+    variables = service.databases()
+    make_database(variables.get("PREFECT_SERVER_DATABASE_CONNECTION_URL", ""))
+    # MLflow's server uses boto3 where the project uses s3fs, and tells of a missing package only as it takes a first model.
+    if service.serves_mlflow and service.store.root.protocol == "s3" and importlib.util.find_spec("boto3") is None:
+        raise SettingError(f"{variable('home')} is on S3, but the package boto3 is not installed: pip install 'retrain[s3]'")
+    Registry.open(service.store)
 
 
 def down(service: Service, *, say: Callable[[str], None]) -> None:
@@ -174,72 +301,50 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def run_worker(pool: str) -> None:
-    """Run a worker for a pool of the server at `PREFECT_API_URL` until it is stopped; on a GPU host its trainings refuse a CPU.
-
-    Raises:
-        SettingError: There is no such pool, or no server is named.
-    """
-    if pool not in POOLS:
-        raise unknown("pool", pool, where="worker", choices=POOLS)
-    if not os.environ.get("PREFECT_API_URL"):
-        raise SettingError("PREFECT_API_URL is not set: name the server that hands out the runs, such as http://host:4200/api")
-    environment = {
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
-        **os.environ,
-        # A worker runs each flow in another working folder, so a relative path would name another store.
-        "RETRAIN_HOME": str(Store.from_environment().root),
-        "RETRAIN_REQUIRE_GPU": _requires_gpu() if pool == "gpu" else str(bool(Environment.read().require_gpu)).lower(),
-    }
-    name = f"{pool}-{socket.gethostname()}-{os.getpid()}"
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    raise SystemExit(wait_or_terminate(stopped, process=subprocess.Popen(command, env=environment, process_group=0)))
-
-
-def wait_or_terminate(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:
-    """Wait for the leader of a process group to end, or terminate the group once `stopped` is set; return the exit code.
-
-    Prefect's worker has been seen to run for another minute after SIGTERM, so the group is killed after `grace_s` seconds.
-    """
-    while process.poll() is None and not stopped.wait(0.5):
-        pass
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(grace_s)
-    return process.wait()
-
-
 def running_api(store: Store) -> str | None:
     """Return the Prefect API of the service that runs on a store, if any; two servers must not share one database."""
-    addresses = store.service_folder / "addresses.json" if store.is_local else None
-    if addresses is None or not addresses.is_file():
+    addresses = store.service_folder / "addresses.json"
+    if not addresses.is_file():
         return None
     base = str(read_json(addresses)["prefect"])
     return f"{base}/api" if is_healthy(base + HEALTH["prefect"]) else None
 
 
 def _as_started(service: Service) -> Service:
-    """Return the service with the ports that it was started with, which may differ from those of the environment."""
+    """Return the service with the host and ports that it was started with, which may differ from those of the environment."""
     started = read_json(service.folder / "addresses.json")
-    return Service(service.store, started["host"], started["ports"], service.folder, service.control)
+    if Environment.read().auth and not started.get("has_password"):
+        raise SettingError(
+            f"the service was started without a password, and {AUTH_VARIABLE} is set: `retrain down`, then `retrain up`"
+        )
+    return replace(service, host=started["host"], public_host=started["public_host"], ports=started["ports"])
 
 
 def _refuse_taken_ports(service: Service) -> None:
-    for name, port in service.ports.items():
-        with socket.socket() as probe:
+    try:
+        family = socket.getaddrinfo(service.host, None, type=socket.SOCK_STREAM)[0][0]
+    except OSError:
+        raise _foreign_host(service.host) from None
+    for name in service.servers:
+        port = service.ports[name]
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((service.host, port))
             except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise _foreign_host(service.host) from None
                 raise SettingError(
                     f"port {port} on {service.host} cannot be used for {name} ({error.strerror}): "
                     f"stop what listens there, or set {variable(f'{name}_port')}"
                 ) from error
+
+
+def _foreign_host(host: str) -> SettingError:
+    return SettingError(
+        f"{variable('host')} is {host!r}, expected an address of this machine, on which the service listens: "
+        f"0.0.0.0 is every address; the name under which others reach it is {variable('public_host')}"
+    )
 
 
 def _configuration() -> str:
@@ -257,8 +362,9 @@ def _control(service: Service, *command: str) -> subprocess.CompletedProcess[str
     )
 
 
-def _run(command: list[str], service: Service) -> None:
-    done = subprocess.run(command, env=service.environment(), cwd=ROOT, capture_output=True, text=True, check=False)
+def _run(command: list[str], service: Service, *, more: Mapping[str, str] | None = None) -> None:
+    environment = {**(more or {}), **service.environment()}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = " ".join((done.stdout + done.stderr).split())[-600:]
         raise RetrainError(f"`{' '.join(command[1:])}` failed: {last}")

@@ -34,6 +34,7 @@ class Configured:
         ports: Of the service, by name of the server; empty where this host runs no service.
         is_running: Whether the service of this store runs here.
         require_gpu: `RETRAIN_REQUIRE_GPU`.
+        has_registry: False for a remote store without a registry that every host reaches.
         secrets: Values that are told to nobody.
     """
 
@@ -47,6 +48,7 @@ class Configured:
     ports: Mapping[str, int] = field(default_factory=dict)
     is_running: bool = False
     require_gpu: bool | None = None
+    has_registry: bool = True
     secrets: tuple[str, ...] = ()
 
 
@@ -56,7 +58,7 @@ def checks_of(configured: Configured) -> dict[str, Check]:
         "versions": check_libraries,
         "store": partial(check_store, configured.store),
         "space": partial(check_space, configured.folders),
-        "databases": partial(_check_databases, configured.databases),
+        "databases": partial(_check_databases, configured),
         "ports": partial(check_ports, configured.host, configured.ports, is_running=configured.is_running),
         "gpu": partial(check_gpu, required=configured.require_gpu),
     }
@@ -73,7 +75,11 @@ def limits_of(checks: Mapping[str, Check]) -> dict[str, float]:
     return {name: GPU_LIMIT_S if name == "gpu" else LIMIT_S for name in checks}
 
 
-def _check_databases(databases: Mapping[str, str]) -> Iterator[Finding]:
+def _check_databases(configured: Configured) -> Iterator[Finding]:
+    databases = configured.databases
+    if not configured.has_registry:
+        remedy = "set RETRAIN_DATABASE_URL or MLFLOW_TRACKING_URI"
+        yield Finding("databases", "fault", "a remote store has no registry of its own, and none is named", remedy)
     for library, address in databases.items():
         yield from check_database("mlflow" if library == "mlflow" else "prefect", address)
     if "mlflow" in databases:

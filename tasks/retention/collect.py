@@ -10,11 +10,11 @@ from typing import Literal
 
 import pyarrow.compute as pc
 
-from storage.io import read_lines
 from storage.layout import Store
 from storage.registry import Registry
 from storage.registry_cleanup import Leftover, RegistryCleanup
 from storage.tables import read_table
+from tasks.promotion.log import read_log
 from tasks.retention.needed import Waiting, needed_keys
 from tasks.retention.plan import Item, Known, dataset_of_model, old_versions, store_items, tables_of
 from tasks.retention.remove import remove_item
@@ -46,7 +46,7 @@ def known_of(*, registry: Registry, store: Store, waiting: Waiting) -> Known:
     names = registry.names()
     return Known(
         versions=tuple(version for name in names for version in registry.versions(name)),
-        lines={name: read_lines(store.promotions(name)) for name in names},
+        lines={name: read_log(name, store=store) for name in names},
         issued={name: issued_versions(name, store=store) for name in names},
         waiting=waiting,
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from storage.records import ModelVersion
 from storage.registry import CHAMPION
-from tasks.promotion.log import Line, applied_keys, final_decisions
+from tasks.promotion.log import Line, applied_keys, final_decisions, moves_of
 from tasks.training.refit import REFIT_TAG, TWIN_TAG
 
 # No training may take longer than 1,000 hours. An older run without an end has died unnoticed.
@@ -140,13 +140,14 @@ def _linked(version: ModelVersion) -> set[int]:
 
 
 def _champions(lines: Sequence[Line]) -> set[int]:
-    """Return every version that was champion: a rollback may go back to it."""
+    """Return every version that was champion, to which a rollback may go back, or that an alias is about to move to."""
     applied = applied_keys(lines)
+    moved = {number for line in lines for number in moves_of(line).values() if number is not None}
     names: set[str] = set()
     for key, decision in final_decisions(lines).items():
         if decision["outcome"] == "promoted" and key in applied:
             names.update(filter(None, (decision.get("refit"), decision["candidate"], decision["champion"])))
-    return {int(name.removeprefix("v")) for name in names}
+    return moved | {int(name.removeprefix("v")) for name in names}
 
 
 def needed_tables(

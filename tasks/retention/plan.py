@@ -12,6 +12,7 @@ from storage.inventory import Entry, entries
 from storage.io import read_json
 from storage.layout import MANIFEST, Store
 from storage.records import ModelVersion
+from storage.tables import ingested_times
 from tasks.promotion.log import Line
 from tasks.retention.needed import Waiting, needed_keys, needed_tables, needed_versions
 from tasks.retention.settings import RetentionSettings
@@ -99,7 +100,7 @@ class Known:
 def tables_of(store: Store) -> tuple[Table, ...]:
     """Return every folder of `tables`, published or not."""
     folders = [entry for entry in entries(store.root / "tables", depth=2) if not entry.parts[1].startswith(".")]
-    times = {dataset: _ingested_at(store, dataset) for dataset in {entry.parts[0] for entry in folders}}
+    times = {dataset: ingested_times(store, dataset) for dataset in {entry.parts[0] for entry in folders}}
     return tuple(_table(entry, ingested=times[entry.parts[0]].get(entry.parts[1], "")) for entry in folders)
 
 
@@ -112,13 +113,6 @@ def _table(entry: Entry, *, ingested: str) -> Table:
         return Table(entry, used=used, rank=rank, simulated=bool(manifest["simulated"]), raw=raw)
     except (DataError, KeyError, TypeError, AttributeError):  # none, or one that is not whole
         return Table(entry, used=used)
-
-
-def _ingested_at(store: Store, dataset: str) -> Mapping[str, str]:
-    """Return when each table version of a data set was ingested last."""
-    path = store.ingested(dataset)
-    times: Mapping[str, str] = read_json(path) if path.is_file() else {}
-    return times
 
 
 def newest_tables(tables: Iterable[Table], *, keep: int) -> dict[tuple[str, bool], tuple[str, ...]]:

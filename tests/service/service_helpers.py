@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
+from flows.runtime.authentication import Credentials
 from storage.layout import Store
 from storage.registry import Registry
 
@@ -39,10 +41,16 @@ CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Live:
-    """A running service, as a user and as a program sees it."""
+    """A running service, as a user and as a program sees it.
+
+    Attributes:
+        home: The store, a local folder but for a service whose store is remote.
+        folder: Where its commands are given; None: beside the store.
+    """
 
     home: Path
     environment: Mapping[str, str]
+    folder: Path | None = None
 
     def address(self, port: str) -> str:
         return f"http://127.0.0.1:{self.environment[port]}"
@@ -51,14 +59,25 @@ class Live:
     def store(self) -> Store:
         return Store.at(self.home)
 
+    @property
+    def auth(self) -> str | None:
+        """User and password of the service, joined by a colon, if it has one."""
+        named = self.environment.get("RETRAIN_AUTH")
+        return Credentials.parse(named).basic if named else self.environment.get("PREFECT_SERVER_API_AUTH_STRING")
+
     def ask(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
-        return fetch(f"{self.address(PORTS[0])}/api{path}", body, method=method)
+        return fetch(f"{self.address(PORTS[0])}/api{path}", body, method=method, auth=self.auth)
 
     def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run Python in the service's environment, from a folder that is nobody's."""
         command = [sys.executable, *arguments]
         return subprocess.run(
-            command, env={**self.environment, **more}, cwd=self.home.parent, capture_output=True, text=True, check=False
+            command,
+            env={**self.environment, **more},
+            cwd=self.folder or self.home.parent,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def retrain(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -66,8 +85,10 @@ class Live:
 
     def press_run(self, deployment: str, **parameters: Any) -> subprocess.CompletedProcess[str]:
         given = [part for name, value in parameters.items() for part in ("-p", f"{name}={json.dumps(value)}")]
-        api = f"{self.address(PORTS[0])}/api"
-        return self.command("-m", "prefect", "deployment", "run", deployment, *given, PREFECT_API_URL=api)
+        variables = {"PREFECT_API_URL": f"{self.address(PORTS[0])}/api"} | (
+            {"PREFECT_API_AUTH_STRING": self.auth} if self.auth else {}
+        )
+        return self.command("-m", "prefect", "deployment", "run", deployment, *given, **variables)
 
     def start(self, deployment: str, **parameters: Any) -> str:
         """Start a run as `prefect deployment run` does, and return its id."""
@@ -124,9 +145,12 @@ def variables(wanted: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def fetch(url: str, body: Any = None, *, method: str | None = None) -> Any:
+def fetch(url: str, body: Any = None, *, method: str | None = None, auth: str | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"}, method=method)  # noqa: S310
+    headers = {"Content-Type": "application/json"}
+    if auth:
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+    request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
         content = answer.read()
     return json.loads(content) if content[:1] in (b"{", b"[") else content.decode()
@@ -200,8 +224,14 @@ def other_host(live: Live, folder: Path, **more: str) -> Iterator[Path]:
 
 
 @contextmanager
-def running_service(home: Path, **more: str) -> Iterator[Live]:
-    """The whole service on a store of its own and on free ports; nothing of it outlives the block."""
+def running_service(home: Path, *, folder: Path | None = None, **more: str) -> Iterator[Live]:
+    """The whole service on a store of its own and on free ports; nothing of it outlives the block.
+
+    Args:
+        home: The store; the URL of a remote one, as text.
+        folder: Where commands are given, for a remote store.
+        more: Further variables of its environment.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RETRAIN_", "PREFECT_", "MLFLOW_"))}
     environment = {
         **inherited,
@@ -214,7 +244,7 @@ def running_service(home: Path, **more: str) -> Iterator[Live]:
         **OFTEN,
         **more,
     }
-    service = Live(home, environment)
+    service = Live(home, environment, folder)
     try:
         done = service.retrain("up")
         assert done.returncode == 0, done.stdout + done.stderr
@@ -226,7 +256,7 @@ def running_service(home: Path, **more: str) -> Iterator[Live]:
 
 
 def checkpoints(live: Live) -> list[Path]:
-    return list((live.home / "checkpoints").glob("*/checkpoint.npz"))
+    return list((live.home / "checkpoints").glob("*/checkpoint-*.npz"))
 
 
 class Listener(BaseHTTPRequestHandler):

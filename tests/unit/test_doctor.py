@@ -353,7 +353,24 @@ def test_the_command_tells_no_secret_writes_nothing_and_ends_with_1(tmp_path: Pa
     assert not home.exists()
 
 
-def test_a_wrong_variable_is_a_finding(tmp_path: Path) -> None:
+def test_a_wrong_variable_is_one_line(tmp_path: Path) -> None:
     done = run_doctor(str(tmp_path), RETRAIN_PREFECT_PORT="many")
+    assert done.returncode == 2
+    assert done.stderr.startswith("retrain: RETRAIN_PREFECT_PORT is 'many'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_remote_store_needs_a_registry_that_is_named(tmp_path: Path) -> None:
+    done = run_doctor("memory://nowhere/home", XDG_STATE_HOME=str(tmp_path / "state"))
     assert done.returncode == 1, done.stderr
-    assert "RETRAIN_PREFECT_PORT is 'many'" in json.loads(done.stdout)["findings"][0]["text"]
+    at_fault = [finding for finding in json.loads(done.stdout)["findings"] if finding["level"] == "fault"]
+    assert [finding["remedy"] for finding in at_fault] == ["set RETRAIN_DATABASE_URL or MLFLOW_TRACKING_URI"]
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_database_that_is_named_for_both_is_asked_and_its_password_told_to_nobody(tmp_path: Path) -> None:
+    done = run_doctor(str(tmp_path), RETRAIN_DATABASE_URL=f"postgresql://anna:{SECRET}@127.0.0.1:9/team")
+    assert done.returncode == 1, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    texts = [finding["text"] for finding in json.loads(done.stdout)["findings"] if finding["check"] == "databases"]
+    assert [("team_mlflow" in text, "team_prefect" in text) for text in texts] == [(True, False), (False, True)]

@@ -109,7 +109,7 @@ def test_an_ingest_that_found_a_table_unchanged_has_used_it(made: MadeUp) -> Non
     made.table("jena", "old", age_days=300, stamp="2025-01-01")
     made.table("jena", "newest", age_days=300, stamp="2026-01-01")
     at = (NOW - timedelta(days=3)).isoformat()
-    write(made.store.ingested("jena"), age_days=3, text=json.dumps({"old": at}))
+    write(made.store.first_ingested("jena"), age_days=3, text=json.dumps({"old": at}))
     assert names(plan(made)) == set()
 
 
@@ -184,7 +184,7 @@ def test_locks_raw_files_decisions_and_predictions_are_never_listed(made: MadeUp
     made.table("jena", "newest", age_days=1)
     for path in (
         "raw/jena/0f/a.zip",
-        "promotions/jena.jsonl",
+        "promotions/jena/00000001.json",
         "predictions/jena/2020-01/a.parquet",
         "monitoring/jena/x/manifest.json",
         "mlflow/mlflow.db",

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from flows.runtime.service import wait_or_terminate
+from flows.runtime.worker import wait_or_terminate
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 OBEDIENT = "import time; print('ready', flush=True); time.sleep(600)"
