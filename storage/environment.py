@@ -31,6 +31,7 @@ class Environment(BaseSettings):
     prefect_port: Port = Field(4200, description="Port of Prefect in the service.")
     mlflow_port: Port = Field(5000, description="Port of MLflow in the service.")
     docs_port: Port = Field(5001, description="Port of the reports in the service.")
+    auth: str | None = Field(None, description="User of the service, and the file with the password: `USER:FILE`.")
     prefect_address: str | None = Field(None, description="Address of Prefect for people, such as that of a proxy.")
     mlflow_address: str | None = Field(None, description="Address of MLflow for people; base of the links in reports.")
     docs_address: str | None = Field(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,13 @@ def translate_mlflow_errors(what: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        if error.get_http_status_code() == HTTPStatus.UNAUTHORIZED:
+            is_shown = "MLFLOW_TRACKING_PASSWORD" in os.environ
+            reason = "the user and password given are not its own" if is_shown else "it wants a user and password"
+            raise RegistryError(
+                f"{what}: the MLflow server refused the request (401): {reason}; "
+                "set RETRAIN_AUTH=USER:FILE as where it was started, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            ) from None
         raise RegistryError(f"{what}: {_first_line(error)}") from error
     except ImportError as error:  # the driver of a database, or the client of an object store
         raise RegistryError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,9 @@ from storage.records import ModelVersion, RunRecord
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+
+# Of a run and its version: which attempt at the training made it.
+ATTEMPT_TAG = "attempt"
 
 _CURVE_PREFIX = "epoch/"
 _COMPLETE = "complete"
@@ -113,8 +116,17 @@ class Registry:
                 return version
         raise self._absent(name, f"alias {alias!r}", versions)
 
-    def register(self, name: str, *, model: Any, record: RunRecord) -> ModelVersion:
+    def register(
+        self, name: str, *, model: Any, record: RunRecord, require_owner: Callable[[], None] = lambda: None
+    ) -> ModelVersion:
         """Log a run with its Keras model and make a version of it, complete or not at all.
+
+        Args:
+            name: Registered model.
+            model: Keras model.
+            record: What is logged with it.
+            require_owner: Called before the version is made and before it is completed. It raises if another run has taken the
+                work over, and then no version is left.
 
         Raises:
             RegistryError: MLflow refused something; the run is marked as failed and no version exists.
@@ -128,6 +140,7 @@ class Registry:
             try:
                 self._log(run_id, record)
                 model_id, location = self._log_model(experiment_id, run_id, model=model, record=record)
+                require_owner()
             except BaseException:
                 self._client.set_terminated(run_id, status="FAILED")
                 raise
@@ -138,8 +151,31 @@ class Registry:
             created = self._client.create_model_version(
                 name, source, run_id=run_id, tags=tags, model_id=model_id, description=record.description or None
             )
+            try:
+                require_owner()
+            except BaseException:
+                self._client.delete_model_version(name, str(created.version))
+                raise
             self._client.set_model_version_tag(name, str(created.version), _COMPLETE, "true")
         return self.version(name, int(created.version))
+
+    def delete_unfinished(self, name: str, *, training_key: str, before_attempt: int) -> None:
+        """Delete the incomplete versions of a training that earlier attempts have left, and mark their runs as killed.
+
+        An earlier attempt that comes back finds nothing to complete. One whose version is complete has finished the training.
+        """
+        query = f"tags.training_key = '{_quotable(training_key)}'"
+        with translate_mlflow_errors(f"cannot delete the unfinished versions of {name}"):
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                return
+            for entry in _pages(self._client.search_model_versions, f"name = '{_quotable(name)}' AND {query}"):
+                if entry.tags.get(_COMPLETE) != "true" and int(entry.tags.get(ATTEMPT_TAG, 0)) < before_attempt:
+                    self._client.delete_model_version(name, str(entry.version))
+            running = f"{query} AND attributes.status = 'RUNNING'"
+            for run in self._client.search_runs([experiment.experiment_id], running):
+                if int(run.data.tags.get(ATTEMPT_TAG, 0)) < before_attempt:
+                    self._client.set_terminated(run.info.run_id, status="KILLED")
 
     def set_aliases(self, name: str, aliases: Mapping[str, int]) -> None:
         """Point aliases to versions, in the order of the mapping, after checking that every version exists.

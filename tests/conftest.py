@@ -66,8 +66,11 @@ GROUP_OF_FILE = {
 """Files whose tests share what takes long to make, and so go to one worker; any other file goes by itself."""
 
 LONGEST_GROUPS_FIRST = (
+    "test_hosts",
     "test_service",
     "test_ui",
+    "test_proxy_ui",
+    "test_passwords",
     "test_tutorials",
     "test_living_tutorial",
     "test_living_series",

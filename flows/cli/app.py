@@ -18,6 +18,7 @@ from flows.cli.predict import predict
 from flows.cli.promote import promote
 from flows.cli.rollback import rollback
 from flows.cli.serve import serve
+from flows.runtime.authentication import set_variables
 from storage.errors import RetrainError
 from tasks.choices import DataOrigin, PromoteMode, SplitRule
 
@@ -382,6 +383,7 @@ def _version_values(version: Any) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. An error of input or environment is one line, and the exit code is 2."""
     try:
+        set_variables()
         app(args=arguments)
     except RetrainError as error:
         typer.echo(f"retrain: {error}", err=True)

@@ -72,13 +72,16 @@ def _api() -> str:
     """Return the API of the Prefect server that runs, and let Prefect use it.
 
     Raises:
-        SettingError: None runs.
+        SettingError: None runs, or it wants another user or password.
     """
+    from flows.runtime.automations import check_access
     from flows.runtime.service import is_healthy, running_api
     from storage.errors import SettingError
     from storage.layout import Store
 
     api = os.environ.get("PREFECT_API_URL") or running_api(Store.from_environment())
+    if api:
+        check_access(api)
     if api is None or not is_healthy(f"{api}/health"):
         raise SettingError(
             f"no Prefect server answers at {api or 'the service of this store'}: start it (retrain up), or set PREFECT_API_URL"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.rollback import tell_the_service
+from flows.cli.rollback import service_api, tell_the_service
 
 
 def promote(
@@ -21,6 +21,7 @@ def promote(
     from tasks.promotion.promote import promote_by_hand
 
     store = Store.from_environment()
+    api = service_api(store)
     decision = promote_by_hand(model, registry=Registry.open(store), store=store)
-    tell_the_service(decision, model=model.partition("@")[0], store=store)
+    tell_the_service(decision, model=model.partition("@")[0], api=api)
     typer.echo(json.dumps({"outcome": decision.outcome, "reason": decision.reason}) if as_json else decision.reason)

@@ -31,17 +31,31 @@ def rollback(
     typed = {"model": model, "reason": reason, "person": person or current_person()}
     settings = settings_of(RollbackSettings, typed, command="rollback", options={"model": "MODEL"})
     store = Store.from_environment()
+    api = service_api(store)
     decision = roll_back(settings, registry=Registry.open(store), store=store)
-    tell_the_service(decision, model=model, store=store)
+    tell_the_service(decision, model=model, api=api)
     typer.echo(json.dumps({"outcome": decision.outcome, "reason": decision.reason}) if as_json else decision.reason)
 
 
-def tell_the_service(decision: Decision, *, model: str, store: Store) -> None:
-    """Emit the event of a new champion on the Prefect server that runs, if one does; nobody else listens."""
+def service_api(store: Store) -> str | None:
+    """Return the API of the Prefect server that runs, if one does.
+
+    Raises:
+        SettingError: It wants another user or password; told before anything is decided of which it must hear.
+    """
+    from flows.runtime.automations import check_access
     from flows.runtime.service import is_healthy, running_api
 
     api = os.environ.get("PREFECT_API_URL") or running_api(store)
     if api is None or not is_healthy(f"{api}/health"):
+        return None
+    check_access(api)
+    return api
+
+
+def tell_the_service(decision: Decision, *, model: str, api: str | None) -> None:
+    """Emit the event of a new champion on the Prefect server that runs, if one does; nobody else listens."""
+    if api is None:
         return
     os.environ["PREFECT_API_URL"] = api
     from flows.runtime.server import flush_logs_and_events

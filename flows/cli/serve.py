@@ -24,6 +24,7 @@ def serve(
 ) -> None:
     """Serve a registered model over HTTP until it is stopped; an alias is followed without a restart."""
     from flows.cli.settings import settings_of
+    from flows.runtime.authentication import Credentials, RequirePassword
     from storage.environment import Environment
     from storage.layout import Store
     from storage.registry import Registry
@@ -45,7 +46,10 @@ def serve(
             poll_s=settings.poll_s,
             log=_log,
         )
-        app = make_app(model, follower=follower, settings=settings, log=_log)
+        app: Any = make_app(model, follower=follower, settings=settings, log=_log)
+        credentials = Credentials.from_environment()
+        if credentials:
+            app = RequirePassword(app, credentials=credentials, open_paths=frozenset({"/health"}))
         listener.listen(BACKLOG)  # who reads the address below can ask at once
         host, bound = listener.getsockname()[:2]
         version = follower.state.model.version

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import ssl
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+
+from flows.runtime.authentication import authorization, refused
+from storage.errors import SettingError
 
 AUTOMATIONS = Path(__file__).resolve().parents[2] / "service" / "automations.yaml"
 
@@ -15,13 +22,37 @@ def ask(api: str, path: str, body: Mapping[str, Any] | None = None, *, method: s
     """Return the JSON that a Prefect API answers; a request with a body is a POST where no method is named.
 
     Raises:
+        SettingError: The server wants another user or password, or its certificate is not trusted.
         urllib.error.URLError: The server refused the request, or does not answer.
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{api}{path}", data=data, headers={"Content-Type": "application/json"}, method=method)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  (an address of our own)
-        content = answer.read()
+    for name, value in authorization().items():
+        request.add_unredirected_header(name, value)  # whoever a server sends us on to gets no password
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  (an address of our own)
+            content = answer.read()
+    except urllib.error.URLError as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code == HTTPStatus.UNAUTHORIZED:
+            error.close()
+            raise refused(api) from None
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            raise SettingError(
+                f"the certificate of {api} is not trusted ({error.reason.verify_message}): "
+                "name a file of the authorities that you trust in SSL_CERT_FILE and REQUESTS_CA_BUNDLE"
+            ) from None
+        raise
     return json.loads(content) if content else None
+
+
+def check_access(api: str) -> None:
+    """Ask a Prefect API for what is told only to who may come in; whether it answers at all is for others to notice.
+
+    Raises:
+        SettingError: The server wants another user or password, or its certificate is not trusted.
+    """
+    with contextlib.suppress(OSError):
+        ask(api, "/admin/version")
 
 
 def deploy_automations(api: str) -> None:

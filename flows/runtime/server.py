@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from flows.runtime.automations import check_access
 from flows.runtime.new_database import names_prefect_database, new_database
 from flows.runtime.service import is_healthy, running_api
 from storage.database import make_database, named_database
@@ -34,10 +35,12 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
         meanwhile: Called while the server starts, for imports that take about as long as the start.
 
     Raises:
+        SettingError: The named server wants another user or password.
         RetrainError: The server ended, or did not answer in time.
     """
     named = os.environ.get("PREFECT_API_URL") or running_api(store)
     if named:
+        check_access(named)
         os.environ["PREFECT_API_URL"] = named
         meanwhile()
         yield named

@@ -21,7 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows.runtime.automations import ask, deploy_automations
+from flows.runtime.authentication import VARIABLE as AUTH_VARIABLE
+from flows.runtime.authentication import Credentials, prepare_mlflow
+from flows.runtime.automations import ask, check_access, deploy_automations
 from flows.runtime.new_database import names_prefect_database, new_database
 from flows.runtime.worker import HEARTBEAT_S, POOLS, requires_gpu
 from storage.database import make_database, named_database, registry_database
@@ -33,7 +35,7 @@ from storage.library_variables import bypass_proxies
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = ("prefect", "mlflow", "docs")
-HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/"}
+HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/-/health"}
 WAIT_S = 120
 
 # Requests for a name that a server does not know are refused by MLflow, because a page of another site may have sent them.
@@ -123,6 +125,10 @@ class Service:
             "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(self._names_of_mlflow()),
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": _origin(self.public_address("mlflow")),
         }
+        prefix = urllib.parse.urlsplit(self.public_address("prefect")).path
+        if prefix:
+            # The pages are made for their prefix, and not in the folder of the package, which other services share.
+            chosen |= {"PREFECT_UI_SERVE_BASE": prefix, "PREFECT_UI_STATIC_DIRECTORY": str(self.folder / "prefect-ui")}
         return {
             **chosen,
             **os.environ,
@@ -132,7 +138,7 @@ class Service:
             "RETRAIN_PYTHON": shlex.quote(sys.executable),
             "RETRAIN_HOST": self.host,
             "RETRAIN_SERVES_MLFLOW": str(self.serves_mlflow).lower(),
-            "RETRAIN_REPORTS": str(self.store.root / "reports"),
+            "RETRAIN_MLFLOW_APP": "--app-name basic-auth" if Environment.read().auth else "",
             "RETRAIN_MLFLOW_ADDRESS": self.public_address("mlflow"),
             "RETRAIN_DOCS_ADDRESS": self.public_address("docs"),
             **{variable(f"{name}_port"): str(port) for name, port in self.ports.items()},
@@ -158,6 +164,15 @@ class Service:
             variables["MLFLOW_BACKEND_STORE_URI"] = registry_database(self.store)
             variables["MLFLOW_ARTIFACTS_DESTINATION"] = str(self.store.root / "mlflow" / "artifacts")
         return variables
+
+    def users(self) -> dict[str, str]:
+        """Return the variables by which MLflow's server knows user and password, and write its settings of users.
+
+        Raises:
+            SettingError: `RETRAIN_AUTH` names no password.
+        """
+        credentials = Credentials.from_environment()
+        return prepare_mlflow(credentials, folder=self.folder) if credentials and self.serves_mlflow else {}
 
     def _names_of_mlflow(self) -> list[str]:
         """Return the names, with and without a port, under which MLflow may be asked for."""
@@ -212,6 +227,7 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         (Path(str(service.store.root)) / "reports").mkdir(exist_ok=True)
     if _control(service, "pid").returncode == 0:
         service = _as_started(service)
+        check_access(_api(service))
         say("running already")
     else:
         _refuse_taken_ports(service)
@@ -220,9 +236,14 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         # The service makes rows of its own as it starts, so its database is not cached for other stores.
         with new_database(service.store.prefect_folder, cache=False):
             supervisord = [sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()]
-            _run(supervisord, service, more=service.databases())
+            _run(supervisord, service, more={**service.databases(), **service.users()})
             addresses = {name: service.address(name) for name in SERVERS}
-            started = {"host": service.host, "public_host": service.public_host, "ports": dict(service.ports)}
+            started = {
+                "host": service.host,
+                "public_host": service.public_host,
+                "ports": dict(service.ports),
+                "has_password": bool(Environment.read().auth),
+            }
             write_json(service.folder / "addresses.json", addresses | started)
             _wait_for_server("prefect", service)
     for name in SERVERS:
@@ -292,6 +313,10 @@ def running_api(store: Store) -> str | None:
 def _as_started(service: Service) -> Service:
     """Return the service with the host and ports that it was started with, which may differ from those of the environment."""
     started = read_json(service.folder / "addresses.json")
+    if Environment.read().auth and not started.get("has_password"):
+        raise SettingError(
+            f"the service was started without a password, and {AUTH_VARIABLE} is set: `retrain down`, then `retrain up`"
+        )
     return replace(service, host=started["host"], public_host=started["public_host"], ports=started["ports"])
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 
+from flows.runtime.automations import check_access
 from storage.environment import Environment
 from storage.errors import SettingError, unknown
 from storage.layout import Store
@@ -20,18 +21,22 @@ POOLS = ("cpu", "gpu")
 HEARTBEAT_S = 30
 # How long a worker may take to end its runs before it is killed; service/supervisord.conf has the same value.
 STOP_S = 30
+PAUSE_S = 10
 
 
 def run_worker(pool: str) -> None:
     """Run a worker for a pool of the server at `PREFECT_API_URL` until it is stopped; on a GPU host its trainings refuse a CPU.
 
+    Prefect's worker gives up when its server was away for some time, so it is started again whenever it ends by itself.
+
     Raises:
-        SettingError: There is no such pool, or no server is named.
+        SettingError: There is no such pool, or no server is named, or it wants another user or password.
     """
     if pool not in POOLS:
         raise unknown("pool", pool, where="worker", choices=POOLS)
     if not os.environ.get("PREFECT_API_URL"):
         raise SettingError("PREFECT_API_URL is not set: name the server that hands out the runs, such as http://host:4200/api")
+    check_access(os.environ["PREFECT_API_URL"])
     environment = {
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         **os.environ,
@@ -44,7 +49,13 @@ def run_worker(pool: str) -> None:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    raise SystemExit(wait_or_terminate(stopped, process=subprocess.Popen(command, env=environment, process_group=0)))
+    code = 0
+    while not stopped.is_set():
+        code = wait_or_terminate(stopped, process=subprocess.Popen(command, env=environment, process_group=0))
+        if not stopped.is_set():
+            sys.stderr.write(f"retrain: the worker ended with code {code}, and is started again in {PAUSE_S} s\n")
+            stopped.wait(PAUSE_S)
+    raise SystemExit(code)
 
 
 def wait_or_terminate(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
+from flows.runtime.authentication import Credentials
 from storage.layout import Store
 from storage.registry import Registry
 
@@ -57,8 +59,14 @@ class Live:
     def store(self) -> Store:
         return Store.at(self.home)
 
+    @property
+    def auth(self) -> str | None:
+        """User and password of the service, joined by a colon, if it has one."""
+        named = self.environment.get("RETRAIN_AUTH")
+        return Credentials.parse(named).basic if named else self.environment.get("PREFECT_SERVER_API_AUTH_STRING")
+
     def ask(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
-        return fetch(f"{self.address(PORTS[0])}/api{path}", body, method=method)
+        return fetch(f"{self.address(PORTS[0])}/api{path}", body, method=method, auth=self.auth)
 
     def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run Python in the service's environment, from a folder that is nobody's."""
@@ -77,8 +85,10 @@ class Live:
 
     def press_run(self, deployment: str, **parameters: Any) -> subprocess.CompletedProcess[str]:
         given = [part for name, value in parameters.items() for part in ("-p", f"{name}={json.dumps(value)}")]
-        api = f"{self.address(PORTS[0])}/api"
-        return self.command("-m", "prefect", "deployment", "run", deployment, *given, PREFECT_API_URL=api)
+        variables = {"PREFECT_API_URL": f"{self.address(PORTS[0])}/api"} | (
+            {"PREFECT_API_AUTH_STRING": self.auth} if self.auth else {}
+        )
+        return self.command("-m", "prefect", "deployment", "run", deployment, *given, **variables)
 
     def start(self, deployment: str, **parameters: Any) -> str:
         """Start a run as `prefect deployment run` does, and return its id."""
@@ -135,9 +145,12 @@ def variables(wanted: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def fetch(url: str, body: Any = None, *, method: str | None = None) -> Any:
+def fetch(url: str, body: Any = None, *, method: str | None = None, auth: str | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"}, method=method)  # noqa: S310
+    headers = {"Content-Type": "application/json"}
+    if auth:
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+    request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
         content = answer.read()
     return json.loads(content) if content[:1] in (b"{", b"[") else content.decode()
@@ -243,7 +256,7 @@ def running_service(home: Path, *, folder: Path | None = None, **more: str) -> I
 
 
 def checkpoints(live: Live) -> list[Path]:
-    return list((live.home / "checkpoints").glob("*/checkpoint.npz"))
+    return list((live.home / "checkpoints").glob("*/checkpoint-*.npz"))
 
 
 class Listener(BaseHTTPRequestHandler):

@@ -17,7 +17,7 @@ from mlflow_server import tracking_server as running_server
 from storage.errors import RegistryError, SettingError
 from storage.layout import Store
 from storage.records import DatasetRecord, RunRecord
-from storage.registry import Registry
+from storage.registry import ATTEMPT_TAG, Registry
 
 DIGEST = "0123456789abcdef" * 4
 WINDOWS = np.linspace(-1.0, 1.0, 2 * 6 * 3, dtype=np.float32).reshape(2, 6, 3)
@@ -226,6 +226,57 @@ def test_a_model_that_cannot_be_logged_fails_its_run(registry: Registry) -> None
     [run] = registry._client.search_runs([experiment.experiment_id])
     assert run.info.status == "FAILED"
     assert registry.versions("broken") == ()
+
+
+class AwayError(Exception):
+    """What a run meets whose training was taken over."""
+
+
+@pytest.mark.parametrize("asked_before", [0, 1])
+def test_a_training_that_was_taken_over_leaves_no_version(registry: Registry, model: Any, asked_before: int) -> None:
+    """The owner is asked for before a version is made, and again before it is completed."""
+    asked = []
+
+    def require_owner() -> None:
+        asked.append(len(asked))
+        if len(asked) > asked_before:
+            raise AwayError
+
+    with pytest.raises(AwayError):
+        registry.register("taken-over", model=model, record=RECORD, require_owner=require_owner)
+    assert registry.versions("taken-over") == ()
+    assert registry._client.search_model_versions("name = 'taken-over'") == []
+
+
+def test_what_earlier_attempts_left_cannot_be_completed_any_more(
+    registry: Registry, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts 1 and 2 fall asleep before their versions are complete; attempt 2 is the owner, and then comes attempt 3."""
+    from mlflow.exceptions import MlflowException
+
+    client = registry._client
+
+    def attempt(number: int) -> RunRecord:
+        return replace(RECORD, tags={**RECORD.tags, ATTEMPT_TAG: str(number)})
+
+    complete = registry.register("asleep", model=model, record=replace(attempt(1), training_key="k0"))
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "set_model_version_tag", lambda *_: (_ for _ in ()).throw(AwayError))
+        for number in (1, 2):
+            with pytest.raises(AwayError):
+                registry.register("asleep", model=model, record=attempt(number))
+    (experiment,) = {
+        run.info.experiment_id for run in client.search_runs([client.get_experiment_by_name("asleep").experiment_id])
+    }
+    asleep = client.create_run(experiment, tags={"training_key": "k1", ATTEMPT_TAG: "1"})
+    registry.delete_unfinished("asleep", training_key="k1", before_attempt=2)
+    assert {int(entry.version) for entry in client.search_model_versions("name = 'asleep'")} == {complete.version, 3}
+    assert client.get_run(asleep.info.run_id).info.status == "KILLED"
+    with pytest.raises(MlflowException, match="not found"):
+        client.set_model_version_tag("asleep", "2", "complete", "true")
+    registry.delete_unfinished("asleep", training_key="k1", before_attempt=3)
+    assert [version.version for version in registry.versions("asleep")] == [complete.version]
+    registry.delete_unfinished("of-no-experiment", training_key="k1", before_attempt=3)
 
 
 def test_aliases_move(registry: Registry, model: Any) -> None:

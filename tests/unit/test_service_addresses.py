@@ -65,6 +65,28 @@ def test_a_public_name_is_what_people_are_told(store: Store, monkeypatch: pytest
     assert "*" not in allowed
 
 
+def test_pages_of_prefect_are_made_for_the_prefix_of_their_address(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "PREFECT_UI_SERVE_BASE" not in Service.at(store).environment()
+    monkeypatch.setenv("RETRAIN_PREFECT_ADDRESS", "https://example.org/prefect/")
+    environment = Service.at(store).environment()
+    assert environment["PREFECT_UI_SERVE_BASE"] == "/prefect"
+    assert Path(environment["PREFECT_UI_STATIC_DIRECTORY"]).parent == Service.at(store).folder
+    assert environment["PREFECT_SERVER_UI_API_URL"] == "https://example.org/prefect/api"
+    assert environment["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
+
+
+def test_mlflow_asks_for_a_password_if_one_is_named(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    service = Service.at(store)
+    assert service.environment()["RETRAIN_MLFLOW_APP"] == ""
+    assert service.users() == {}
+    (tmp_path / "password").write_text("a long password")
+    (tmp_path / "password").chmod(0o600)
+    monkeypatch.setenv("RETRAIN_AUTH", f"team:{tmp_path / 'password'}")
+    assert service.environment()["RETRAIN_MLFLOW_APP"] == "--app-name basic-auth"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
+    assert service.users() == {}  # another server has users of its own
+
+
 def test_on_loopback_mlflow_answers_to_loopback_alone(store: Store) -> None:
     allowed = Service.at(store).environment()["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
     assert {name.removesuffix(":*") for name in allowed} == {"localhost", "127.0.0.1", "[::1]"}
