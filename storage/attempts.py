@@ -8,14 +8,12 @@ which disks and object stores do for one of several writers alone.
 from __future__ import annotations
 
 import json
-import os
 import uuid
-from pathlib import Path
 
 from upath import UPath
 
 from storage.errors import ReplacedError
-from storage.io import write_atomically
+from storage.io import create_exclusively
 from storage.references import Reference
 
 _FOLDER = "attempts"
@@ -39,7 +37,7 @@ def begin_attempt(folder: UPath) -> Attempt:
     mark = uuid.uuid4().hex
     while True:
         number = _last_number(folder) + 1
-        if _create(_file(folder, number), json.dumps({"mark": mark}).encode()):
+        if create_exclusively(_file(folder, number), json.dumps({"mark": mark}).encode()):
             return Attempt(number=number, mark=mark)
 
 
@@ -77,27 +75,3 @@ def _last_number(folder: UPath) -> int:
 
 def _file(folder: UPath, number: int) -> UPath:
     return folder / _FOLDER / f"{number:0{_DIGITS}d}.json"
-
-
-def _create(path: UPath, data: bytes) -> bool:
-    """Write a file that is not there yet; False: it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(path, Path):
-        beside = Path(path.with_name(f".{path.name}.{uuid.uuid4().hex}"))
-        write_atomically(beside, data)
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            return False
-        finally:
-            beside.unlink()
-        return True
-    try:
-        path.fs.pipe_file(path.path, data, mode="create")
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if getattr(error.__cause__, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode") != 412:
-            raise
-        return False
-    return True

@@ -37,7 +37,7 @@ def upgrade_registry(address: str) -> Path | None:
     Raises:
         RegistryError: It is of a newer MLflow, is shared and older, or cannot be migrated.
     """
-    if address.startswith(("http://", "https://")):  # a server looks after its own database
+    if not address.startswith(("sqlite:", "postgres")):  # a server looks after its own database
         return None
     try:
         return _upgrade(address, library="mlflow", upgrade=_upgrade_mlflow)
