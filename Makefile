@@ -16,7 +16,7 @@ COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --extra post
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
 LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
 
-.PHONY: help run up down worker test test-all coverage servicetest bench check format lock clean
+.PHONY: help run up down worker test test-all test-hosts coverage servicetest bench check format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -25,10 +25,14 @@ run: $(READY) ## Set up once, then retrain both models: make run, make run DATA=
 	@$(BIN)/retrain run $(DATASET) --data $(DATA)
 
 test: $(READY) ## Set up once, then run the tests that a change waits for: a worker a core, some minutes
-	@$(BIN)/python -m pytest -n auto -m "not service and not ui and not slow"
+	@$(BIN)/python -m pytest -n auto -m "not service and not ui and not slow and not hosts"
 
 test-all: $(READY) ## Run every test, those of the service and the browser beside the others: what CI runs
 	@$(BIN)/python -m pytest -n auto --durations=25
+
+test-hosts: $(READY) ## As root: several hosts in network namespaces, every fault of theirs, 200 waiting runs; prints tables
+	@$(BIN)/python tests/hosts/faults.py
+	@$(BIN)/python tests/hosts/load.py
 
 coverage: $(READY) ## Tell the share of lines and branches that the tests of units and contracts reach
 	@$(BIN)/python -m coverage run -m pytest -n auto -q -m "not slow" tests/unit tests/contracts

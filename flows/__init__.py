@@ -14,6 +14,8 @@ _PREFECT_DEFAULTS = {
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "retrain",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    # Two minutes of 2, 4, 8 ... seconds; by default a run gives a server up that is away for one.
+    "PREFECT_CLIENT_MAX_RETRIES": "6",
 }
 for _name, _value in _PREFECT_DEFAULTS.items():
     os.environ.setdefault(_name, _value)

@@ -19,6 +19,7 @@ from prefect.states import Completed
 from pydantic import ValidationError
 
 from flows.states import fail_with_message, limit_restarts
+from storage.retries import wait_while_away
 from tasks.config import ApprovalRequest, PromotionSettings, Verdict
 from tasks.promotion import steps as promotion_steps
 from tasks.promotion.rule import Decision
@@ -77,7 +78,7 @@ def hand_over(decision: Decision, *, model: str, settings: PromotionSettings) ->
     try:
         run = cast(
             "FlowRun",
-            run_deployment(
+            wait_while_away(run_deployment)(
                 DEPLOYMENT,
                 parameters={"request": request.model_dump()},
                 idempotency_key=f"approve {version} in the place of {decision.champion}",

@@ -7,6 +7,7 @@ from prefect import flow
 
 from flows.approve import hand_over
 from flows.runtime.process_pool import TrainingPool
+from flows.runtime.replaced import end_now_if_replaced
 from flows.states import fail_with_message
 from flows.train import train_variant
 from storage.references import ModelRef, TableRef
@@ -36,8 +37,10 @@ def promote(
         settings: When the champion changes.
         training: Where the candidate is trained again on all rows. Its budget and seed stay its own.
     """
+    end_now_if_replaced()
     pending = promotion_steps.decide(models, table, settings, training)
     refitted = refit_version(table, pending.refit) if pending.refit else None
+    end_now_if_replaced()
     decision = promotion_steps.apply(pending, refitted)
     return hand_over(decision, model=models[0].name, settings=settings)
 

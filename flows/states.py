@@ -8,7 +8,8 @@ from prefect.client.schemas import State
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
-from storage.errors import RejectedError, RetrainError
+from flows.runtime.replaced import end_if_replaced
+from storage.errors import RejectedError, ReplacedError, RetrainError
 from storage.references import ModelRef, PredictionRef, TableRef
 from tasks.promotion.rule import Decision
 
@@ -30,17 +31,21 @@ def run_name() -> str:
 def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a flow so that a `RetrainError` ends it in a failed state with the message of the error.
 
-    The page of the run then shows one sentence and no traceback. The caller of the flow still gets the exception.
+    The page of the run then shows one sentence and no traceback. The caller of the flow still gets the exception. The process
+    of a run that was replaced ends without any state.
     """
 
     @wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except RejectedError as error:
-            return Failed(name="Rejected", message=str(error), data=error)
-        except RetrainError as error:
-            return Failed(message=str(error), data=error)
+        with end_if_replaced():
+            try:
+                return function(*args, **kwargs)
+            except RejectedError as error:
+                return Failed(name="Rejected", message=str(error), data=error)
+            except ReplacedError as error:
+                return Failed(name="Replaced", message=str(error), data=error)
+            except RetrainError as error:
+                return Failed(message=str(error), data=error)
 
     return guarded
 

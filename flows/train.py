@@ -14,8 +14,9 @@ from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
 from flows.states import fail_with_message
-from storage.errors import RetrainError
+from storage.errors import ReplacedError, RetrainError
 from storage.references import ModelRef, Refit, TableRef
+from storage.retries import wait_while_away
 from tasks.config import TrainSettings
 from tasks.models import variant_named
 from tasks.training import steps as training_steps
@@ -55,12 +56,35 @@ def train_variant(table: TableRef, variant: str, settings: TrainSettings, refit:
     A linear baseline is always trained in this process, because it does not use a GPU.
     """
     if settings.run_on == "local" or variant_named(variant, dataset=table.dataset).is_baseline:
-        return train(table, variant, settings, refit)
+        try:
+            return train(table, variant, settings, refit)
+        except ReplacedError:
+            return _wait_for_equal_training(table, variant, settings, refit)
     state = _train_on_a_worker(table, variant, settings, refit)
+    if state.name == "Replaced":
+        return _wait_for_equal_training(table, variant, settings, refit)
     model = training_steps.find_trained.fn(table, variant, settings, refit)
     if model is None:
         raise RetrainError(f"training of {variant} ended as {state.name}: {state.message}")
     return model.model_copy(update={"trained": True})
+
+
+def _wait_for_equal_training(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | None) -> ModelRef:
+    """Return the version of an equal training that was begun later, by another parent, and has taken this one over.
+
+    Raises:
+        RetrainError: It registered nothing within the time that a training may take.
+    """
+    deadline_s = time.monotonic() + 3600 * settings.timeout_hours
+    while time.monotonic() < deadline_s:
+        model = training_steps.find_trained.fn(table, variant, settings, refit)
+        if model is not None:
+            return model
+        time.sleep(POLL_S)
+    raise RetrainError(
+        f"training of {variant} was taken over by an equal one, which registered nothing within {settings.timeout_hours:g} h: "
+        "see how that one ended, and run again"
+    )
 
 
 def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | None) -> State[Any]:
@@ -78,7 +102,8 @@ def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings, r
     name = f"{flow_run.root_flow_run_id} {variant}{' refit' if refit else ''}"
     attempts = 0
     for number in range(1, MAX_RUNS + 1):
-        run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, idempotency_key=f"{name} {number}", timeout=0))
+        send = wait_while_away(run_deployment)
+        run = cast("FlowRun", send(DEPLOYMENT, parameters=parameters, idempotency_key=f"{name} {number}", timeout=0))
         if run.state and run.state.is_final():
             continue  # an earlier start of this parent has waited for it
         state = _wait_for_end(run)
@@ -91,9 +116,13 @@ def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings, r
 
 def _wait_for_end(run: FlowRun) -> State[Any]:
     """Return the final state of a run once it has one."""
+    while True:
+        state = wait_while_away(_read_state)(run)
+        if state and state.is_final():
+            return state
+        time.sleep(POLL_S)
+
+
+def _read_state(run: FlowRun) -> State[Any] | None:
     with get_client(sync_client=True) as client:
-        while True:
-            state = client.read_flow_run(run.id).state
-            if state and state.is_final():
-                return state
-            time.sleep(POLL_S)
+        return client.read_flow_run(run.id).state

@@ -45,6 +45,10 @@ class RegistryError(RetrainError):
     """A model, version or alias is not in the registry, or the registry cannot be used."""
 
 
+class ReplacedError(RetrainError):
+    """Another run has taken over the work of this one, whose host was not heard of; this one must write nothing more."""
+
+
 class DeviceError(RetrainError):
     """This host lacks the device that a run requires."""
 

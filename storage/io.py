@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,14 @@ from typing import Any
 from filelock import FileLock
 from upath import UPath
 
-from storage.errors import DataError
+from storage.errors import DataError, SettingError
 from storage.layout import lock_file
+
+_MAX_CONFLICTS = 8
+# What a file system answers that has no hard links, such as FAT.
+_WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+# File systems of which this process knows that they keep to exclusive creation.
+_careful: set[tuple[str, str, str]] = set()
 
 
 def sha256_of(path: UPath | Path) -> str:
@@ -54,6 +62,81 @@ def write_atomically(path: UPath | Path, data: bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
+def create_exclusively(path: UPath | Path, data: bytes) -> bool:
+    """Write a file that is not there, whole or not at all; of several writers, on whatever hosts, one alone creates it.
+
+    Returns:
+        False if the file was there: it is left as it is.
+
+    Raises:
+        SettingError: The store replaces files although it is asked not to, so that two writers would not notice each other.
+    """
+    if isinstance(path, Path):
+        return _link_exclusively(path, data)
+    _refuse_careless(path)
+    return _put_if_absent(path, data)
+
+
+def _link_exclusively(path: Path, data: bytes) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(beside, path)  # unlike O_EXCL, no reader ever sees a part
+        except FileExistsError:
+            return beside.stat().st_nlink == 2  # NFS: the link was made, and the answer lost
+        except OSError as error:
+            if error.errno not in _WITHOUT_LINKS:
+                raise
+            with locked(path):
+                if path.exists():
+                    return False
+                beside.replace(path)
+        return True
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _put_if_absent(path: UPath, data: bytes) -> bool:
+    for attempt in range(_MAX_CONFLICTS):
+        try:
+            path.fs.pipe_file(path.path, data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            status = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status == 412:  # precondition failed
+                return False
+            if status != 409 or attempt == _MAX_CONFLICTS - 1:
+                raise
+            time.sleep(0.02 * 2**attempt)  # S3 has another writer under way, and asks to try again
+        else:
+            return True
+    return False
+
+
+def _refuse_careless(path: UPath) -> None:
+    """Ask a file system once in each process whether it keeps to exclusive creation; some servers that speak S3 do not."""
+    key = (path.protocol, str(path.fs.storage_options), path.path.strip("/").partition("/")[0])
+    if key in _careful:
+        return
+    probe = path.with_name(f".probe-{uuid.uuid4().hex}")
+    try:
+        if not _put_if_absent(probe, b"1") or _put_if_absent(probe, b"2"):
+            raise SettingError(
+                f"the store at {path.protocol}://{key[2]} replaces a file although asked not to (it ignores If-None-Match): "
+                "use a store that knows conditional writes, since several hosts would overwrite each other's decisions"
+            )
+    finally:
+        if probe.exists():
+            probe.unlink()
+    _careful.add(key)
+
+
 def read_json(path: UPath | Path) -> Any:
     """Read a JSON file.
 
@@ -71,26 +154,6 @@ def read_json(path: UPath | Path) -> Any:
 def write_json(path: UPath | Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def append_line(path: UPath | Path, value: Any) -> None:
-    """Append one value to a JSON-lines file; lines of concurrent writers never mix.
-
-    A last line without its newline was never complete, because its writer was killed: it is cut off first.
-    """
-    line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
-        before = path.read_bytes() if path.exists() else b""
-        complete = before.rfind(b"\n") + 1
-        if not isinstance(path, Path):
-            path.write_bytes(before[:complete] + line)  # an object store cannot append
-            return
-        with path.open("ab") as stream:
-            stream.truncate(complete)
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
 
 
 def read_lines(path: UPath | Path) -> list[Any]:
@@ -122,7 +185,7 @@ def copy_file(source: UPath | Path, target: UPath | Path) -> None:
 
 
 def locked(path: UPath | Path) -> FileLock:
-    """Return the lock of a path, which other processes of this host respect."""
+    """Return the lock of a path, which other processes of this host respect; of a path on NFS, those of other hosts too."""
     lock = lock_file(path)
     lock.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(lock)

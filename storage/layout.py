@@ -41,7 +41,8 @@ class Store:
         if "://" not in address:
             return cls(root=_writable_folder(Path(address).expanduser().absolute()))
         try:
-            root = UPath(address)
+            # Other hosts write there, so that a listing of before may be wrong.
+            root = UPath(address, use_listings_cache=False)
             _ = root.fs
         except (ValueError, ImportError, OSError) as error:
             raise SettingError(
@@ -96,7 +97,11 @@ class Store:
         return self.raw_folder(dataset) / _segment(sha256, kind="digest") / _segment(name, kind="file name")
 
     def locks(self, dataset: str) -> UPath:
-        """Return the file of the digests that were locked on first use."""
+        """Return the folder of the digests that were locked on first use: a `SharedValue`."""
+        return self.raw_folder(dataset) / "locks"
+
+    def first_locks(self, dataset: str) -> UPath:
+        """Return the file in which version 0.1 kept these digests; it is only read."""
         return self.raw_folder(dataset) / "locks.json"
 
     def partial(self, dataset: str, origin: str, name: str) -> Path:
@@ -125,7 +130,11 @@ class Store:
         return self.table_folder(dataset, version) / MANIFEST
 
     def ingested(self, dataset: str) -> UPath:
-        """Return the file that tells when each table version of a data set was last ingested; published or found unchanged."""
+        """Return where it is told when each table version was last ingested, published or found unchanged: a `SharedValue`."""
+        return self.root / "tables" / _segment(dataset, kind="data set") / ".ingested"
+
+    def first_ingested(self, dataset: str) -> UPath:
+        """Return the file in which version 0.1 told so; it is only read."""
         return self.root / "tables" / _segment(dataset, kind="data set") / ".ingested.json"
 
     def staging(self, dataset: str, key: str) -> Path:
@@ -163,7 +172,11 @@ class Store:
         return self.scratch / "progress" / f"{_segment(training_key, kind='training key')}.json"
 
     def promotions(self, model_name: str) -> UPath:
-        """Return the append-only log of promotion decisions of one registered model."""
+        """Return the folder of the log of promotion decisions of one registered model: a `Journal`."""
+        return self.root / "promotions" / _segment(model_name, kind="model name")
+
+    def first_promotions(self, model_name: str) -> UPath:
+        """Return the file in which version 0.1 kept this log; it is only read, as the log's beginning."""
         return self.root / "promotions" / f"{_segment(model_name, kind='model name')}.jsonl"
 
     def predictions_folder(self, model_name: str) -> UPath:
@@ -173,6 +186,11 @@ class Store:
     def monitoring_folder(self, model_name: str) -> UPath:
         """Return the folder of what monitoring found of one registered model."""
         return self.root / "monitoring" / _segment(model_name, kind="model name")
+
+    @property
+    def artifacts(self) -> UPath:
+        """The folder of the registry's files, to which the locations that it records are relative."""
+        return self.root / "mlflow" / "artifacts"
 
     @property
     def host_folder(self) -> Path:
@@ -238,7 +256,7 @@ def lock_file(path: UPath | Path) -> Path:
     """Return the local lock file of a file or folder.
 
     It lies beside a local path. For a remote path it lies in the user's cache folder, so it only holds between processes of
-    one machine.
+    one machine: it spares them work, and what several hosts write is created exclusively.
     """
     if isinstance(path, Path):
         return Path(path.parent, f".{path.name}.lock")

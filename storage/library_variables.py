@@ -19,6 +19,9 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    # An object store that is restarted is waited for: some two minutes, where the default gives up after seconds.
+    "AWS_RETRY_MODE": "standard",
+    "AWS_MAX_ATTEMPTS": "15",
 }
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

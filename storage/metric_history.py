@@ -19,11 +19,18 @@ class MetricHistory:
         """Find the run, or make it."""
         self._client, self._run_name = client, run_name
         with translate_mlflow_errors(f"cannot open the metrics of {run_name}"):
-            query = f"attributes.run_name = '{run_name}'"
-            runs = client.search_runs([experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"])
-            run = runs[0] if runs else client.create_run(experiment_id, run_name=run_name)
+            run = self._oldest(experiment_id)
+            if run is None:
+                made = client.create_run(experiment_id, run_name=run_name)
+                run = self._oldest(experiment_id) or made  # another host may have made one in the same moment
         self.run_id = str(run.info.run_id)
         self.last_step = int(run.data.tags.get(_LAST_STEP, -1))
+
+    def _oldest(self, experiment_id: str) -> Any | None:
+        query = f"attributes.run_name = '{self._run_name}'"
+        order = ["attributes.start_time ASC", "attributes.run_id ASC"]
+        runs = self._client.search_runs([experiment_id], query, max_results=1, order_by=order)
+        return runs[0] if runs else None
 
     def append(self, history: Mapping[str, Sequence[tuple[int, float]]]) -> int:
         """Log the values of later days than the last one that was logged, and return how many they are.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,7 +27,8 @@ from storage.download import (
     local_source,
 )
 from storage.errors import DigestChangedError, NotFoundError, SettingError, SourceError
-from storage.io import copy_file, locked, read_json, sha256_of, write_json
+from storage.io import copy_file, locked, sha256_of
+from storage.journal import SharedValue
 from storage.layout import Store
 from storage.references import RawFile
 
@@ -114,13 +116,14 @@ def fetch(
         lock = _locks(store, dataset).get(f"{origin}:{name}")
         is_final = not growing and not (lock and lock.get("growing"))
         state = _State(growing=growing, day=today if rolling else None)
+        set_lock = functools.partial(_set_lock, store, dataset, origin=origin, state=state, replaces=lock, accepted=accepted)
         if pinned and lock and is_final:
             _refuse_change(name, digest=pinned, lock=lock, dataset=dataset, origin=origin, accepted=accepted)
         expected_digest = pinned or (lock["sha256"] if lock else None)
         stored = _find_stored(store, dataset, name, expected_digest, size_bytes=_size(lock, expected_digest) or size_bytes)
         if stored and (pinned or is_final):
             if not lock or lock["sha256"] != stored.sha256 or bool(lock.get("growing")) != growing:
-                _set_lock(store, dataset, origin=origin, raw=stored, validators=None, state=state)
+                set_lock(raw=stored, validators=None)
             return stored
         current = Validators(lock["etag"], lock["last_modified"]) if stored and lock else None
         expected = ExpectedFile(name=name, max_bytes=max_bytes, size_bytes=size_bytes, magic=magic)
@@ -136,7 +139,7 @@ def fetch(
             )
             if is_current and stored:
                 if not growing:
-                    _set_lock(store, dataset, origin=origin, raw=stored, validators=current, state=state)
+                    set_lock(raw=stored, validators=current)
                 return stored
             digest = sha256_of(partial)
             if pinned and digest != pinned:
@@ -156,7 +159,7 @@ def fetch(
             raise SourceError(
                 f"{name} cannot be kept under {store.root} ({error.strerror or error}): free or mend the disk"
             ) from error
-        _set_lock(store, dataset, origin=origin, raw=raw, validators=validators, state=state)
+        set_lock(raw=raw, validators=validators)
         return raw
 
 
@@ -268,21 +271,40 @@ class _State:
     day: date | None
 
 
+def _shared_locks(store: Store, dataset: str) -> SharedValue:
+    return SharedValue(store.locks(dataset), beginning=store.first_locks(dataset))
+
+
 def _locks(store: Store, dataset: str) -> dict[str, Any]:
-    path = store.locks(dataset)
-    return dict(read_json(path)) if path.exists() else {}
+    return _shared_locks(store, dataset).read()
 
 
-def _set_lock(store: Store, dataset: str, *, origin: str, raw: RawFile, validators: Validators | None, state: _State) -> None:
-    path = store.locks(dataset)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
-        locks = _locks(store, dataset)
-        key = f"{origin}:{raw.name}"
-        states = [each for each in locks.get(key, {}).get("states", ()) if each["sha256"] != raw.sha256]
+def _set_lock(
+    store: Store,
+    dataset: str,
+    *,
+    origin: str,
+    raw: RawFile,
+    validators: Validators | None,
+    state: _State,
+    replaces: Mapping[str, Any] | None,
+    accepted: Collection[str],
+) -> None:
+    """Lock the digest of a file in the place of an earlier lock.
+
+    Raises:
+        DigestChangedError: Another host has locked another digest in the meantime. The stored file is left as it is.
+    """
+    key = f"{origin}:{raw.name}"
+
+    def changed(locks: dict[str, Any]) -> dict[str, Any]:
+        current = locks.get(key)
+        if current and current != replaces and not (state.growing or current.get("growing")):
+            _refuse_change(raw.name, digest=raw.sha256, lock=current, dataset=dataset, origin=origin, accepted=accepted)
+        states = [each for each in (current or {}).get("states", ()) if each["sha256"] != raw.sha256]
         if state.day:
             states.append({"sha256": raw.sha256, "day": state.day.isoformat()})
-        locks[key] = {
+        lock = {
             "sha256": raw.sha256,
             "size_bytes": raw.size_bytes,
             "etag": validators.etag if validators else None,
@@ -290,7 +312,9 @@ def _set_lock(store: Store, dataset: str, *, origin: str, raw: RawFile, validato
             **({"growing": True} if state.growing else {}),
             **({"states": states} if states else {}),
         }
-        write_json(path, dict(sorted(locks.items())))
+        return dict(sorted((locks | {key: lock}).items()))
+
+    _shared_locks(store, dataset).change(changed)
 
 
 def _refuse_change(name: str, *, digest: str, lock: dict[str, Any], dataset: str, origin: str, accepted: Collection[str]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from storage import artifacts
 from storage.database import database_lock, registry_database
 from storage.errors import RegistryError
 from storage.layout import Store
@@ -19,6 +20,9 @@ from storage.records import ModelVersion, RunRecord
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+
+# Of a run and its version: which attempt at the training made it.
+ATTEMPT_TAG = "attempt"
 
 _CURVE_PREFIX = "epoch/"
 _COMPLETE = "complete"
@@ -34,10 +38,10 @@ class Registry:
     are what a crash left behind.
     """
 
-    def __init__(self, client: Any, *, artifact_root: str | None) -> None:
-        """Wrap an MLflow client; a server (artifact root None) chooses where artifacts are stored."""
+    def __init__(self, client: Any, *, server: str | None) -> None:
+        """Wrap an MLflow client of a server, or of a database (server None), whose files lie in the store."""
         self._client = client
-        self._artifact_root = artifact_root
+        self._server = server
 
     @classmethod
     def open(cls, store: Store) -> Registry:
@@ -49,16 +53,18 @@ class Registry:
         """
         address = os.environ.get(TRACKING_VARIABLE) or registry_database(store)
         is_server = address.startswith(("http://", "https://"))
-        artifact_root = None if is_server else _artifact_root(store)
         with quiet(), translate_mlflow_errors(f"cannot open the registry at {_without_password(address)}"):
             from mlflow.tracking import MlflowClient
 
             with database_lock(address):
                 client = MlflowClient(tracking_uri=address, registry_uri=address)
+                artifacts.register_scheme()
                 if not is_server:
                     client.search_registered_models(max_results=1)
                     client.search_experiments(max_results=1)
-        return cls(client, artifact_root=artifact_root)
+                    artifacts.remember_folder(address, store=store)
+                    artifacts.make_relative(address, store=store)
+        return cls(client, server=address if is_server else None)
 
     def names(self) -> tuple[str, ...]:
         """Return the registered models, in alphabetical order."""
@@ -110,8 +116,17 @@ class Registry:
                 return version
         raise self._absent(name, f"alias {alias!r}", versions)
 
-    def register(self, name: str, *, model: Any, record: RunRecord) -> ModelVersion:
+    def register(
+        self, name: str, *, model: Any, record: RunRecord, require_owner: Callable[[], None] = lambda: None
+    ) -> ModelVersion:
         """Log a run with its Keras model and make a version of it, complete or not at all.
+
+        Args:
+            name: Registered model.
+            model: Keras model.
+            record: What is logged with it.
+            require_owner: Called before the version is made and before it is completed. It raises if another run has taken the
+                work over, and then no version is left.
 
         Raises:
             RegistryError: MLflow refused something; the run is marked as failed and no version exists.
@@ -125,18 +140,42 @@ class Registry:
             try:
                 self._log(run_id, record)
                 model_id, location = self._log_model(experiment_id, run_id, model=model, record=record)
+                require_owner()
             except BaseException:
                 self._client.set_terminated(run_id, status="FAILED")
                 raise
             self._client.set_terminated(run_id, status="FINISHED")
             self._make_model(name)
             # Without a server MLflow resolves a models:/ source in the process's default registry, which may be another one.
-            source = location if self._artifact_root else f"models:/{model_id}"
+            source = f"models:/{model_id}" if self._server else location
             created = self._client.create_model_version(
                 name, source, run_id=run_id, tags=tags, model_id=model_id, description=record.description or None
             )
+            try:
+                require_owner()
+            except BaseException:
+                self._client.delete_model_version(name, str(created.version))
+                raise
             self._client.set_model_version_tag(name, str(created.version), _COMPLETE, "true")
         return self.version(name, int(created.version))
+
+    def delete_unfinished(self, name: str, *, training_key: str, before_attempt: int) -> None:
+        """Delete the incomplete versions of a training that earlier attempts have left, and mark their runs as killed.
+
+        An earlier attempt that comes back finds nothing to complete. One whose version is complete has finished the training.
+        """
+        query = f"tags.training_key = '{_quotable(training_key)}'"
+        with translate_mlflow_errors(f"cannot delete the unfinished versions of {name}"):
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                return
+            for entry in _pages(self._client.search_model_versions, f"name = '{_quotable(name)}' AND {query}"):
+                if entry.tags.get(_COMPLETE) != "true" and int(entry.tags.get(ATTEMPT_TAG, 0)) < before_attempt:
+                    self._client.delete_model_version(name, str(entry.version))
+            running = f"{query} AND attributes.status = 'RUNNING'"
+            for run in self._client.search_runs([experiment.experiment_id], running):
+                if int(run.data.tags.get(ATTEMPT_TAG, 0)) < before_attempt:
+                    self._client.set_terminated(run.info.run_id, status="KILLED")
 
     def set_aliases(self, name: str, aliases: Mapping[str, int]) -> None:
         """Point aliases to versions, in the order of the mapping, after checking that every version exists.
@@ -279,13 +318,14 @@ class Registry:
 
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            location = f"{self._artifact_root}/{name}" if self._artifact_root else None
             try:
-                return str(self._client.create_experiment(name, artifact_location=location))
+                return artifacts.make_experiment(self._client, name, server=self._server)
             except MlflowException:  # another process was first
                 experiment = self._client.get_experiment_by_name(name)
                 if experiment is None:
                     raise
+        if self._server:
+            artifacts.refuse_foreign_disk(experiment.artifact_location, server=self._server)
         return str(experiment.experiment_id)
 
     def _make_model(self, name: str) -> None:
@@ -360,12 +400,6 @@ def _refuse_pickles(folder: Path, version: ModelVersion) -> None:
         raise RegistryError(
             f"{version.name}@{version.version} holds a pickle ({path.name}), which could run any code: register the model again"
         )
-
-
-def _artifact_root(store: Store) -> str:
-    if store.is_local:
-        return (store.mlflow_folder / "artifacts").as_uri()
-    return str(store.root / "mlflow" / "artifacts")
 
 
 def _pages(search: Any, *arguments: Any) -> Iterator[Any]:

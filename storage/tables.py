@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from storage.errors import DataError
-from storage.io import locked, read_json, sha256_of, write_atomically, write_json
+from storage.io import read_json, sha256_of, write_atomically, write_json
+from storage.journal import SharedValue
 from storage.layout import MANIFEST, Store
 from storage.references import TableRef
 
@@ -143,10 +144,12 @@ def published_versions(store: Store, dataset: str) -> tuple[str, ...]:
 
 def note_ingested(store: Store, dataset: str, version: str) -> None:
     """Note that a table version was ingested now, by which of two with the same newest reading the later one is known."""
-    path = store.ingested(dataset)
-    with locked(path):
-        known = read_json(path) if path.is_file() else {}
-        write_json(path, known | {version: datetime.now(tz=UTC).isoformat(timespec="microseconds")})
+    at = datetime.now(tz=UTC).isoformat(timespec="microseconds")
+    _ingested(store, dataset).change(lambda times: times | {version: at})
+
+
+def _ingested(store: Store, dataset: str) -> SharedValue:
+    return SharedValue(store.ingested(dataset), beginning=store.first_ingested(dataset))
 
 
 def newest_version(store: Store, dataset: str, *, simulated: bool) -> str:
@@ -155,8 +158,7 @@ def newest_version(store: Store, dataset: str, *, simulated: bool) -> str:
     Raises:
         DataError: There is none, of the simulation or of real data as asked.
     """
-    path = store.ingested(dataset)
-    times = read_json(path) if path.is_file() else {}
+    times = _ingested(store, dataset).read()
     ranked = []
     for version in published_versions(store, dataset):
         manifest = read_manifest(store.table_folder(dataset, version))

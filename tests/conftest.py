@@ -52,6 +52,7 @@ GROUP_OF_FILE = {
             "test_comparison",
             "test_load_check",
             "test_model_card",
+            "test_moved_store",
             "test_predict",
             "test_promote",
             "test_refit",
@@ -65,6 +66,7 @@ GROUP_OF_FILE = {
 """Files whose tests share what takes long to make, and so go to one worker; any other file goes by itself."""
 
 LONGEST_GROUPS_FIRST = (
+    "test_hosts",
     "test_service",
     "test_ui",
     "test_proxy_ui",

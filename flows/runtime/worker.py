@@ -21,10 +21,13 @@ POOLS = ("cpu", "gpu")
 HEARTBEAT_S = 30
 # How long a worker may take to end its runs before it is killed; service/supervisord.conf has the same value.
 STOP_S = 30
+PAUSE_S = 10
 
 
 def run_worker(pool: str) -> None:
     """Run a worker for a pool of the server at `PREFECT_API_URL` until it is stopped; on a GPU host its trainings refuse a CPU.
+
+    Prefect's worker gives up when its server was away for some time, so it is started again whenever it ends by itself.
 
     Raises:
         SettingError: There is no such pool, or no server is named, or it wants another user or password.
@@ -46,7 +49,13 @@ def run_worker(pool: str) -> None:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    raise SystemExit(wait_or_terminate(stopped, process=subprocess.Popen(command, env=environment, process_group=0)))
+    code = 0
+    while not stopped.is_set():
+        code = wait_or_terminate(stopped, process=subprocess.Popen(command, env=environment, process_group=0))
+        if not stopped.is_set():
+            sys.stderr.write(f"retrain: the worker ended with code {code}, and is started again in {PAUSE_S} s\n")
+            stopped.wait(PAUSE_S)
+    raise SystemExit(code)
 
 
 def wait_or_terminate(stopped: threading.Event, *, process: subprocess.Popen[bytes], grace_s: float = STOP_S) -> int:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from storage.environment import Environment
 from storage.errors import RejectedError
-from storage.folders import copy_folder, publish_folder, remove_folder
+from storage.folders import copy_folder, publish_folder, remove_others
 from storage.io import digest_of_json, locked, read_json, write_json
 from storage.layout import Store
 from storage.raw_files import local_copy
@@ -212,9 +212,11 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         accepted = acceptance(settings, version=parsed.version, excessive=excessive, critical=critical)
     docs_index = store.docs_index(parsed.dataset, parsed.version)
     with locked(docs_index.parent):
-        # What is there is of an earlier validation of this version.
-        remove_folder(docs_index.parent)
+        # What is there is of an earlier validation of this version. Its report is replaced and never missing: another host may
+        # be about to read it.
+        docs_index.unlink(missing_ok=True)
         write_json(store.validation_report(parsed.dataset, parsed.version), report.as_dict() | {"acceptance": accepted})
+        remove_others(docs_index.parent, keep=store.validation_report(parsed.dataset, parsed.version))
     if (excessive or critical) and accepted is None:
         shutil.rmtree(staged, ignore_errors=True)
         _write_docs(parsed.dataset, version=parsed.version, store=store)

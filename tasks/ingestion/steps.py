@@ -17,6 +17,7 @@ from storage.errors import DigestChangedError, SourceError
 from storage.layout import Store
 from storage.progress import write_note
 from storage.references import RawRef, TableRef
+from storage.retries import wait_while_away
 from tasks.config import DataSettings, mirror_address
 from tasks.ingestion import fetching, pipeline
 from tasks.ingestion.pipeline import ParsedRef, ValidationRef
@@ -100,7 +101,7 @@ def validate(parsed: ParsedRef, settings: DataSettings) -> ValidationRef:
     validation = pipeline.validate_parsed(parsed, settings=settings, store=Store.from_environment())
     summary = f"{validation.passed} expectations passed, {validation.failed} failed"
     key = f"validation-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")
-    create_markdown_artifact(f"{summary}. Data Docs: `{validation.docs_uri}`", key=key, description=summary)
+    wait_while_away(create_markdown_artifact)(f"{summary}. Data Docs: `{validation.docs_uri}`", key=key, description=summary)
     logger.info("%s: %s", parsed.dataset, summary)
     if validation.acceptance:
         accepted = "; ".join(validation.acceptance["failures"])

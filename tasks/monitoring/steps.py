@@ -12,6 +12,7 @@ from prefect.events import emit_event
 from storage.layout import Store
 from storage.references import Reference
 from storage.registry import Registry
+from storage.retries import wait_while_away
 from tasks.config import MonitorSettings
 from tasks.monitoring import collect
 from tasks.monitoring.report import metric_history
@@ -49,7 +50,7 @@ def watch(model: str, settings: MonitorSettings) -> MonitoredRef:
 def show(monitored: MonitoredRef) -> dict[str, Any]:
     """Publish the page as an artifact and the metrics in MLflow; return what was found as plain values."""
     kept = collect.read_result(monitored.uri)
-    create_markdown_artifact(kept.markdown, key=f"monitoring-{monitored.model}", description=monitored.summary)
+    wait_while_away(create_markdown_artifact)(kept.markdown, key=f"monitoring-{monitored.model}", description=monitored.summary)
     registry = Registry.open(Store.from_environment())
     registry.metric_history(f"{monitored.model}-monitoring", run_name=monitored.model).append(metric_history(kept.report))
     return kept.report.as_dict() | {"folder": monitored.uri}

@@ -12,6 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from storage.layout import Store
 from storage.references import PredictionRef
 from storage.registry import Registry
+from storage.retries import wait_while_away
 from tasks.config import PredictSettings
 from tasks.prediction import predict as predicting
 from tasks.prediction.output import picture_of, summary_of
@@ -39,7 +40,7 @@ def predict(model: str, settings: PredictSettings) -> PredictionRef:
     picture = picture_of(predictions)
     shown = "" if picture is None else f"\n\n![forecast](data:image/png;base64,{base64.b64encode(picture).decode()})"
     remarks = "".join(f"\n\n{remark}." for remark in predictions.remarks)
-    create_markdown_artifact(f"{summary}.{remarks}{shown}", key=f"prediction-{name}", description=summary)
+    wait_while_away(create_markdown_artifact)(f"{summary}.{remarks}{shown}", key=f"prediction-{name}", description=summary)
     return PredictionRef(
         model=name,
         version=predictions.version.version,

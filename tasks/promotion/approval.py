@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from storage.io import append_line, digest_of_json, read_lines
+from storage.io import digest_of_json
 from storage.layout import Store
-from storage.registry import CHAMPION, Registry
+from storage.records import ModelVersion
+from storage.registry import Registry
 from tasks.config import ApprovalRequest, Verdict
-from tasks.promotion.log import applied_keys, complete_last_promotion, decision_from_log, family, final_decisions, now
-from tasks.promotion.promote import complete_promotion, keep_champion, promote_version
-from tasks.promotion.rollback import complete_rollback
+from tasks.promotion.log import Standing, decision_from_log, family, final_decisions, now, settle
+from tasks.promotion.promote import keep_champion, promote_version
 from tasks.promotion.rule import Decision
 
 
@@ -31,31 +31,47 @@ def carry_out(request: ApprovalRequest, *, verdict: Verdict, run_id: str, regist
         RegistryError: There is no such version, or it does not load.
     """
     version = registry.resolve(request.model)
-    name, log = version.name, store.promotions(version.name)
-    complete_rollback(name, registry=registry, store=store)
     key = digest_of_json({"run": run_id, "model": request.model})
-    lines = read_lines(log)
-    champion = registry.by_alias(name, CHAMPION)
-    logged = final_decisions(lines).get(key)
-    if logged:
-        decision = decision_from_log(logged)
-        is_due = champion is None or f"v{champion.version}" in (decision.champion, decision.candidate)
-        if decision.outcome == "promoted" and key not in applied_keys(lines) and is_due:
-            complete_promotion(decision, name=name, key=key, registry=registry, store=store)
-        return decision
-    said = f"by {verdict.person}: {verdict.reason}"
-    signed = {"key": key, "person": verdict.person, "reason": verdict.reason}
-    if verdict.decision == "reject":
-        decision = Decision(
-            outcome="rejected",
-            reason=f"Rejected v{version.version}: {said}",
-            candidate=f"v{version.version}",
-            champion=f"v{champion.version}" if champion else None,
-            checks=(),
-        )
-        entry = {"at": now(), "candidate": version.version, "by": "person", **signed, "version": version.version}
-        append_line(log, entry | {"refused": sorted(family(version)), "decision": asdict(decision)})
-        return decision
+    decision = None
+    while decision is None:
+        standing = settle(version.name, registry=registry, store=store)
+        logged = final_decisions(standing.lines).get(key)
+        if logged:
+            return decision_from_log(logged)
+        if verdict.decision == "reject":
+            decision = _reject(version, verdict=verdict, key=key, standing=standing)
+        else:
+            decision = _promote(
+                version, request=request, verdict=verdict, key=key, standing=standing, registry=registry, store=store
+            )
+    return decision
+
+
+def _reject(version: ModelVersion, *, verdict: Verdict, key: str, standing: Standing) -> Decision | None:
+    champion = standing.champion
+    decision = Decision(
+        outcome="rejected",
+        reason=f"Rejected v{version.version}: by {verdict.person}: {verdict.reason}",
+        candidate=f"v{version.version}",
+        champion=f"v{champion.version}" if champion else None,
+        checks=(),
+    )
+    entry = {"at": now(), "candidate": version.version, "by": "person", "key": key, "person": verdict.person}
+    entry |= {"reason": verdict.reason, "version": version.version, "refused": sorted(family(version))}
+    return decision if standing.log.add(entry | {"decision": asdict(decision)}) else None
+
+
+def _promote(
+    version: ModelVersion,
+    *,
+    request: ApprovalRequest,
+    verdict: Verdict,
+    key: str,
+    standing: Standing,
+    registry: Registry,
+    store: Store,
+) -> Decision | None:
+    champion = standing.champion
     if champion and champion.version == version.version:
         return keep_champion(champion, candidate=version.version, reason="it was promoted while this run waited")
     if champion and f"v{champion.version}" != request.champion:
@@ -65,6 +81,6 @@ def carry_out(request: ApprovalRequest, *, verdict: Verdict, run_id: str, regist
         return keep_champion(
             champion, candidate=version.version, reason=f"{reason} v{version.version}: retrain promote {request.model}"
         )
-    if champion:
-        complete_last_promotion(champion, log=log)
-    return promote_version(version, champion=champion, said=said, signed=signed, registry=registry, store=store)
+    said = f"by {verdict.person}: {verdict.reason}"
+    signed = {"key": key, "person": verdict.person, "reason": verdict.reason}
+    return promote_version(version, standing=standing, said=said, signed=signed, registry=registry, store=store)

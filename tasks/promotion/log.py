@@ -1,6 +1,10 @@
-"""Read the log of decisions of one model: what was promoted, what a person refused, and which version was champion before.
+"""The log of decisions of one model: what was promoted, what a person refused, and which version was champion before.
 
-Each decision is a line before the aliases move, and a further line with its key under `applied` marks it once they have moved.
+The log is a journal (`storage.journal`): of two hosts that decide at once, one alone adds the next line, and the other one reads
+it and decides anew. A decision is logged before an alias moves. A line with `moves` says which aliases move where; its writer
+moves them, and then a line with its key under `applied` marks it. Whoever decides next first completes a line with `moves` that
+has no mark (`settle`), so that aliases and log agree whatever dies on the way.
+
 A line by which a person refuses a version, in a rollback or a rejection, names it under `version`, and lists it with its twin and
 its refit under `refused`. The refusal stands until a person promotes one of them.
 """
@@ -8,19 +12,107 @@ its refit under `refused`. The refusal stands until a person promotes one of the
 from __future__ import annotations
 
 import getpass
+import uuid
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from upath import UPath
-
-from storage.io import append_line, read_lines
+from storage.journal import Journal
 from storage.layout import Store
 from storage.records import ModelVersion
+from storage.registry import CHAMPION, PREVIOUS, Registry
 from tasks.promotion.rule import ROLLED_BACK, Check, Decision
 from tasks.training.refit import REFIT_TAG, twin_number
 
 Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a decision is made on.
+
+    Attributes:
+        log: To which a line is added only if nobody has added one to `lines` since.
+        lines: The log; every line in it that moves aliases is completed.
+        champion: The version in use, or None.
+    """
+
+    log: Journal
+    lines: Sequence[Line]
+    champion: ModelVersion | None
+
+    @property
+    def champion_number(self) -> int | None:
+        """Number of the champion, or None."""
+        return self.champion.version if self.champion else None
+
+
+def open_log(model_name: str, *, store: Store) -> Journal:
+    """Return the log of decisions of a registered model."""
+    return Journal(store.promotions(model_name), beginning=store.first_promotions(model_name))
+
+
+def read_log(model_name: str, *, store: Store) -> Sequence[Line]:
+    """Return the lines of the log of a registered model, oldest first."""
+    return open_log(model_name, store=store).entries()
+
+
+def settle(model_name: str, *, registry: Registry, store: Store) -> Standing:
+    """Complete what the log says and the aliases do not yet, and return both as they stand."""
+    log = open_log(model_name, store=store)
+    while True:
+        lines: Sequence[Line] = log.entries()
+        champion = registry.by_alias(model_name, CHAMPION)
+        due = due_moves(lines, champion=champion)
+        if due:
+            _carry_out(due, model_name=model_name, log=log, registry=registry)
+        elif not (champion and (mark := _lost_mark(champion, lines=lines))):
+            return Standing(log, lines, champion)
+        else:
+            log.add(mark)
+
+
+def due_moves(lines: Sequence[Line], *, champion: ModelVersion | None) -> Line | None:
+    """Return the last line of the log if its aliases are still to be moved or to be marked as moved; else None.
+
+    If someone else has made another version champion since, as in MLflow's UI, that version stays.
+    """
+    last: Line = lines[-1] if lines else {}
+    moves = moves_of(last)
+    if not moves or "applied" in last:
+        return None
+    before = last["before"] if "before" in last else _number(last["decision"]["champion"])
+    number = champion.version if champion else None
+    return last if number in (before, moves[CHAMPION]) else None
+
+
+def moves_of(line: Line) -> Mapping[str, int | None]:
+    """Return the aliases that a line moves, in their order; None removes one. Rollbacks of version 0.1 have no `moves`."""
+    if "moves" in line:
+        moves: Mapping[str, int | None] = line["moves"]
+        return moves
+    if line.get("decision", {}).get("outcome") == ROLLED_BACK:
+        return {CHAMPION: line["candidate"], PREVIOUS: line["previous"]}
+    return {}
+
+
+def _carry_out(line: Line, *, model_name: str, log: Journal, registry: Registry) -> None:
+    _move(moves_of(line), model_name=model_name, registry=registry)
+    if log.add(applied_entry(line["key"], candidate=line["candidate"])):
+        return
+    # This host was slow, and another one has marked the line. If it has gone on to a later one, that one's aliases stand.
+    newest = next((each for each in reversed(log.entries()) if moves_of(each)), line)
+    if newest["key"] != line["key"]:
+        _move(moves_of(newest), model_name=model_name, registry=registry)
+
+
+def _move(moves: Mapping[str, int | None], *, model_name: str, registry: Registry) -> None:
+    for alias, version in moves.items():
+        if version is None:
+            registry.delete_alias(model_name, alias)
+        else:
+            registry.set_aliases(model_name, {alias: version})
 
 
 def applied_entry(key: str, *, candidate: int) -> dict[str, Any]:
@@ -34,7 +126,7 @@ def applied_keys(lines: Sequence[Line]) -> set[str]:
 
 
 def final_decisions(lines: Sequence[Line]) -> dict[str, Line]:
-    """Return the last decision of each key, in the order of the first; the mark of a refit repeats the decision with it."""
+    """Return the last decision of each key, in the order of the first; once it has a refit, a later line repeats it with that."""
     return {line["key"]: line["decision"] for line in lines if "decision" in line}
 
 
@@ -56,24 +148,26 @@ def entries_of(version: ModelVersion, *, lines: Sequence[Line]) -> list[Line]:
 
 def decisions_about(version: ModelVersion, *, store: Store) -> list[dict[str, Any]]:
     """Return the logged decisions about a version, its twin or its refit, each once and as it was in the end."""
-    lines = read_lines(store.promotions(version.name))
+    lines = read_log(version.name, store=store)
     numbers, final = family(version), final_decisions(lines)
-    return [
-        {**line, "decision": final[line["key"]]}
-        for line in lines
-        if "decision" in line and "applied" not in line and numbers & {line["candidate"], *line.get("refused", ())}
-    ]
+    first: dict[str, Line] = {}
+    for line in lines:
+        if "decision" in line and "applied" not in line and numbers & {line["candidate"], *line.get("refused", ())}:
+            first.setdefault(line["key"], line)
+    return [{**line, "decision": final[key]} for key, line in first.items()]
 
 
-def complete_last_promotion(champion: ModelVersion, *, log: UPath) -> None:
-    """Mark the champion's promotion as applied if its run, or the command, died right after the alias had moved.
+def _lost_mark(champion: ModelVersion, *, lines: Sequence[Line]) -> Line | None:
+    """Return the mark that the champion's promotion lacks if its process died right after the alias had moved.
 
-    Without the mark a later run could promote this version again after another one has replaced it.
+    Without the mark a later run could promote this version again after another one has replaced it. Only logs of version 0.1 can
+    lack it: what has `moves` is completed by `settle`.
     """
-    entries = entries_of(champion, lines=read_lines(log))
+    entries = entries_of(champion, lines=lines)
     keys = promotions(entries)
-    if keys and keys[-1] not in applied_keys(entries):
-        append_line(log, applied_entry(keys[-1], candidate=twin_number(champion)))
+    if keys and keys[-1] not in applied_keys(entries) and not any("moves" in line for line in entries):
+        return applied_entry(keys[-1], candidate=twin_number(champion))
+    return None
 
 
 def promotions(entries: Sequence[Line]) -> list[str]:
@@ -119,12 +213,11 @@ def champion_before(version: int, *, lines: Sequence[Line], usable: Collection[i
         lines: The log.
         usable: Versions that may be returned.
     """
-    applied = applied_keys(lines)
-    replaced: dict[int, int | None] = {}
-    for key, decision in final_decisions(lines).items():
-        if decision["outcome"] == "promoted" and key in applied:
-            before = decision["champion"]
-            replaced[_number(decision.get("refit") or decision["candidate"])] = _number(before) if before else None
+    decisions = final_decisions(lines)
+    replaced: dict[int | None, int | None] = {}
+    for decision in (decisions[line["applied"]] for line in lines if line.get("applied") in decisions):
+        if decision["outcome"] == "promoted":
+            replaced[_number(decision.get("refit") or decision["candidate"])] = _number(decision["champion"])
     passed = {version}
     current = replaced.get(version)
     while current is not None and current not in passed:
@@ -135,13 +228,18 @@ def champion_before(version: int, *, lines: Sequence[Line], usable: Collection[i
     return None
 
 
-def _number(name: str) -> int:
-    return int(name.removeprefix("v"))
+def _number(name: str | None) -> int | None:
+    return int(name.removeprefix("v")) if name else None
 
 
 def now() -> str:
     """Return the time in UTC, ISO 8601 to the second."""
     return datetime.now(tz=UTC).isoformat(timespec="seconds")
+
+
+def new_key() -> str:
+    """Return a key for a decision of a person, which is made once: none is like it."""
+    return uuid.uuid4().hex
 
 
 def current_person() -> str:

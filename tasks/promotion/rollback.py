@@ -1,29 +1,31 @@
 """Roll back: make the champion before the present one champion again, because a person says so and why.
 
 The rollback is logged first, then the aliases move, then a line marks it as applied. If its process dies on the way, whatever
-next decides on the model completes it: a run, a promotion by hand, or another rollback.
+next decides on the model completes it: a run, a promotion by hand, or another rollback. A rollback takes away the champion that
+the person saw: if another host has changed it in the meantime, nothing is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from storage.errors import RegistryError
-from storage.io import append_line, digest_of_json, read_lines
 from storage.layout import Store
 from storage.records import ModelVersion
 from storage.registry import CHAMPION, PREVIOUS, Registry
 from tasks.config import RollbackSettings
 from tasks.promotion.comparison import load_check
 from tasks.promotion.log import (
-    applied_entry,
+    Line,
+    Standing,
     champion_before,
-    complete_last_promotion,
     family,
+    new_key,
     now,
+    read_log,
     refusal_text,
+    settle,
     standing_refusal,
 )
 from tasks.promotion.rule import ROLLED_BACK, Decision
@@ -49,8 +51,25 @@ def roll_back(settings: RollbackSettings, *, registry: Registry, store: Store) -
         raise RegistryError(
             f"{name!r} names a version, expected a model such as {name.partition('@')[0]!r}: leave out what follows @"
         )
-    complete_rollback(name, registry=registry, store=store)
-    champion = registry.resolve(f"{name}@{CHAMPION}")
+    seen: ModelVersion | None = None
+    decision = None
+    while decision is None:
+        standing = settle(name, registry=registry, store=store)
+        champion = registry.resolve(f"{name}@{CHAMPION}")
+        if seen and seen.version != champion.version:
+            raise RegistryError(
+                f"v{champion.version} became champion of {name} while v{seen.version} was being rolled back, expected "
+                f"v{seen.version}: look at `retrain show {name}`, and roll back again if v{champion.version} is bad too"
+            )
+        seen = champion
+        decision = _roll_back(champion, settings=settings, standing=standing, registry=registry)
+    settle(name, registry=registry, store=store)
+    return decision
+
+
+def _roll_back(champion: ModelVersion, *, settings: RollbackSettings, standing: Standing, registry: Registry) -> Decision | None:
+    """Log the rollback; None if another host has logged something in the meantime."""
+    name, lines = champion.name, standing.lines
     target = registry.by_alias(name, PREVIOUS)
     if target is None or target.version == champion.version:
         raise RegistryError(
@@ -60,8 +79,6 @@ def roll_back(settings: RollbackSettings, *, registry: Registry, store: Store) -
     load = load_check(target, registry=registry)
     if not load.passed:
         raise RegistryError(f"{name}@{target.version} cannot become champion again: {load.detail}")
-    log = store.promotions(name)
-    complete_last_promotion(champion, log=log)
     refused = sorted(family(champion) - {target.version})
     decision = Decision(
         outcome=ROLLED_BACK,
@@ -70,38 +87,16 @@ def roll_back(settings: RollbackSettings, *, registry: Registry, store: Store) -
         champion=f"v{champion.version}",
         checks=(load,),
     )
+    previous = _next_previous(target, refused=refused, lines=lines, registry=registry)
     entry = {"at": now(), "candidate": target.version, "by": "person", "person": settings.person, "reason": settings.reason}
-    entry |= {"version": champion.version, "refused": refused, "decision": asdict(decision)}
-    entry["previous"] = _next_previous(target, refused=refused, registry=registry, store=store)
-    append_line(log, entry | {"key": digest_of_json(entry)})
-    complete_rollback(name, registry=registry, store=store)
-    return decision
-
-
-def complete_rollback(name: str, *, registry: Registry, store: Store) -> None:
-    """Move the aliases of a logged rollback that is not marked as applied, and mark it; every step can be repeated.
-
-    Such a rollback is the last line of the log, because whatever would write another line completes it first. If someone else
-    has made another version champion since, as in MLflow's UI, that version stays.
-    """
-    log = store.promotions(name)
-    last: Mapping[str, Any] = next(iter(read_lines(log)[-1:]), {})
-    if "applied" in last or last.get("decision", {}).get("outcome") != ROLLED_BACK:
-        return
-    champion = registry.by_alias(name, CHAMPION)
-    if champion is None or champion.version not in {last["candidate"], last["version"]}:
-        return
-    registry.set_aliases(name, {CHAMPION: last["candidate"]})
-    if last["previous"] is None:
-        registry.delete_alias(name, PREVIOUS)
-    else:
-        registry.set_aliases(name, {PREVIOUS: last["previous"]})
-    append_line(log, applied_entry(last["key"], candidate=last["candidate"]))
+    entry |= {"version": champion.version, "refused": refused, "decision": asdict(decision), "previous": previous}
+    entry |= {"before": champion.version, "moves": {CHAMPION: target.version, PREVIOUS: previous}}
+    return decision if standing.log.add(entry | {"key": new_key()}) else None
 
 
 def refusals_of(versions: Sequence[ModelVersion], *, store: Store) -> dict[str, str]:
     """Return of each version that a person rolled back or rejected, as `model@3`, who did so and why."""
-    lines = {name: read_lines(store.promotions(name)) for name in {version.name for version in versions}}
+    lines = {name: read_log(name, store=store) for name in {version.name for version in versions}}
     refusals = [(version, standing_refusal(version, lines=lines[version.name])) for version in versions]
     return {
         f"{version.name}@{version.version}": refusal_text(line, candidate=version.version, model_name=version.name)
@@ -110,9 +105,8 @@ def refusals_of(versions: Sequence[ModelVersion], *, store: Store) -> dict[str, 
     }
 
 
-def _next_previous(target: ModelVersion, *, refused: list[int], registry: Registry, store: Store) -> int | None:
+def _next_previous(target: ModelVersion, *, refused: list[int], lines: Sequence[Line], registry: Registry) -> int | None:
     """Return the version that `previous` points to once the target is champion."""
-    lines = read_lines(store.promotions(target.name))
     usable = {
         version.version
         for version in registry.versions(target.name)

@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from storage.layout import Store
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
+from storage.retries import wait_while_away
 from tasks.promotion.rule import Decision
 from tasks.reporting import collect
 
@@ -21,10 +22,9 @@ def report(table: TableRef, models: Sequence[ModelRef], decision: Decision) -> d
     store = Store.from_environment()
     rendered = collect.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
     key = models[0].name
-    create_markdown_artifact(rendered.markdown, key=f"report-{key}", description=decision.reason)
-    create_table_artifact(rendered.metrics, key=f"metrics-{key}", description="Scores on the test split")
-    create_markdown_artifact(
-        rendered.validation, key=f"expectations-{key}", description="Expectations by severity, and each that failed"
-    )
+    publish = wait_while_away(create_markdown_artifact)
+    publish(rendered.markdown, key=f"report-{key}", description=decision.reason)
+    wait_while_away(create_table_artifact)(rendered.metrics, key=f"metrics-{key}", description="Scores on the test split")
+    publish(rendered.validation, key=f"expectations-{key}", description="Expectations by severity, and each that failed")
     collect.save_report(rendered, table=table, store=store)
     return rendered.plain

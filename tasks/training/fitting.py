@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from upath import UPath
 
+from storage.attempts import Attempt, begin_attempt, require_last
 from storage.errors import RetrainError
 from storage.io import write_atomically, write_json
 from storage.layout import Store
@@ -32,12 +34,17 @@ logger = logging.getLogger("retrain")
 
 
 class FittedRef(Reference):
-    """A finished training in its checkpoint folder: `model.keras`, `fitted.json`, and ids of rows where they are no series."""
+    """A finished training in its checkpoint folder: `model.keras`, `fitted.json`, and ids of rows where they are no series.
+
+    Attributes:
+        attempt: Who owns the folder, as long as nobody has taken it over.
+    """
 
     table: TableRef
     variant: str
     training_key: str
     folder: str
+    attempt: Attempt
     refit: Refit | None = None
 
 
@@ -59,12 +66,16 @@ def fit_variant(
 ) -> FittedRef:
     """Train a variant, resuming from its checkpoint, and leave the exported model beside it.
 
+    It takes the folder over from an earlier attempt, whose host may only be asleep. Each attempt has a checkpoint of its own, so
+    the earlier one overwrites nothing, and it stops when it would write its next.
+
     A refit trains on the rows of every split. It keeps the normalisation statistics of the train rows, which the exported
     model carries.
 
     Raises:
         DeviceError: A GPU is required and there is none; no data has been read then.
         DataError: The training diverged.
+        ReplacedError: Another run has taken the training over.
         RetrainError: It took longer than it may.
     """
     from tasks.models.device import prepare_device
@@ -76,7 +87,8 @@ def fit_variant(
     device = prepare_device(threads, require_gpu=settings.require_gpu and not configured.is_baseline)
     key = training_key(table, variant=variant, settings=settings, refit=refit)
     folder = store.checkpoint_folder(table.version, key)
-    reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder), refit=refit)
+    attempt = begin_attempt(folder)
+    reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder), attempt=attempt, refit=refit)
     if (folder / "fitted.json").is_file():
         return reference
     splits, manifest = read_splits(table, store=store)
@@ -92,7 +104,7 @@ def fit_variant(
     notes = learner.describe_execution()
     for note in notes:
         logger.log(logging.WARNING if note.remedy else logging.INFO, "%s %s: %s", table.dataset, variant, note)
-    checkpoint = folder / "checkpoint.npz"
+    checkpoints = Checkpoints(folder, attempt=attempt)
     budget = budget_for(problem, variant, settings=settings, simulated=table.simulated)
     if refit:
         budget = replace(budget, steps_per_epoch=refit.steps_per_epoch)
@@ -106,12 +118,13 @@ def fit_variant(
             is_better=problem.is_better,
             exact_epochs=refit.epochs if refit else None,
             on_progress=with_time_limit(on_progress, limit_s=3600 * settings.timeout_hours),
-            load_checkpoint=lambda: checkpoint.read_bytes() if checkpoint.is_file() else None,
-            save_checkpoint=lambda data: write_atomically(checkpoint, data),
+            load_checkpoint=checkpoints.load,
+            save_checkpoint=checkpoints.save,
         )
     with tempfile.TemporaryDirectory() as local:
         path = Path(local, "model.keras")
         learner.export().save(path)
+        require_last(attempt, folder=folder)
         write_atomically(folder / "model.keras", path.read_bytes())
     seen, ids = describe_seen(splits, names=SPLITS if refit else SPLITS_OF_A_TRAINING, problem=problem)
     if ids.size:
@@ -129,9 +142,50 @@ def fit_variant(
         "learning_rate": configured.learning_rate,
         "execution": asdict(learner.execution) | {"notes": [str(note) for note in notes]},
     }
+    require_last(attempt, folder=folder)
     write_json(folder / "fitted.json", record)  # last: a folder without it is an unfinished training
-    checkpoint.unlink(missing_ok=True)
+    checkpoints.remove()
     return reference
+
+
+class Checkpoints:
+    """The checkpoints of one training: one file for each attempt at it."""
+
+    def __init__(self, folder: UPath, *, attempt: Attempt) -> None:
+        """Use the checkpoints in a folder, for one attempt."""
+        self._folder = folder
+        self._attempt = attempt
+        self._own = folder / f"checkpoint-{attempt.number}.npz"
+
+    def load(self) -> bytes | None:
+        """Return the checkpoint of the last attempt that has one; None if there is none."""
+        files = self._files()
+        return max(files, key=_attempt_number).read_bytes() if files else None
+
+    def save(self, data: bytes) -> None:
+        """Write the checkpoint of this attempt, and remove those of earlier ones.
+
+        Raises:
+            ReplacedError: A later attempt has begun. It reads what was there when it began, and nothing is written.
+        """
+        require_last(self._attempt, folder=self._folder)
+        write_atomically(self._own, data)
+        for path in self._files():
+            if _attempt_number(path) < self._attempt.number:
+                path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove every checkpoint."""
+        for path in self._files():
+            path.unlink(missing_ok=True)
+
+    def _files(self) -> list[UPath]:
+        return [path for path in self._folder.iterdir() if path.name.startswith("checkpoint") and path.suffix == ".npz"]
+
+
+def _attempt_number(path: UPath) -> int:
+    """Return the attempt that wrote a checkpoint; 0 for `checkpoint.npz`, as version 0.1.0 wrote it."""
+    return int(path.stem.partition("-")[2] or 0)
 
 
 def with_all_rows_to_train(splits: Mapping[str, pa.Table]) -> dict[str, pa.Table]:

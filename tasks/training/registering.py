@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from storage.attempts import require_last
 from storage.folders import remove_folder
 from storage.io import read_json
 from storage.layout import Store
 from storage.records import DatasetRecord, ModelVersion, RunRecord
 from storage.references import ModelRef, Refit, TableRef
-from storage.registry import Registry
+from storage.registry import ATTEMPT_TAG, Registry
 from tasks.config import TrainSettings
 from tasks.models import problem_named
 from tasks.models.model_code import code_of
@@ -70,8 +71,16 @@ def model_ref(version: ModelVersion, *, trained: bool) -> ModelRef:
 def register_fitted(
     fitted: FittedRef, *, evaluation: EvaluationRef, registry: Registry, store: Store, flow_run_id: str
 ) -> ModelRef:
-    """Register a finished training with all that it came from, and remove its checkpoint folder."""
+    """Register a finished training with all that it came from, once, and remove its checkpoint folder.
+
+    What an earlier attempt has left half registered is deleted, so an attempt that was asleep cannot complete it any more. An
+    attempt that was replaced makes no version: `Registry.register` asks before it makes one and before it completes it.
+
+    Raises:
+        ReplacedError: Another run has taken the training over.
+    """
     folder = store.checkpoint_folder(fitted.table.version, fitted.training_key)
+    require_last(fitted.attempt, folder=folder)
     training = read_json(folder / "fitted.json")
     problem = problem_named(fitted.table.dataset).with_task(training["task"])
     table_folder = store.table_folder(fitted.table.dataset, fitted.table.version)
@@ -84,6 +93,11 @@ def register_fitted(
     if (folder / IDS_FILE).is_file():
         files[IDS_FILE] = (folder / IDS_FILE).read_bytes()
     name = model_name(fitted.table, problem=problem)
+    existing = registry.find(name, training_key=fitted.training_key)
+    if existing:  # the attempt before was cut off after it had completed the version
+        remove_folder(folder)
+        return model_ref(existing, trained=True)
+    registry.delete_unfinished(name, training_key=fitted.training_key, before_attempt=fitted.attempt.number)
     uncertainty = _uncertainty(fitted, name=name, registry=registry, store=store)
     if uncertainty:
         files[UNCERTAINTY_FILE] = uncertainty
@@ -105,6 +119,7 @@ def register_fitted(
             "simulated": str(fitted.table.simulated).lower(),
             "source": manifest["source"],
             "flow_run_id": flow_run_id,
+            ATTEMPT_TAG: str(fitted.attempt.number),
             "code": code,
             "task": json.dumps(training["task"], sort_keys=True),
         }
@@ -130,7 +145,7 @@ def register_fitted(
             DatasetRecord(
                 name=f"{fitted.table.dataset}-{split}",
                 digest=manifest["files"][f"{split}.parquet"]["sha256"],
-                uri=f"{table_folder}/{split}.parquet",
+                uri=f"{table_folder.relative_to(store.root)}/{split}.parquet",
                 context=split,
                 rows=rows,
             )
@@ -149,7 +164,9 @@ def register_fitted(
             twin=fitted.refit.twin if fitted.refit else None,
         ),
     )
-    version = registry.register(name, model=exported, record=record)
+    version = registry.register(
+        name, model=exported, record=record, require_owner=lambda: require_last(fitted.attempt, folder=folder)
+    )
     remove_folder(folder)
     return model_ref(version, trained=True)
 

@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -27,6 +27,7 @@ from storage.layout import Store
 from storage.progress import write_note
 from storage.references import ModelRef, Refit, TableRef
 from storage.registry import Registry
+from storage.retries import wait_while_away
 from tasks.config import TrainSettings, site_requires_gpu
 from tasks.models import variant_named
 from tasks.models.device import Device, prepare_device
@@ -94,11 +95,17 @@ def _lease(device: Device, *, threads: int) -> Iterator[None]:
     cores = max(1, (os.cpu_count() or 1) // threads)
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "all") if device.kind == "gpu" else "cpu"
     name = re.sub(r"[^a-z0-9]+", "-", f"device {socket.gethostname()} {devices}".lower())
+    wait_while_away(_make_limit)(name, limit=1 if device.kind == "gpu" else cores)
+    with ExitStack() as stack:
+        # A lease that was given and not heard of expires.
+        wait_while_away(lambda: stack.enter_context(concurrency(name, lease_duration=LEASE_S, strict=True)))()
+        yield
+
+
+def _make_limit(name: str, *, limit: int) -> None:
     # If two trainings start at once, the second may fail to create a limit that the first has just created.
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
-        client.upsert_global_concurrency_limit_by_name(name, limit=1 if device.kind == "gpu" else cores)
-    with concurrency(name, lease_duration=LEASE_S, strict=True):
-        yield
+        client.upsert_global_concurrency_limit_by_name(name, limit=limit)
 
 
 class _TrainingProgress:
@@ -108,9 +115,8 @@ class _TrainingProgress:
         self._title = title
         self._file = store.progress(key)
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._artifact = cast(
-            "UUID", create_progress_artifact(0.0, key=f"progress-{title.replace(' ', '-').replace('_', '-')}", description=title)
-        )
+        key = f"progress-{title.replace(' ', '-').replace('_', '-')}"
+        self._artifact = cast("UUID", wait_while_away(create_progress_artifact)(0.0, key=key, description=title))
         self._metrics: Mapping[str, float] = {}
 
     def __call__(self, progress: Progress) -> None:

@@ -58,7 +58,7 @@ def by_model(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def promotions(home: Path, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (home / "promotions" / f"{name}.jsonl").read_text().splitlines()]
+    return [json.loads(path.read_text()) for path in sorted((home / "promotions" / name).glob("*.json"))]
 
 
 def networks(run: Run, name: str) -> set[str]:

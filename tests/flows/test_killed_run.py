@@ -28,7 +28,7 @@ KILLED = ("run", "jena", "--data", "sample", "--variants", NETWORK, "--epochs", 
 def epochs_in_checkpoints(home: Path) -> int:
     """Complete epochs that a killed training could go on from; a checkpoint appears whole or not at all."""
     found = 0
-    for path in home.glob("checkpoints/*/checkpoint.npz"):
+    for path in home.glob("checkpoints/*/checkpoint-*.npz"):
         with contextlib.suppress(FileNotFoundError), np.load(path, allow_pickle=False) as arrays:
             found = max(found, len(json.loads(arrays["state"].tobytes())["seconds"]))
     return found

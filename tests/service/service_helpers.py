@@ -256,7 +256,7 @@ def running_service(home: Path, *, folder: Path | None = None, **more: str) -> I
 
 
 def checkpoints(live: Live) -> list[Path]:
-    return list((live.home / "checkpoints").glob("*/checkpoint.npz"))
+    return list((live.home / "checkpoints").glob("*/checkpoint-*.npz"))
 
 
 class Listener(BaseHTTPRequestHandler):

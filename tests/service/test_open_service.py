@@ -78,7 +78,8 @@ def test_a_run_of_another_host_registers_by_http_and_leaves_nothing_on_its_own_d
 
 
 def test_a_retrain_ends_with_a_champion_and_links_that_others_can_open(live: Live) -> None:
-    run_id = live.start("retrain/retrain-jena", data=SAMPLE, training=QUICK, variants=["gru_baseline"])
+    by_hand = Live(live.home, {**live.environment, "NO_PROXY": "127.0.0.1"})  # Prefect's own command knows no exception
+    run_id = by_hand.start("retrain/retrain-jena", data=SAMPLE, training=QUICK, variants=["gru_baseline"])
     run = live.ended(run_id)
     assert run["state_type"] == "COMPLETED", live.told(run_id)
     report = live.artifacts(run_id)["report-jena-sample"]["data"]

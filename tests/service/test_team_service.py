@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from object_store import BUCKET, running_object_store
 from postgres_helpers import PASSWORD, running_postgres
-from seaweed_helpers import running_seaweed
 from service_helpers import PORTS, QUICK, SAMPLE, Live, running_service, variables
 from sqlalchemy import create_engine, text
 from upath import UPath
@@ -22,15 +22,15 @@ pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("team")
-    with running_postgres() as postgres, running_seaweed(folder / "seaweed") as access:
+    with running_postgres() as postgres, running_object_store(tmp_path_factory.mktemp("objects")) as objects:
         more = {
-            **access.variables,
+            **objects.environment,
             "RETRAIN_DATABASE_URL": f"{postgres}/team",
             "HOME": str(folder),
             "XDG_STATE_HOME": str(folder / "state"),
             "XDG_CACHE_HOME": str(folder / "cache"),
         }
-        with running_service(f"s3://{access.bucket}/store", folder=folder, **more) as service:
+        with running_service(f"s3://{BUCKET}/store", folder=folder, **more) as service:
             yield service
 
 

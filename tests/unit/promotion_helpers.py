@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from storage.io import read_lines
+from storage.folders import remove_folder
 from storage.layout import Store
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks.config import PromotionSettings, RollbackSettings, TrainSettings
+from tasks.promotion.log import open_log, read_log
 from tasks.promotion.promote import PendingDecision, apply_decision, decide_best, promote_by_hand
 from tasks.promotion.rollback import roll_back
 from tasks.promotion.rule import Decision
@@ -49,17 +50,24 @@ def refit_version(
     return register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-refit")
 
 
+def write_log(lines: Sequence[Mapping[str, Any]], *, store: Store, name: str = NAME) -> None:
+    """Replace the log of decisions, as a kill at some earlier moment would have left it."""
+    remove_folder(store.promotions(name))
+    log = open_log(name, store=store)
+    for line in lines:
+        log.append(line)
+
+
 class Desk:
     """A person with the two trained versions, without aliases or log."""
 
     def __init__(self, trained: Any) -> None:
         self.trained, self.registry, self.store = trained, trained.registry, trained.store
         self.better, self.worse = trained.better.version, trained.worse.version
-        self.log = self.store.promotions(NAME)
         self.clear()
 
     def clear(self) -> None:
-        self.log.unlink(missing_ok=True)
+        write_log([], store=self.store)
         for version in self.registry.versions(NAME):
             for alias in version.aliases:
                 self.registry.delete_alias(NAME, alias)
@@ -84,4 +92,4 @@ class Desk:
         return {alias: version.version for version in self.registry.versions(NAME) for alias in version.aliases}
 
     def lines(self) -> list[Any]:
-        return read_lines(self.log)
+        return list(read_log(NAME, store=self.store))

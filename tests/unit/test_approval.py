@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from promotion_helpers import NAME, Desk
+from promotion_helpers import NAME, Desk, write_log
 from pydantic import ValidationError
 
 from storage.errors import RegistryError
@@ -48,7 +47,7 @@ def test_promote_makes_it_champion_with_person_and_reason_in_the_log(desk: Desk)
     assert desk.lines() == lines
 
     # Had it died between the log and the aliases, it would finish, and decide nothing anew.
-    desk.log.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    write_log(lines[:-1], store=desk.store)
     desk.registry.set_aliases(NAME, {"champion": worse})
     assert say(desk, "promote", champion=f"v{worse}") == decision
     assert desk.aliases() == {"candidate": better, "champion": better, "previous": worse}

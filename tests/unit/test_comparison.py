@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from promotion_helpers import promote_best
+from promotion_helpers import promote_best, write_log
 
-from storage.io import read_lines
 from storage.layout import Store
 from storage.records import ModelVersion
 from storage.references import TableRef
@@ -19,6 +18,7 @@ from tasks.config import PromotionSettings
 from tasks.datasets.row_ids import RowIds
 from tasks.models import PROBLEMS
 from tasks.promotion import comparison
+from tasks.promotion.log import read_log
 from tasks.promotion.rule import Check, Decision
 from tasks.promotion.spending import Spending
 from tasks.reporting.collect import run_report
@@ -33,7 +33,6 @@ class Bout:
     def __init__(self, trained: Any) -> None:
         self.trained, self.registry, self.store = trained, trained.registry, trained.store
         self.candidate, self.champion = trained.better, trained.worse
-        self.log = self.store.promotions(NAME)
         self.manifest: dict[str, Any] = json.loads(self.registry.read_file(self.champion.run_id, "manifest.json"))
         test_ids = comparison.ids_of_test_rows(trained.table, problem=PROBLEMS["jena"], store=self.store)
         # The sample's test split has no gap: its examples predict every row from the 1440th and another 144 on.
@@ -41,7 +40,7 @@ class Bout:
         self.clear()
 
     def clear(self) -> None:
-        self.log.unlink(missing_ok=True)
+        write_log([], store=self.store)
         for version in self.registry.versions(NAME):
             for alias in version.aliases:
                 self.registry._client.delete_registered_model_alias(NAME, alias)
@@ -66,7 +65,7 @@ class Bout:
         )
 
     def tests(self) -> list[dict[str, Any]]:
-        return [line["test"] for line in read_lines(self.log) if "test" in line]
+        return [line["test"] for line in read_log(NAME, store=self.store) if "test" in line]
 
 
 @pytest.fixture
@@ -174,9 +173,9 @@ def test_what_a_champion_has_seen_may_be_unknown_and_is_then_told(bout: Bout) ->
 def test_the_same_test_spends_nothing_twice(bout: Bout) -> None:
     first = bout.decide(promote="manual")
     assert first.outcome == "manual"
-    lines = read_lines(bout.log)
+    lines = read_log(NAME, store=bout.store)
     assert bout.decide(promote="manual") == first  # out of the log
-    assert read_lines(bout.log) == lines
+    assert read_log(NAME, store=bout.store) == lines
     # Under another setting it is another decision, on the same test of the same two versions.
     assert bout.decide(promote="manual", margin=0.5).outcome == "manual"
     assert [test["number"] for test in bout.tests()] == [1, 1]

@@ -13,12 +13,12 @@ from storage.layout import Store, lock_file, state_folder
 def test_every_path_lies_where_the_documentation_says(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
     assert str(store.raw_file("jena", "ab12", "a.zip")) == f"{tmp_path}/raw/jena/ab12/a.zip"
-    assert str(store.locks("jena")) == f"{tmp_path}/raw/jena/locks.json"
+    assert str(store.locks("jena")) == f"{tmp_path}/raw/jena/locks"
     assert str(store.table_folder("jena", "0f")) == f"{tmp_path}/tables/jena/0f"
     assert str(store.manifest("jena", "0f")) == f"{tmp_path}/tables/jena/0f/manifest.json"
     assert str(store.report_folder("jena", "0f")) == f"{tmp_path}/reports/jena/0f"
     assert str(store.checkpoint_folder("0f", "9c")) == f"{tmp_path}/checkpoints/0f-9c"
-    assert str(store.promotions("jena-sample")) == f"{tmp_path}/promotions/jena-sample.jsonl"
+    assert str(store.promotions("jena-sample")) == f"{tmp_path}/promotions/jena-sample"
     assert store.mlflow_folder == tmp_path / "mlflow"
     assert store.prefect_folder == tmp_path / "prefect"
 
@@ -41,7 +41,7 @@ def test_a_file_url_is_a_local_store(tmp_path: Path) -> None:
 def test_a_remote_store_keeps_no_registry_of_its_own_on_a_host() -> None:
     store = Store.at("memory://bucket/prefix")
     assert not store.is_local
-    assert str(store.locks("imdb")) == "memory://bucket/prefix/raw/imdb/locks.json"
+    assert str(store.locks("imdb")) == "memory://bucket/prefix/raw/imdb/locks"
     with pytest.raises(SettingError, match="MLFLOW_TRACKING_URI"):
         _ = store.mlflow_folder
     assert store.prefect_folder.is_relative_to(state_folder())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import date
@@ -16,6 +15,7 @@ from living.series import simulated_readings
 from living.station import Publisher, Station
 
 from storage.errors import DigestChangedError, NotFoundError, SourceError
+from storage.journal import SharedValue
 from storage.layout import Store
 from storage.raw_files import RetryPolicy, earlier_states, fetch
 from storage.references import RawFile
@@ -101,7 +101,7 @@ def test_a_growing_file_is_replaced_and_after_its_period_asked_for_once_more(sta
     station.misbehave(corrected_rows=7)
     third = get(YEAR)  # its period has ended, and this one is final
     assert third.sha256 not in (first.sha256, second.sha256)
-    assert "growing" not in json.loads(store.locks("jena").read_bytes())[f"station:{YEAR}"]
+    assert "growing" not in SharedValue(store.locks("jena")).read()[f"station:{YEAR}"]
     station.misbehave(corrected_rows=9)
     assert get(YEAR) == third
     assert statuses(station) == [200, 200, 200]

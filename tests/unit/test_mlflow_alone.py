@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from mlflow_server import tracking_server
 from sample_helpers import Registered, publish, register
 
 from storage.layout import Store
@@ -120,7 +121,6 @@ def test_an_environment_with_nothing_but_the_requirements_predicts_the_same(
     folder = tmp_path / "empty"
     folder.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLFLOW", "RETRAIN"))}
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{own_store.mlflow_folder / 'mlflow.db'}"
     python = tmp_path / "venv" / "bin" / "python"
 
     def run(*command: str | Path) -> str:
@@ -137,14 +137,17 @@ def test_an_environment_with_nothing_but_the_requirements_predicts_the_same(
         Registry.open(own_store).set_aliases(model.version.name, {"champion": model.version.version})
         np.savez(folder / f"{model.version.name}.npz", inputs=model.inputs)
     (folder / "predict.py").write_text(PREDICT)
-    predicted = json.loads(run(python, "predict.py", *chosen).splitlines()[-1])
-    for name, model in chosen.items():
-        np.testing.assert_allclose(predicted[name], model.outputs, atol=TOLERANCE)
-
     (raw,) = Path(str(samples.store.root), "raw", "jena-sample").glob("*/*.zip")
     shutil.copy(raw, folder / "jena_climate_2009_2016.csv.zip")
     (folder / "readme.py").write_text(snippets_of_the_readme())
-    printed = run(python, "readme.py")
+    # As the service has it: without the project, MLflow asks a server for the files.
+    database, artifacts = own_store.mlflow_folder / "mlflow.db", str(own_store.artifacts)
+    options = ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", artifacts]
+    with tracking_server(tmp_path, *options) as environment["MLFLOW_TRACKING_URI"]:
+        predicted = json.loads(run(python, "predict.py", *chosen).splitlines()[-1])
+        printed = run(python, "readme.py")
+    for name, model in chosen.items():
+        np.testing.assert_allclose(predicted[name], model.outputs, atol=TOLERANCE)
     assert len(re.findall(r"\[+\s*-?\d+\.\d+\]+", printed)) == 3  # of two texts and one window
 
 

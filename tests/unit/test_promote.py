@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from promotion_helpers import promote_best
+from promotion_helpers import promote_best, write_log
 
 from storage.errors import RegistryError
-from storage.io import read_lines
 from storage.references import ModelRef
 from tasks.config import PromotionSettings, TrainSettings
+from tasks.promotion.log import read_log
 from tasks.promotion.promote import promote_by_hand
 from tasks.promotion.rule import Decision
 from tasks.training.fitting import fit_variant
@@ -28,12 +28,11 @@ class Stage:
         self.trained = trained
         self.registry, self.store = trained.registry, trained.store
         self.better, self.worse = trained.better, trained.worse
-        self.log = self.store.promotions(NAME)
         self.clear()
 
     def clear(self) -> None:
         self.clear_aliases()
-        self.log.unlink(missing_ok=True)
+        write_log([], store=self.store)
 
     def clear_aliases(self) -> None:
         for alias in self.aliases():
@@ -54,7 +53,7 @@ class Stage:
         return {alias: version.version for version in self.registry.versions(NAME) for alias in version.aliases}
 
     def lines(self) -> list[Any]:
-        return read_lines(self.log)
+        return list(read_log(NAME, store=self.store))
 
     def decisions(self) -> list[Any]:
         return [line for line in self.lines() if "decision" in line]
@@ -91,14 +90,14 @@ def test_the_story_of_a_champion(stage: Stage) -> None:  # noqa: PLR0915  (see b
 
     # Had the run died between the log and the aliases, the next one would carry the decision out, and not make it again.
     lines = stage.lines()
-    stage.log.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    write_log(lines[:-1], store=stage.store)
     stage.delete_alias("champion")
     assert stage.decide(stage.worse, stage.better) == decision
     assert stage.aliases() == {"candidate": 1, "champion": 1}
     assert [line["key"] for line in stage.lines()] == [line["key"] for line in lines]
 
     # Had it died between the aliases and the last line, the next one would close the log, so that a person's choice stands.
-    stage.log.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    write_log(lines[:-1], store=stage.store)
     stage.decide(stage.worse, stage.better)
     assert [line["key"] for line in stage.lines()] == [line["key"] for line in lines]
     stage.registry.set_aliases(NAME, {"champion": worse})
@@ -125,9 +124,13 @@ def test_the_story_of_a_champion(stage: Stage) -> None:  # noqa: PLR0915  (see b
     assert stage.decide(stage.worse) == decision
     assert stage.lines() == lines
 
-    # Each decision is a line before the aliases move and a line after, in one order.
-    assert [line.get("by", "applied") for line in lines] == ["run", "applied"] * 4
+    # Each decision is a line before the aliases move and a line after, in one order; that the champion changes is a line between.
+    kinds = ["run" if "by" in line else "moves" if "moves" in line else "applied" for line in lines]
+    assert kinds == ["run", "applied", "run", "applied", "run", "moves", "applied", "run", "applied"]
+    assert lines[5]["moves"] == {"candidate": 1, "champion": 1}
+    assert lines[5]["key"] == lines[4]["key"]
     assert [line["decision"]["outcome"] for line in stage.decisions()][:3] == ["kept", "manual", "promoted"]
+    lines = lines[:5] + lines[6:]
     for before, after in zip(lines[::2], lines[1::2], strict=True):
         assert after["applied"] == before["key"]
         assert before["table"] == stage.trained.table.version
@@ -232,8 +235,8 @@ def test_a_champion_with_another_lookback_is_compared_on_the_examples_of_both(st
 def test_a_promotion_whose_mark_was_lost_is_marked_by_the_next_run_on_any_candidate(stage: Stage) -> None:
     """Killed after the alias moved: without the mark, the replaced champion could be promoted a second time."""
     stage.decide(stage.better)
-    lines = stage.log.read_bytes().splitlines(keepends=True)
-    assert b"applied" in lines[-1]
-    stage.log.write_bytes(b"".join(lines[:-1]))
+    lines = stage.lines()
+    assert "applied" in lines[-1]
+    write_log(lines[:-1], store=stage.store)
     stage.decide(stage.worse)
-    assert any(line.get("applied") == json.loads(lines[-1])["applied"] for line in stage.lines())
+    assert any(line.get("applied") == lines[-1]["applied"] for line in stage.lines())

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from promotion_helpers import decide, refit_version
+from promotion_helpers import decide, refit_version, write_log
 
 from storage.errors import RegistryError
-from storage.io import read_json, read_lines
+from storage.io import read_json
 from storage.references import ModelRef, Refit
 from tasks.config import PromotionSettings, TrainSettings
 from tasks.models import PROBLEMS
-from tasks.promotion.log import decisions_about
+from tasks.promotion.log import decisions_about, read_log
 from tasks.promotion.promote import PendingDecision, apply_decision, promote_by_hand
 from tasks.promotion.rule import Check, Decision, with_refit
 from tasks.reporting.collect import run_report
@@ -126,11 +126,10 @@ class Run:
 
     def __init__(self, trained: Any) -> None:
         self.trained, self.registry, self.store, self.table = trained, trained.registry, trained.store, trained.table
-        self.log = self.store.promotions(NAME)
         self.clear()
 
     def clear(self) -> None:
-        self.log.unlink(missing_ok=True)
+        write_log([], store=self.store)
         for version in self.registry.versions(NAME):
             for alias in version.aliases:
                 self.registry._client.delete_registered_model_alias(NAME, alias)
@@ -155,7 +154,7 @@ class Run:
         return {alias: version.version for version in self.registry.versions(NAME) for alias in version.aliases}
 
     def lines(self) -> list[Any]:
-        return read_lines(self.log)
+        return list(read_log(NAME, store=self.store))
 
 
 @pytest.fixture
@@ -229,12 +228,12 @@ def test_a_run_that_dies_anywhere_is_completed_by_the_next_equal_one(  # noqa: P
     # Killed before the mark: the next run closes the log.
     lines = run.lines()
     assert lines[-1]["applied"] == lines[0]["key"]
-    run.log.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    write_log(lines[:-1], store=run.store)
     again = run.decide()
     assert again.decision.reason == f"Kept champion v{version.version}: still the best by validation on table {run.table.version}"
     assert (again.key, again.refit) == (None, None)
-    assert [line.get("applied") for line in run.lines()] == [None, lines[0]["key"]]
-    run.log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [line.get("applied") for line in run.lines()] == [None, None, lines[0]["key"]]
+    write_log(lines, store=run.store)
 
     # The decision is told once, with its refit, of the twin and of the refit.
     for each in (twin, version):

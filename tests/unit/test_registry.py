@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow_server import tracking_server as running_server
 
-from flows.runtime.service import is_healthy
 from storage.errors import RegistryError, SettingError
 from storage.layout import Store
 from storage.records import DatasetRecord, RunRecord
-from storage.registry import Registry
+from storage.registry import ATTEMPT_TAG, Registry
 
 DIGEST = "0123456789abcdef" * 4
 WINDOWS = np.linspace(-1.0, 1.0, 2 * 6 * 3, dtype=np.float32).reshape(2, 6, 3)
@@ -231,6 +228,57 @@ def test_a_model_that_cannot_be_logged_fails_its_run(registry: Registry) -> None
     assert registry.versions("broken") == ()
 
 
+class AwayError(Exception):
+    """What a run meets whose training was taken over."""
+
+
+@pytest.mark.parametrize("asked_before", [0, 1])
+def test_a_training_that_was_taken_over_leaves_no_version(registry: Registry, model: Any, asked_before: int) -> None:
+    """The owner is asked for before a version is made, and again before it is completed."""
+    asked = []
+
+    def require_owner() -> None:
+        asked.append(len(asked))
+        if len(asked) > asked_before:
+            raise AwayError
+
+    with pytest.raises(AwayError):
+        registry.register("taken-over", model=model, record=RECORD, require_owner=require_owner)
+    assert registry.versions("taken-over") == ()
+    assert registry._client.search_model_versions("name = 'taken-over'") == []
+
+
+def test_what_earlier_attempts_left_cannot_be_completed_any_more(
+    registry: Registry, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts 1 and 2 fall asleep before their versions are complete; attempt 2 is the owner, and then comes attempt 3."""
+    from mlflow.exceptions import MlflowException
+
+    client = registry._client
+
+    def attempt(number: int) -> RunRecord:
+        return replace(RECORD, tags={**RECORD.tags, ATTEMPT_TAG: str(number)})
+
+    complete = registry.register("asleep", model=model, record=replace(attempt(1), training_key="k0"))
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "set_model_version_tag", lambda *_: (_ for _ in ()).throw(AwayError))
+        for number in (1, 2):
+            with pytest.raises(AwayError):
+                registry.register("asleep", model=model, record=attempt(number))
+    (experiment,) = {
+        run.info.experiment_id for run in client.search_runs([client.get_experiment_by_name("asleep").experiment_id])
+    }
+    asleep = client.create_run(experiment, tags={"training_key": "k1", ATTEMPT_TAG: "1"})
+    registry.delete_unfinished("asleep", training_key="k1", before_attempt=2)
+    assert {int(entry.version) for entry in client.search_model_versions("name = 'asleep'")} == {complete.version, 3}
+    assert client.get_run(asleep.info.run_id).info.status == "KILLED"
+    with pytest.raises(MlflowException, match="not found"):
+        client.set_model_version_tag("asleep", "2", "complete", "true")
+    registry.delete_unfinished("asleep", training_key="k1", before_attempt=3)
+    assert [version.version for version in registry.versions("asleep")] == [complete.version]
+    registry.delete_unfinished("of-no-experiment", training_key="k1", before_attempt=3)
+
+
 def test_aliases_move(registry: Registry, model: Any) -> None:
     for _ in range(2):
         registry.register("aliases", model=model, record=RECORD)
@@ -278,33 +326,9 @@ def test_the_tracking_uri_of_the_environment_is_taken(tmp_path: Path, monkeypatc
 @pytest.fixture
 def tracking_server(tmp_path: Path) -> Iterator[str]:
     """An MLflow server on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-    ]
-    command = [sys.executable, "-m", "mlflow", "server", *options, "--artifacts-destination", str(tmp_path / "served")]
-    variables = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=log, stderr=log, process_group=0)
-    try:
-        deadline = time.monotonic() + 120
-        while not is_healthy(f"http://127.0.0.1:{port}/health"):
-            assert server.poll() is None, (tmp_path / "server.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+    options = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "served")]
+    with running_server(tmp_path, *options) as address:
+        yield address
 
 
 @pytest.mark.slow

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from promotion_helpers import NAME, REASON, Desk, decide
+from promotion_helpers import NAME, REASON, Desk, decide, write_log
 from pydantic import ValidationError
 
 from storage.errors import RegistryError
-from storage.io import append_line
 from tasks.config import PromotionSettings, RollbackSettings
 from tasks.promotion.log import champion_before, decisions_about
 from tasks.promotion.promote import apply_decision
@@ -85,9 +83,8 @@ def test_the_twin_of_a_refit_goes_with_it(desk: Desk) -> None:
 
     # Had another version been champion before, both would be.
     line = dict(desk.lines()[-2]) | {"refused": sorted([better, worse])}
-    desk.log.unlink()
-    append_line(desk.log, line)
-    append_line(desk.log, {"at": line["at"], "key": line["key"], "candidate": better, "applied": line["key"]})
+    mark = {"at": line["at"], "key": line["key"], "candidate": better, "applied": line["key"]}
+    write_log([line, mark], store=desk.store)
     desk.registry.delete_alias(NAME, "champion")
     decision = desk.run()
     assert decision.reason.startswith(f"Kept no champion: v{better}, in use as v{worse}, was rolled back by anna on ")
@@ -102,7 +99,7 @@ def test_a_rollback_that_dies_anywhere_is_completed_by_whatever_comes_next(desk:
     desk.roll_back()
     lines, aliases = desk.lines(), desk.aliases()
     # Back to where a kill would have left it.
-    desk.log.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))
+    write_log(lines[:-1], store=desk.store)
     if steps_done < 2:
         desk.registry.set_aliases(NAME, {"previous": worse})
     if steps_done < 1:

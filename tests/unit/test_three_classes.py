@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 from promotion_helpers import promote_best
 
-from storage.io import read_lines
 from storage.layout import Store
 from storage.registry import Registry
 from storage.tables import read_splits
@@ -35,6 +34,7 @@ from tasks.models import PROBLEMS
 from tasks.models.engine.accelerated import accelerate_for_scoring
 from tasks.models.engine.train_step import predict
 from tasks.models.spec import Batch, Budget, ClassesPlot, Problem, ScoredSplit, Variant, refuse_task, restored
+from tasks.promotion.log import read_log
 from tasks.reporting.collect import run_report
 from tasks.scoring import ClassificationScoring
 from tasks.training.fitting import fit_variant
@@ -231,7 +231,7 @@ def test_three_classes_from_file_to_report(keras: Any, monkeypatch: pytest.Monke
     splits, _ = read_splits(table, store=store)
     assert [int(seen.among(PROBLEM.row_ids(splits[name])).sum()) for name in SPLITS] == [300, 150, 0]
     decision = promote_best([model], table=table, settings=PromotionSettings(), registry=registry, store=store)
-    tests = [line["test"] for line in read_lines(store.promotions("slopes-sample")) if "test" in line]
+    tests = [line["test"] for line in read_log("slopes-sample", store=store) if "test" in line]
     if decision.outcome != "rejected":
         assert [(test["number"], test["rows"]["rows"]) for test in tests] == [(1, 150)]
 

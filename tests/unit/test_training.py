@@ -208,10 +208,10 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
 
     with pytest.raises(CutOffError):
         fit(cut_off)
-    assert [path.name for path in folder.iterdir()] == ["checkpoint.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == ["attempts", "checkpoint-1.npz"]
     fitted = fit(quiet)
-    assert fit(cut_off) == fitted  # what is finished is not trained again
-    assert sorted(path.name for path in folder.iterdir()) == ["fitted.json", "model.keras"]
+    assert fit(cut_off).folder == fitted.folder  # what is finished is not trained again
+    assert sorted(path.name for path in folder.iterdir()) == ["attempts", "fitted.json", "model.keras"]
     version = trained.registry.version("jena-sample", trained.better.version)
     whole = json.loads(trained.registry.read_file(version.run_id, "manifest.json"))["training"]
     resumed = json.loads((folder / "fitted.json").read_text())
