@@ -9,7 +9,7 @@ from typing import Any
 from team import Team, wait_for
 
 from storage.registry import CHAMPION, PREVIOUS
-from tasks.promotion.log import applied_keys, final_decisions
+from tasks.promotion.log import applied_keys, final_decisions, read_log
 
 # A lease lasts 90 s after the death of its holder.
 IS_QUIET_S = 150
@@ -99,9 +99,7 @@ def _of_log(team: Team, model: str) -> list[str]:
 
 def log_lines(team: Team, model: str) -> list[Any]:
     """The log of decisions of a model, oldest first."""
-    from storage.io import read_lines
-
-    return read_lines(team.store.promotions(model))
+    return list(read_log(model, store=team.store))
 
 
 def _of_store(team: Team) -> list[str]:
