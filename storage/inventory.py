@@ -92,8 +92,10 @@ def _files(folder: UPath | Path) -> Iterator[tuple[tuple[str, ...], int, datetim
         folder.fs.invalidate_cache()
         for path, state in folder.fs.find(folder.path, detail=True).items():
             name = f"/{path}" if prefix.startswith("/") and not path.startswith("/") else path
-            parts = tuple(name.removeprefix(prefix).split("/"))
-            yield parts, int(state.get("size") or 0), _modified(state)
+            below = name.removeprefix(prefix).strip("/")
+            # An object store may keep a mark of a folder whose objects are gone.
+            if name.startswith(prefix) and below and state.get("type") != "directory":
+                yield tuple(below.split("/")), int(state.get("size") or 0), _modified(state)
 
 
 def _modified(state: Mapping[str, Any]) -> datetime:
