@@ -261,7 +261,7 @@ def _result(version: ModelVersion, *, trained: bool, problem: Problem, registry:
         best_epoch=training["best_epoch"],
         seconds_per_epoch=training["seconds_per_epoch"],
         parameters=training["parameters"],
-        execution=tuple(training["execution"].get("notes", ())),
+        execution=tuple(training.get("execution", {}).get("notes", ())),
         # A variant may have been removed since its version was registered.
         tutorial_best=variant.tutorial_best if variant else None,
         is_baseline=version.variant in problem.baselines,

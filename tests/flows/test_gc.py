@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from flow_helpers import WarmCommand, retrain
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 DAY_S = 86_400
 OLD_DAYS = 200
 MODEL = "jena-sample"
