@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import time
 import uuid
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from upath import UPath
 from storage.errors import DataError
 from storage.io import copy_file, create_exclusively, locked, sha256_of
 from storage.layout import MANIFEST
+
+# How long a host that has copied other files of one version is waited for until it counts as dead.
+_PATIENCE_S = 60.0
+_POLL_S = 0.2
 
 
 def publish_folder(staging: Path, *, into: UPath | Path) -> bool:
@@ -66,22 +71,26 @@ def _move_folder(staging: Path, into: Path) -> bool:
 def _publish_remotely(staging: Path, *, into: UPath) -> bool:
     """Copy the files, then create the manifest, which one host alone can do.
 
-    Equal content gives equal bytes, so a file that another host has copied already is the same and is not written again. Where it
-    is not, as after the arithmetic of another processor, the host that creates the manifest puts its own files in place.
+    Equal content gives equal bytes, so a file that another host has copied already mostly is the same. Where it is not, as after
+    the arithmetic of another processor, the other host is waited for; if it does not publish in time, it has died, and its files
+    give way.
     """
-    files = [path for path in sorted(staging.rglob("*")) if path.is_file() and path != staging / MANIFEST]
-    _copy_changed(files, folder=staging, into=into)
-    if not create_exclusively(into / MANIFEST, (staging / MANIFEST).read_bytes()):
-        return False
-    _copy_changed(files, folder=staging, into=into)
-    return True
+    files = {into / path.relative_to(staging).as_posix(): path for path in sorted(staging.rglob("*")) if path.is_file()}
+    manifest = files.pop(into / MANIFEST)
+    foreign = [target for target, path in files.items() if not _create_or_find(target, path)]
+    deadline = time.monotonic() + _PATIENCE_S
+    while foreign and time.monotonic() < deadline:
+        if (into / MANIFEST).exists():
+            return False
+        time.sleep(_POLL_S)
+    for target in foreign:
+        copy_file(files[target], target)
+    return create_exclusively(into / MANIFEST, manifest.read_bytes())
 
 
-def _copy_changed(files: list[Path], *, folder: Path, into: UPath) -> None:
-    for path in files:
-        target = into / path.relative_to(folder).as_posix()
-        if not (target.exists() and target.stat().st_size == path.stat().st_size and sha256_of(target) == sha256_of(path)):
-            copy_file(path, target)
+def _create_or_find(target: UPath, path: Path) -> bool:
+    """Create a file with the content of a local one; False if it is there with another content."""
+    return create_exclusively(target, path.read_bytes()) or sha256_of(target) == sha256_of(path)
 
 
 def copy_folder(folder: Path, *, into: UPath | Path, last: str) -> None:

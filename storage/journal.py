@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from upath import UPath
 from storage.errors import DataError
 from storage.io import create_exclusively, read_json, read_lines
 
+_ID = "id"
 _NAME = re.compile(r"(\d{8})\.json")
 # A snapshot is removed once so many newer ones exist: far more than are written while anyone reads or adds one.
 _KEPT_SNAPSHOTS = 100
@@ -46,7 +48,7 @@ class Journal:
         new = [number for number in _numbers(self._folder) if number not in self._entries]
         paths = [self._folder / _name(number) for number in new]
         for number, path, data in zip(new, paths, _read_all(self._folder, paths), strict=True):
-            self._entries[number] = _parse(data, path=path)
+            self._entries[number] = _without_id(_parse(data, path=path))
         return self._old + [self._entries[number] for number in sorted(self._entries)]
 
     def add(self, entry: Mapping[str, Any]) -> bool:
@@ -57,11 +59,12 @@ class Journal:
         """
         number = max(self._entries, default=0) + 1
         path = self._folder / _name(number)
-        data = _line(entry)
-        # An answer that was lost on the way is asked for again, and then the entry is there already.
+        # No two entries are alike, so that a writer knows its own: where an answer is lost on the way, the client asks again, and
+        # then the entry is there already.
+        data = _line({**entry, _ID: uuid.uuid4().hex})
         if not create_exclusively(path, data) and path.read_bytes() != data:
             return False
-        self._entries[number] = json.loads(data)
+        self._entries[number] = _without_id(json.loads(data))
         return True
 
     def append(self, entry: Mapping[str, Any]) -> None:
@@ -135,6 +138,10 @@ def _parse(data: bytes, *, path: UPath) -> Any:
         return json.loads(data)
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}): correct it by hand, or restore it from a backup") from error
+
+
+def _without_id(entry: Any) -> Any:
+    return {name: value for name, value in entry.items() if name != _ID}
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

@@ -77,6 +77,8 @@ LONGEST_GROUPS_FIRST = (
     "every_variant",
     "command",
     "test_killed_run",
+    "test_many_deciders",
+    "test_artifacts",
     "test_serve",
     "trained",
     "test_variants",

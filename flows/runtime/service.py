@@ -31,6 +31,7 @@ from storage.errors import RetrainError, SettingError
 from storage.io import read_json, write_json
 from storage.layout import Store
 from storage.library_variables import bypass_proxies
+from storage.remote_store import require_reachable
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = ("prefect", "mlflow", "docs")
@@ -232,6 +233,7 @@ def _prepare_databases(service: Service) -> None:
     """Make the databases that are not there, and make or migrate the registry's tables before two processes open it at once."""
     from storage.registry import Registry
 
+    require_reachable(service.store)
     variables = service.databases()
     make_database(variables.get("PREFECT_SERVER_DATABASE_CONNECTION_URL", ""))
     # MLflow's server uses boto3 where the project uses s3fs, and tells of a missing package only as it takes a first model.

@@ -18,8 +18,11 @@ import numpy as np
 import pytest
 from mlflow_server import tracking_server
 from object_store import ObjectStore, running_object_store
+from postgres_helpers import running_postgres
+from sqlalchemy import create_engine, text
 
 from storage import artifacts
+from storage.database import registry_database
 from storage.errors import RegistryError
 from storage.layout import Store
 from storage.records import DatasetRecord, RunRecord
@@ -84,20 +87,22 @@ def values_of(database: Path) -> Iterator[tuple[str, str]]:
                 )
 
 
-def make_absolute(database: Path, *, place: str) -> int:
-    """Give a database the absolute locations that version 0.1 recorded; return how many there are."""
+def make_absolute(database: Path | str, *, place: str) -> int:
+    """Give a database, by its file or address, the absolute locations that version 0.1 recorded; return how many there are."""
     places = {
         "experiments": ["artifact_location"],
         "runs": ["artifact_uri"],
         "logged_models": ["artifact_location"],
         "model_versions": ["source", "storage_location"],
     }
+    engine = create_engine(f"sqlite:///{database}" if isinstance(database, Path) else database)
     count = 0
-    with closing(sqlite3.connect(database)) as connection, connection:
+    with engine.begin() as connection:
         for table, columns in places.items():
             for column in columns:
-                query = f"UPDATE {table} SET {column} = ? || substr({column}, 19) WHERE {column} LIKE 'mlflow-artifacts:/%'"
-                count += connection.execute(query, (f"{place}/mlflow/artifacts/",)).rowcount
+                query = f"UPDATE {table} SET {column} = :place || substr({column}, 19) WHERE {column} LIKE 'mlflow-artifacts:/%'"
+                count += connection.execute(text(query), {"place": f"{place}/mlflow/artifacts/"}).rowcount
+    engine.dispose()
     return count
 
 
@@ -283,6 +288,25 @@ def test_a_store_on_s3_goes_on_after_a_copy_from_a_local_disk(
     store.root.fs.get(f"{store.root.path}/", f"{home}/", recursive=True)
     shutil.copy(database, home / "mlflow" / "mlflow.db")
     assert go_on(str(home), key="k3", cwd=empty)["version"] == 3
+
+
+def test_a_team_on_postgresql_and_s3_goes_on_under_another_prefix(
+    empty: Path, objects: ObjectStore, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_postgres() as postgres:
+        monkeypatch.setenv("RETRAIN_DATABASE_URL", f"{postgres}/moved")
+        old, new = objects.store("old"), objects.store("new")
+        registry = Registry.open(old)
+        registry.register("jena", model=model, record=RECORD)
+        registry.set_aliases("jena", {"champion": 1})
+        address = registry_database(old)
+        # Version 0.1 recorded the address of the bucket.
+        assert make_absolute(address, place=str(old.root)) == 2 + 1 + 1 + 2
+        old.root.fs.mv(f"{old.root.path}/", f"{new.root.path}/", recursive=True)
+        assert not old.root.exists()
+        assert go_on(str(new.root), key="k2", cwd=empty)["version"] == 2
+        assert not old.root.exists()
+        assert artifacts.make_relative(address, store=new) == 0
 
 
 # --- through a server
