@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from storage import artifacts
@@ -15,8 +15,9 @@ from storage.database import database_lock, registry_database
 from storage.errors import RegistryError
 from storage.layout import Store
 from storage.metric_history import MetricHistory
-from storage.mlflow_compat import code_that_would_load, pickles, quiet, save_model, translate_mlflow_errors
+from storage.mlflow_compat import code_that_would_load, pickles, quiet, translate_mlflow_errors
 from storage.records import ModelVersion, RunRecord
+from storage.run_logging import CURVE_PREFIX, log_model, log_record
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
@@ -24,7 +25,6 @@ CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 # Of a run and its version: which attempt at the training made it.
 ATTEMPT_TAG = "attempt"
 
-_CURVE_PREFIX = "epoch/"
 _COMPLETE = "complete"
 _PAGE = 1000
 _RUN_IDS_A_QUERY = 100
@@ -138,8 +138,8 @@ class Registry:
             run = self._client.create_run(experiment_id, run_name=record.run_name, tags=tags)
             run_id = run.info.run_id
             try:
-                self._log(run_id, record)
-                model_id, location = self._log_model(experiment_id, run_id, model=model, record=record)
+                log_record(self._client, run_id, record=record)
+                model_id, location = log_model(self._client, run_id, experiment_id=experiment_id, model=model, record=record)
                 require_owner()
             except BaseException:
                 self._client.set_terminated(run_id, status="FAILED")
@@ -202,16 +202,6 @@ class Registry:
         with translate_mlflow_errors(f"cannot set tags of {version.name}@{version.version}"):
             for tag, value in tags.items():
                 self._client.set_model_version_tag(version.name, str(version.version), tag, value)
-
-    def _log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        with tempfile.TemporaryDirectory() as folder, translate_mlflow_errors(f"cannot write files of run {run_id}"):
-            for name, data in files.items():
-                if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                    raise RegistryError(f"artifact path {name!r} leaves the run: use a relative path without '..'")
-                path = Path(folder, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-            self._client.log_artifacts(run_id, folder)
 
     def read_file(self, run_id: str, path: str) -> bytes:
         """Return one artifact of a run.
@@ -302,7 +292,7 @@ class Registry:
         for start in range(0, len(run_ids), _RUN_IDS_A_QUERY):
             listed = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + _RUN_IDS_A_QUERY])
             for run in self._client.search_runs([experiment.experiment_id], f"attributes.run_id IN ({listed})"):
-                scores = {key: float(value) for key, value in run.data.metrics.items() if not key.startswith(_CURVE_PREFIX)}
+                scores = {key: float(value) for key, value in run.data.metrics.items() if not key.startswith(CURVE_PREFIX)}
                 metrics[run.info.run_id] = scores
         return metrics
 
@@ -336,63 +326,6 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-
-    def _log(self, run_id: str, record: RunRecord) -> None:
-        import json
-
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-
-        now_ms = int(datetime.now(tz=UTC).timestamp() * 1000)
-        metrics = [Metric(key, float(value), now_ms, 0) for key, value in record.metrics.items()]
-        for key, curve in record.curves.items():
-            metrics += [
-                Metric(f"{_CURVE_PREFIX}{key}", float(value), now_ms, epoch) for epoch, value in enumerate(curve, start=1)
-            ]
-        params = [Param(key, str(value)) for key, value in record.params.items()]
-        # MLflow takes 1,000 metrics and 100 parameters a call.
-        for start in range(0, max(len(metrics), 10 * len(params), 1), 1000):
-            self._client.log_batch(run_id, metrics=metrics[start : start + 1000], params=params[start // 10 : start // 10 + 100])
-        inputs = [
-            DatasetInput(
-                dataset=Dataset(
-                    name=table.name,
-                    digest=table.digest[:36],
-                    source_type="local",
-                    source=json.dumps({"uri": table.uri}),
-                    profile=json.dumps({"num_rows": table.rows}),
-                ),
-                tags=[InputTag("mlflow.data.context", table.context), InputTag("sha256", table.digest)],
-            )
-            for table in record.datasets
-        ]
-        if inputs:
-            self._client.log_inputs(run_id, inputs)
-        manifest = json.dumps(record.manifest, indent=2, ensure_ascii=False) + "\n"
-        self._log_files(run_id, {**record.files, "manifest.json": manifest.encode()})
-
-    def _log_model(self, experiment_id: str, run_id: str, *, model: Any, record: RunRecord) -> tuple[str, str]:
-        with quiet():
-            from mlflow.entities import LoggedModelOutput
-            from mlflow.models import Model, infer_signature
-
-            logged = self._client.create_logged_model(experiment_id, name=record.variant, source_run_id=run_id)
-            signature = None
-            if record.input_example is not None:
-                signature = infer_signature(record.input_example, record.output_example)
-            with tempfile.TemporaryDirectory() as folder:
-                description = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
-                save_model(
-                    model,
-                    Path(folder, "model"),
-                    description,
-                    signature=signature,
-                    requirements=record.pip_requirements,
-                    code=record.code,
-                )
-                self._client.log_model_artifacts(logged.model_id, str(Path(folder, "model")))
-            self._client.finalize_logged_model(logged.model_id, "READY")
-            self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        return str(logged.model_id), str(logged.artifact_location)
 
 
 def _refuse_pickles(folder: Path, version: ModelVersion) -> None:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,11 @@ def fit_variant(
     device = prepare_device(threads, require_gpu=settings.require_gpu and not configured.is_baseline)
     key = training_key(table, variant=variant, settings=settings, refit=refit)
     folder = store.checkpoint_folder(table.version, key)
-    attempt = begin_attempt(folder)
-    reference = FittedRef(table=table, variant=variant, training_key=key, folder=str(folder), attempt=attempt, refit=refit)
+    reference = partial(FittedRef, table=table, variant=variant, training_key=key, folder=str(folder), refit=refit)
     if (folder / "fitted.json").is_file():
-        return reference
+        return reference(attempt=begin_attempt(folder))
     splits, manifest = read_splits(table, store=store)
+    attempt = begin_attempt(folder)
     fitted_splits = with_all_rows_to_train(splits) if refit else splits
     learner = build_learner(
         fitted_splits,
@@ -145,7 +146,7 @@ def fit_variant(
     require_last(attempt, folder=folder)
     write_json(folder / "fitted.json", record)  # last: a folder without it is an unfinished training
     checkpoints.remove()
-    return reference
+    return reference(attempt=attempt)
 
 
 class Checkpoints:

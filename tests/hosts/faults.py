@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from invariants import faults_left, log_lines
+from invariants import checkpoint_files, faults_left, log_lines
 from team import LONG, MODEL, Team, team, wait_for
 from topology import Host
 
@@ -141,9 +141,7 @@ def _traces(here: Team) -> tuple[Any, ...]:
     """All that a run can leave: versions with their tags and aliases, the log, checkpoints, and states of runs."""
     versions = [(version.version, version.aliases, sorted(version.tags.items())) for version in here.registry.versions(MODEL)]
     states = [(run["id"], run["state"]["id"]) for run in here.runs()]
-    checkpoints = here.store.checkpoint_folder("any", "any").parent
-    left = sorted(str(path) for path in checkpoints.rglob("*")) if checkpoints.exists() else []
-    return versions, log_lines(here, MODEL), left, sorted(states)
+    return versions, log_lines(here, MODEL), checkpoint_files(here), sorted(states)
 
 
 def _parent_asleep(stricken: Stricken) -> None:

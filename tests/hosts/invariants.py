@@ -9,7 +9,7 @@ from typing import Any
 from team import Team, wait_for
 
 from storage.registry import CHAMPION, PREVIOUS
-from tasks.promotion.log import applied_keys, final_decisions
+from tasks.promotion.log import applied_keys, final_decisions, read_log
 
 # A lease lasts 90 s after the death of its holder.
 IS_QUIET_S = 150
@@ -99,16 +99,19 @@ def _of_log(team: Team, model: str) -> list[str]:
 
 def log_lines(team: Team, model: str) -> list[Any]:
     """The log of decisions of a model, oldest first."""
-    from storage.io import read_lines
+    return list(read_log(model, store=team.store))
 
-    return read_lines(team.store.promotions(model))
+
+def checkpoint_files(team: Team) -> list[str]:
+    """Every file of a training that is not at its end. Some stores show folders that have none any more."""
+    folder = team.store.checkpoint_folder("any", "any").parent
+    return sorted(str(path) for path in folder.rglob("*") if path.is_file()) if folder.exists() else []
 
 
 def _of_store(team: Team) -> list[str]:
     """No checkpoint is left, and every table has its manifest."""
     store = team.store
-    checkpoints = store.checkpoint_folder("any", "any").parent
-    left = [path.name for path in checkpoints.iterdir()] if checkpoints.exists() else []
+    left = checkpoint_files(team)
     tables = store.table_folder("jena", "any").parent
     halves = [path.name for path in tables.iterdir() if path.is_dir() and not (path / "manifest.json").exists()]
-    return [f"checkpoints of {name} are left" for name in left] + [f"table {name} has no manifest" for name in halves]
+    return [f"{name} is left" for name in left] + [f"table {name} has no manifest" for name in halves]

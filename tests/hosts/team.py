@@ -30,8 +30,8 @@ OFTEN = {
 SAMPLE = {"data": "sample"}
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 MODEL = "jena-sample"
-# Epochs of about a second, so that a training lasts while faults come and go.
-LONG = {"epochs": 40, "steps_per_epoch": 40, "patience_epochs": 40, "run_on": "work_pool"}
+# Epochs of one to three seconds, so that a training lasts while faults come and go.
+LONG = {"epochs": 24, "steps_per_epoch": 40, "patience_epochs": 24, "run_on": "work_pool"}
 QUICK = {"epochs": 1, "steps_per_epoch": 1, "run_on": "work_pool"}
 RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 
