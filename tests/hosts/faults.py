@@ -19,9 +19,9 @@ from invariants import checkpoint_files, faults_left, log_lines
 from team import LONG, MODEL, Team, team, wait_for
 from topology import Host
 
-# A run is given up after 90 s without heartbeats, and sent again within seconds.
-IS_REPLACED_S = 180
-ENDS_WITHIN_S = 600
+# A run is given up after 90 s without heartbeats, and sent again within seconds; a busy machine is given time.
+IS_REPLACED_S = 400
+ENDS_WITHIN_S = 1200
 AWAY_S = 20
 
 
