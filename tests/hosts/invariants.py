@@ -12,7 +12,7 @@ from storage.registry import CHAMPION, PREVIOUS
 from tasks.promotion.log import applied_keys, final_decisions, read_log
 
 # A lease lasts 90 s after the death of its holder.
-IS_QUIET_S = 150
+IS_QUIET_S = 300
 _WORKING = ("RUNNING", "PENDING", "CANCELLING", "PAUSED")
 
 
