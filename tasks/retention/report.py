@@ -55,8 +55,9 @@ def summary_of(ref: PrunedRef) -> str:
     """Return what can go, or was removed, in one sentence."""
     if not ref.items:
         return "Nothing is old that nothing needs"
-    size = size_text(sum(int(item["size_bytes"]) for item in ref.items))
-    things = f"{len(ref.items)} things, {size}"
+    size_bytes = sum(int(item["size_bytes"]) for item in ref.items)
+    things = "1 thing" if len(ref.items) == 1 else f"{len(ref.items)} things"
+    things += f", {size_text(size_bytes)}" if size_bytes else ""
     return f"Removed {things}" if ref.applied else f"{things} can go: retrain gc --apply removes them"
 
 

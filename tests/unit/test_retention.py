@@ -318,6 +318,7 @@ def test_what_goes_is_told_by_kind() -> None:
     ]
     assert summary_of(ref) == "3 things, 2.0 kB can go: retrain gc --apply removes them"
     assert summary_of(pruned(items, applied=True)) == "Removed 3 things, 2.0 kB"
+    assert summary_of(pruned(items[2:], applied=True)) == "Removed 1 thing"
     assert summary_of(pruned([], applied=True)) == "Nothing is old that nothing needs"
     assert "| table | 2 | 2.0 kB | because |" in markdown_of(ref)
     assert [size_text(size) for size in (0, 999, 1000, 2_500_000, 3_000_000_000)] == ["-", "999 B", "1.0 kB", "2.5 MB", "3.0 GB"]
