@@ -9,8 +9,10 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from flows.runtime.replaced import end_if_replaced
+from storage.environment import Environment
 from storage.errors import RejectedError, ReplacedError, RetrainError
 from storage.references import ModelRef, PredictionRef, TableRef
+from storage.remote_store import store_error
 from tasks.promotion.rule import Decision
 
 P = ParamSpec("P")
@@ -46,6 +48,11 @@ def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
                 return Failed(name="Replaced", message=str(error), data=error)
             except RetrainError as error:
                 return Failed(message=str(error), data=error)
+            except Exception as error:
+                known = store_error(error, home=Environment.read().home)
+                if known is None:
+                    raise
+                return Failed(message=str(known), data=known)
 
     return guarded
 

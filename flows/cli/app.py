@@ -388,6 +388,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RetrainError as error:
         typer.echo(f"retrain: {error}", err=True)
         raise SystemExit(2) from None
+    except Exception as error:
+        from storage.environment import Environment
+        from storage.remote_store import store_error
+
+        known = store_error(error, home=Environment.read().home)
+        if known is None:
+            raise
+        typer.echo(f"retrain: {known}", err=True)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from flows.cli.console import make_console, print_result, show_progress
 from storage.io import write_atomically
 from storage.layout import Store
 from storage.references import TableRef
+from storage.remote_store import require_reachable
 
 
 def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> list[dict[str, Any]]:
@@ -31,6 +32,7 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
         quiet: Whether standard output is left free, for JSON.
     """
     store = Store.from_environment()
+    require_reachable(store)
     console = make_console(stderr=quiet)
     # Prefect's lines on the console would break the progress bars. They are in the log of the run, which the UI shows.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -66,6 +68,7 @@ def ingest_all(plan: Sequence[Mapping[str, Any]], *, quiet: bool) -> list[TableR
         quiet: Whether standard output is left free, for JSON.
     """
     store = Store.from_environment()
+    require_reachable(store)
     console = make_console(stderr=quiet)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     console.print(f"Store {escape(str(store.root))}; starting Prefect ...", style="dim")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import importlib.util
-import ipaddress
 import os
 import shlex
 import socket
@@ -21,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from flows.runtime.addresses import addresses_of_this_machine, in_url, is_loopback, is_wildcard, origin, without_user
 from flows.runtime.authentication import VARIABLE as AUTH_VARIABLE
 from flows.runtime.authentication import Credentials, prepare_mlflow
 from flows.runtime.automations import ask, check_access, deploy_automations
@@ -32,6 +31,7 @@ from storage.errors import RetrainError, SettingError
 from storage.io import read_json, write_json
 from storage.layout import Store
 from storage.library_variables import bypass_proxies
+from storage.remote_store import require_reachable
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = ("prefect", "mlflow", "docs")
@@ -77,28 +77,27 @@ class Service:
         settings = Environment.read()
         ports = {"prefect": settings.prefect_port, "mlflow": settings.mlflow_port, "docs": settings.docs_port}
         control = Path(tempfile.gettempdir(), f"retrain-{os.getuid()}-{mark}.sock")
-        public_host = settings.public_host or (socket.gethostname() if _is_wildcard(settings.host) else settings.host)
+        public_host = settings.public_host or (socket.gethostname() if is_wildcard(settings.host) else settings.host)
         return cls(store=store, host=settings.host, public_host=public_host, ports=ports, folder=folder, control=control)
 
     def address(self, name: str) -> str:
         """Return the base address at which processes of this machine reach one of its servers."""
-        return f"http://{_in_url(self._own_host)}:{self.ports[name]}"
+        return f"http://{in_url(self._own_host)}:{self.ports[name]}"
 
     def public_address(self, name: str) -> str:
         """Return the base address at which people reach one of its servers: a named one, such as that of a proxy, or its own."""
         settings = Environment.read()
         named = {"prefect": settings.prefect_address, "mlflow": settings.mlflow_address, "docs": settings.docs_address}[name]
         if name == "mlflow" and not self.serves_mlflow:
-            named = named or _without_user(os.environ["MLFLOW_TRACKING_URI"])
-        return (named or f"http://{_in_url(self.public_host)}:{self.ports[name]}").rstrip("/")
+            named = named or without_user(os.environ["MLFLOW_TRACKING_URI"])
+        return (named or f"http://{in_url(self.public_host)}:{self.ports[name]}").rstrip("/")
 
     @property
     def serves_mlflow(self) -> bool:
         """Tell whether the service has an MLflow of its own; it has none if another tracking server is named."""
         tracking = os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
         own = {
-            f"http://{_in_url(host)}:{self.ports['mlflow']}"
-            for host in (self._own_host, self.host, self.public_host, "localhost")
+            f"http://{in_url(host)}:{self.ports['mlflow']}" for host in (self._own_host, self.host, self.public_host, "localhost")
         }
         named = Environment.read().mlflow_address
         return not tracking.startswith("http") or tracking in own or bool(named and tracking == named.rstrip("/"))
@@ -110,7 +109,7 @@ class Service:
 
     @property
     def _own_host(self) -> str:
-        if not _is_wildcard(self.host):
+        if not is_wildcard(self.host):
             return self.host
         return "::1" if ":" in self.host else "127.0.0.1"
 
@@ -123,7 +122,7 @@ class Service:
             "PREFECT_SERVER_UI_API_URL": os.environ.get("PREFECT_UI_API_URL", interface),
             "PREFECT_UI_URL": self.public_address("prefect"),
             "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(self._names_of_mlflow()),
-            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": _origin(self.public_address("mlflow")),
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": origin(self.public_address("mlflow")),
         }
         prefix = urllib.parse.urlsplit(self.public_address("prefect")).path
         if prefix:
@@ -176,43 +175,11 @@ class Service:
 
     def _names_of_mlflow(self) -> list[str]:
         """Return the names, with and without a port, under which MLflow may be asked for."""
-        names = {*_LOOPBACK_NAMES, _in_url(self.host), _in_url(self.public_host)}
+        names = {*_LOOPBACK_NAMES, in_url(self.host), in_url(self.public_host)}
         names |= {urllib.parse.urlsplit(self.public_address("mlflow")).hostname or ""}
-        if not _is_loopback(self.host):
-            names |= {socket.gethostname(), socket.getfqdn(), *_addresses_of_this_machine()}
+        if not is_loopback(self.host):
+            names |= {socket.gethostname(), socket.getfqdn(), *addresses_of_this_machine()}
         return sorted(form for name in names if name for form in (name, f"{name}:*"))
-
-
-def _without_user(address: str) -> str:
-    parts = urllib.parse.urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _origin(address: str) -> str:
-    """Return what a browser sends as the origin of a page: an address without its path."""
-    parts = urllib.parse.urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _is_wildcard(host: str) -> bool:
-    return host in {"0.0.0.0", "::", ""}  # noqa: S104  (compared, not listened on)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _addresses_of_this_machine() -> set[str]:
-    with contextlib.suppress(OSError):
-        return {_in_url(str(entry[4][0])) for entry in socket.getaddrinfo(socket.gethostname(), None)}
-    return set()
 
 
 def up(service: Service, *, say: Callable[[str], None]) -> None:
@@ -266,6 +233,7 @@ def _prepare_databases(service: Service) -> None:
     """Make the databases that are not there, and make or migrate the registry's tables before two processes open it at once."""
     from storage.registry import Registry
 
+    require_reachable(service.store)
     variables = service.databases()
     make_database(variables.get("PREFECT_SERVER_DATABASE_CONNECTION_URL", ""))
     # MLflow's server uses boto3 where the project uses s3fs, and tells of a missing package only as it takes a first model.

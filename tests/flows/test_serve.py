@@ -61,13 +61,13 @@ class Served:
 
 
 @contextmanager
-def serving(reference: str, *, home: Path, folder: Path) -> Iterator[Served]:
+def serving(reference: str, *, home: Path, folder: Path, **more: str) -> Iterator[Served]:
     """Serve until the block ends, which must end the process with code 0."""
     log_file = folder / f"{reference}.log"
     with log_file.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli.app", "serve", reference, *OPTIONS],
-            env=environment(home),
+            env=environment(home, **more),
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -341,6 +341,19 @@ def test_the_alias_is_followed_without_a_restart_and_a_broken_version_is_not(
         events = [line for line in server.log if "event" in line]
     told = [(line["event"], line.get("from"), line.get("to"), line.get("version")) for line in events]
     assert told == [("version", 1, 2, None), ("outdated", None, None, 2), ("version", 2, 1, None)]
+
+
+def test_a_password_that_is_named_is_asked_for(forecasts: tuple[Registered, ...], home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("a long password")
+    file.chmod(0o600)
+    body = {"windows": forecasts[0].inputs[:1].tolist()}
+    with serving("jena-sample@1", home=home, folder=tmp_path, RETRAIN_AUTH=f"team:{file}") as server:
+        assert server.client.get("/health").status_code == 200
+        assert [server.client.get(path).status_code for path in ("/version", "/openapi.json")] == [401, 401]
+        assert server.predict(**body).status_code == 401
+        assert server.client.post("/predict", json=body, auth=("team", "another")).status_code == 401
+        assert server.client.post("/predict", json=body, auth=("team", "a long password")).status_code == 200
 
 
 @pytest.mark.parametrize(

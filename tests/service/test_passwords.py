@@ -155,7 +155,7 @@ def test_a_wrong_password_is_one_line(live: Live, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def run(live: Live) -> dict[str, Any]:
-    return live.ended(live.start("retrain/retrain-jena", data=SAMPLE, training=QUICK, promotion={"refit": False}))
+    return live.ended(live.start("retrain/retrain-jena", data=SAMPLE, training=QUICK, promotion={"refit": False}), within_s=600)
 
 
 def test_a_run_goes_through_both_pools(live: Live, run: dict[str, Any]) -> None:
@@ -171,7 +171,8 @@ def test_the_registry_is_read_over_http(live: Live, run: dict[str, Any]) -> None
 
 def test_its_report_is_for_the_user_alone(live: Live, run: dict[str, Any]) -> None:
     report = live.artifacts(run["id"])["report-jena-sample"]["data"]
-    address = next(part for part in report.split("(") if part.startswith(live.address(PORTS[2]))).split(")")[0]
+    words = report.replace("](", " ").split()
+    address = next(word.strip("()[]<>|") for word in words if live.address(PORTS[2]) in word)
     assert "Great Expectations" in fetch(address, auth=live.auth)
     assert status(address) == 401
 
@@ -232,7 +233,8 @@ def test_a_secret_is_nowhere_but_where_it_was_planted(planted: Secrets, run: dic
     live = planted.live
     assert run["state_type"] == "COMPLETED"
     assert len(list(live.home.rglob("*"))) > 100
-    assert places_of(secret, folder=planted.folder) == []
+    # While a run goes on, Prefect keeps its environment in a file that only its user may read, and removes it at the end.
+    wait_for(lambda: not places_of(secret, folder=planted.folder), 60, lambda: places_of(secret, folder=planted.folder))
     told = {
         "log of the run": live.told(run["id"]),
         "settings": json.dumps(live.ask("/admin/settings")),
