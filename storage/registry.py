@@ -18,6 +18,7 @@ from storage.metric_history import MetricHistory
 from storage.mlflow_compat import code_that_would_load, pickles, quiet, translate_mlflow_errors
 from storage.records import ModelVersion, RunRecord
 from storage.run_logging import CURVE_PREFIX, log_model, log_record
+from storage.upgrade import upgrade_registry
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
@@ -43,6 +44,11 @@ class Registry:
         self._client = client
         self._server = server
 
+    @property
+    def client(self) -> Any:
+        """The MLflow client, for what is not of every day."""
+        return self._client
+
     @classmethod
     def open(cls, store: Store) -> Registry:
         """Open the registry that `MLFLOW_TRACKING_URI` names, or the one in the store.
@@ -57,6 +63,7 @@ class Registry:
             from mlflow.tracking import MlflowClient
 
             with database_lock(address):
+                upgrade_registry(address)
                 client = MlflowClient(tracking_uri=address, registry_uri=address)
                 artifacts.register_scheme()
                 if not is_server:

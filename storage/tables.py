@@ -148,6 +148,11 @@ def note_ingested(store: Store, dataset: str, version: str) -> None:
     _ingested(store, dataset).change(lambda times: times | {version: at})
 
 
+def ingested_times(store: Store, dataset: str) -> dict[str, str]:
+    """Return when each table version of a data set was ingested last, ISO 8601."""
+    return _ingested(store, dataset).read()
+
+
 def _ingested(store: Store, dataset: str) -> SharedValue:
     return SharedValue(store.ingested(dataset), beginning=store.first_ingested(dataset))
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.doctor import doctor
+from flows.cli.gc import gc
+from flows.cli.models import models, show
 from flows.cli.monitor import monitor
 from flows.cli.notify import notify
 from flows.cli.plan import acceptance, limits_of, plan_runs
@@ -280,71 +283,16 @@ def variants(dataset: Annotated[str | None, typer.Argument(help="Data set; every
     print_variants([problem_named(dataset)] if dataset else list(PROBLEMS.values()))
 
 
-@app.command()
-def models(
-    name: Annotated[str | None, typer.Argument(help="Registered model; every one if not given.")] = None,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """List versions, aliases and scores."""
-    from flows.cli.console import print_models
-    from storage.errors import RegistryError
-    from storage.layout import Store
-    from storage.registry import Registry
-    from tasks.promotion.rollback import refusals_of
-
-    store = Store.from_environment()
-    registry = Registry.open(store)
-    names = registry.names()
-    if name and name not in names:
-        listed = ", ".join(names) or "none yet: run `retrain run` first"
-        raise RegistryError(f"unknown model {name!r}: registered models are {listed}")
-    versions = [version for each in ([name] if name else names) for version in registry.versions(each)]
-    refusals = refusals_of(versions, store=store)
-    if as_json:
-        values = [_version_values(each) | {"refused": refusals.get(f"{each.name}@{each.version}")} for each in versions]
-        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
-    else:
-        print_models(versions, refusals=refusals)
-
-
-@app.command()
-def show(
-    model: Annotated[str, typer.Argument(help="MODEL@VERSION, MODEL@ALIAS or MODEL.")],
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """Show one version: its scores, its data and settings, and the decisions about it."""
-    from flows.cli.console import print_version
-    from storage.layout import Store
-    from storage.registry import Registry
-    from tasks.promotion.log import decisions_about
-    from tasks.training.refit import evaluated_version
-
-    store = Store.from_environment()
-    registry = Registry.open(store)
-    version = registry.resolve(model)
-    manifest = json.loads(registry.read_file(version.run_id, "manifest.json"))
-    decisions = decisions_about(version, store=store)
-    evaluated = evaluated_version(version, versions=registry.versions(version.name))
-    scores_of = f"{evaluated.name}@{evaluated.version}"
-    twin = json.loads(registry.read_file(evaluated.run_id, "manifest.json"))
-    if as_json:
-        scores = {"scores_of": scores_of, "scores": twin["scores"], "validation": twin["training"]["validation"]}
-        values = _version_values(version) | {"manifest": manifest, "decisions": decisions} | scores
-        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
-    else:
-        print_version(version, manifest=manifest, evaluated=evaluated, evaluated_manifest=twin, decisions=decisions)
-
-
+app.command()(models)
+app.command()(show)
 app.command()(promote)
 app.command()(rollback)
 app.add_typer(notify, name="notify")
 app.command()(predict)
 app.command()(serve)
-
-
 app.command()(monitor)
+app.command()(doctor)
+app.command()(gc)
 
 
 @app.command()
@@ -371,13 +319,6 @@ def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu.")]) -> None:
     from flows.runtime.worker import run_worker
 
     run_worker(pool)
-
-
-def _version_values(version: Any) -> dict[str, Any]:
-    """Return a version as JSON-ready values."""
-    from dataclasses import asdict
-
-    return asdict(version) | {"aliases": list(version.aliases)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

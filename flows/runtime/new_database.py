@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-from storage.environment import Environment
+from storage.database import named_database
 from storage.errors import SettingError
 from storage.io import locked
 from storage.layout import cache_folder
+from storage.upgrade import upgrade_prefect
 
 DATABASE = "prefect.db"
 # Prefect puts its database elsewhere if one of these is set.
@@ -29,14 +30,17 @@ def new_database(home: Path, *, cache: bool) -> Iterator[None]:
     The database that the first server makes is therefore still empty at the end of the block. It is cached without a look
     at Prefect's tables, and holds no run and no key. An existing database stays as it is.
 
+    A database of an older Prefect is migrated, and its backup lies beside it; one that is shared is refused.
+
     Args:
         home: Prefect's folder, usually in the store.
         cache: Whether to cache the database that the server makes, where none is cached yet.
 
     Raises:
-        SettingError: The folder cannot be written.
+        SettingError: The folder cannot be written, or its database is of a newer Prefect.
     """
-    if names_prefect_database() or Environment.read().database_url:
+    if named := shared_database():
+        upgrade_prefect(named)
         yield
         return
     with ExitStack() as stack:
@@ -46,10 +50,17 @@ def new_database(home: Path, *, cache: bool) -> Iterator[None]:
             raise SettingError(
                 f"PREFECT_HOME is {str(home)!r}, expected a folder that can be written ({error.strerror or error}): name another"
             ) from error
+        upgrade_prefect(f"sqlite:///{(home / DATABASE).absolute()}")
         is_first = not (home / DATABASE).exists() and not _copy_cached(home)
         yield
         if is_first and cache:
             _cache(home)
+
+
+def shared_database() -> str | None:
+    """Return the address of Prefect's database where the environment names one, in Prefect's words or the project's."""
+    own = next((os.environ[name] for name in DATABASE_VARIABLES if os.environ.get(name)), None)
+    return own or named_database("prefect")
 
 
 def names_prefect_database() -> bool:

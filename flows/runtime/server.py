@@ -24,7 +24,7 @@ STOP_S = 10
 
 
 @contextmanager
-def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
+def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: None, release_leases: bool = True) -> Iterator[str]:
     """Yield the address of a Prefect API; start a server on loopback where neither `PREFECT_API_URL` nor `make up` gives one.
 
     The temporary server writes its runs to the store, so the service on the same store shows them later. Training processes
@@ -33,6 +33,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
     Args:
         store: The store whose Prefect database is used.
         meanwhile: Called while the server starts, for imports that take about as long as the start.
+        release_leases: False for a run that trains nothing, and takes no device from a training that goes on.
 
     Raises:
         SettingError: The named server wants another user or password.
@@ -67,7 +68,8 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
 
         # A temporary server checks no heartbeats, and with them every flow waits up to a second for their sender to end.
         with temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            _release_stale_leases()
+            if release_leases:
+                _release_stale_leases()
             try:
                 yield f"{address}/api"
             finally:

@@ -84,6 +84,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "promote": "cpu",
         "predict": "cpu",
         "monitor": "cpu",
+        "gc": "cpu",
         "rollback": "cpu",
         "approve": "cpu",
     }
@@ -96,6 +97,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "promote": [],
         "predict": ["20 * * * *", "45 5 * * *"],
         "monitor": ["15 6 * * *"],
+        "gc": ["0 12 * * 0"],
         "rollback": [],
         "approve": [],
     }

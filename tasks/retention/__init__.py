@@ -1,0 +1,1 @@
+"""Remove what is old and what nothing refers to, from store, registry and Prefect."""
