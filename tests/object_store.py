@@ -70,10 +70,10 @@ def running_object_store(folder: Path) -> Iterator[ObjectStore]:
         _make_bucket(folder, server=server)
         yield ObjectStore(environment)
     finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
         server.send_signal(signal.SIGKILL)  # nothing of it is kept
         server.wait(30)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def _free_ports(count: int) -> list[int]:

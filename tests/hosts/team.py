@@ -124,7 +124,7 @@ class Team:
         told = [entry["description"] or "" for entry in artifacts if str(entry["key"]).startswith("progress-")]
         return max((int(text.split("epoch ")[1].split()[0]) for text in told if "epoch " in text), default=0)
 
-    def training(self, parent: str, *, epochs: int = 3, within_s: float = 240) -> tuple[str, Host]:
+    def training(self, parent: str, *, epochs: int = 3, within_s: float = 600) -> tuple[str, Host]:
         """Wait until a training of a retrain has some epochs behind it, and return its run and its host."""
 
         def running() -> tuple[str, Host] | None:

@@ -44,7 +44,7 @@ POSTGRESQL = Path("/usr/lib/postgresql")
 NETWORK_NAMESPACE = 0x40000000  # CLONE_NEWNET
 # The user whose processes PostgreSQL's are, which refuses to run as root.
 UNPRIVILEGED = "postgres"
-IS_BACK_S = 60
+IS_BACK_S = 120
 
 
 @dataclass

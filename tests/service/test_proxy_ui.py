@@ -169,9 +169,13 @@ def page(hub: Hub) -> Iterator[Page]:
         browser.close()
 
 
-def log_in(page: Page, hub: Hub) -> None:
+@pytest.fixture(scope="module")
+def logged_in(page: Page, hub: Hub) -> Page:
+    """The page after a person has given user and password: a wrong one first."""
     page.goto(f"{hub.address}/")
     password = page.locator("input[type=password]")
+    password.wait_for()
+    page.wait_for_timeout(1_000)  # fonts and pictures
     keep(page, "log-in.png")
     password.fill(f"{USER}:not the password")
     page.keyboard.press("Enter")
@@ -180,12 +184,22 @@ def log_in(page: Page, hub: Hub) -> None:
     password.fill(f"{USER}:{PASSWORD}")
     page.keyboard.press("Enter")
     password.wait_for(state="detached")
+    return page
 
 
-def test_a_person_logs_in_starts_a_run_and_reads_what_came_of_it(page: Page, hub: Hub) -> None:
+def test_both_versions_of_the_pages_are_under_the_prefix(logged_in: Page, hub: Hub) -> None:
     from playwright.sync_api import expect
 
-    log_in(page, hub)
+    for version in ("/v2", ""):
+        logged_in.goto(f"{hub.address}/prefect{version}/deployments")
+        expect(logged_in.get_by_text("retrain-jena", exact=True).first).to_be_visible()
+        assert logged_in.url.startswith(f"{hub.address}/prefect{version}/deployments")
+
+
+def test_a_person_starts_a_run_and_reads_what_came_of_it(logged_in: Page, hub: Hub) -> None:
+    from playwright.sync_api import expect
+
+    page = logged_in
     open_form(page, f"{hub.address}/prefect/")
     field(page, "Data").get_by_role("button", name="Select Data").click()
     page.get_by_role("option", name="sample", exact=True).click()
@@ -237,7 +251,6 @@ def the_links_of_the_report_open(page: Page, hub: Hub) -> None:
     page.goto(f"{hub.address}/reports/")
     page.get_by_role("link", name="jena/", exact=True).click()
     page.wait_for_url("**/reports/jena/")
-    keep(page, "reports.png", clip={"x": 0, "y": 0, "width": 1280, "height": 300})
 
     page.goto(report)
     page.get_by_role("link", name="MLflow run").click()

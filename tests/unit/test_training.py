@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.errors import DataError, DeviceError, RetrainError, SettingError
+from storage.errors import DataError, DeviceError, ReplacedError, RetrainError, SettingError
 from storage.folders import remove_folder
 from storage.io import read_json
 from storage.layout import Store
@@ -26,7 +26,7 @@ from tasks.models.spec import Budget
 from tasks.training import fitting, identity, scoring
 from tasks.training.fitting import FittedRef, fit_variant, threads_for
 from tasks.training.identity import budget_for, model_name, problem_asked_by, training_key
-from tasks.training.registering import find_trained
+from tasks.training.registering import find_trained, register_fitted
 
 TABLE = TableRef(dataset="jena", version="0123456789ab", uri="nowhere", simulated=False, rows={})
 SIMULATED = TABLE.model_copy(update={"simulated": True})
@@ -229,6 +229,35 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_model(keras: Any, train
     weights = trained.registry.load_model(version).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))
     remove_folder(folder)
+
+
+def test_a_training_that_was_taken_over_is_registered_once(keras: Any, trained: Any) -> None:
+    """The first attempt falls asleep before it registers; a second one takes the finished training over."""
+    store, registry = trained.store, trained.registry
+    settings = TrainSettings(epochs=1, steps_per_epoch=1, seed=77)
+
+    def fit() -> FittedRef:
+        return fit_variant(trained.table, variant="gru_baseline", settings=settings, store=store, on_progress=quiet)
+
+    asleep = fit()
+    evaluation = scoring.evaluate_fitted(asleep, store=store)
+    owner = fit()
+    before = registry.versions("jena-sample")
+
+    def register(fitted: FittedRef) -> Any:
+        return register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-1")
+
+    with pytest.raises(ReplacedError, match="attempt 1"):
+        register(asleep)
+    assert registry.versions("jena-sample") == before
+    registered = register(owner)
+    try:
+        for fitted in (asleep, owner):
+            with pytest.raises(ReplacedError):
+                register(fitted)
+        assert [version.version for version in registry.versions("jena-sample") if version not in before] == [registered.version]
+    finally:
+        registry._client.delete_model_version("jena-sample", str(registered.version))
 
 
 @pytest.mark.slow
