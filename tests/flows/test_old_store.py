@@ -1,8 +1,9 @@
 """A store that release 0.1.0 has filled at another place is opened by today's code, put right, and goes on.
 
-`tests/data/store-0.1.0.tar.xz` was made by the code of that release, the last commit before decision 0016: `retrain run jena --data
-sample --variants gru_baseline --epochs 2 --steps 40`, and `retrain promote jena-sample@1`. To be small it has no raw files, no
-reports and evaluations, no `train.parquet`, two of the sixteen examples of each model, and no free pages in its databases.
+`tests/data/store-0.1.0.tar.xz` was made by the code of that release, the last commit before decision 0016, with
+`retrain run jena --data sample --variants gru_baseline --epochs 2 --steps 40` and `retrain promote jena-sample@1`. To be small it
+has no raw files, no reports and evaluations, no `train.parquet`, two of the sixteen examples of each model, and no free pages in
+its databases.
 """
 
 from __future__ import annotations
