@@ -307,7 +307,8 @@ def test_a_team_on_postgresql_and_s3_goes_on_under_another_prefix(
             files.pipe_file(name.replace(old.root.path, new.root.path, 1), files.cat_file(name))
         files.rm(old.root.path, recursive=True)
         assert go_on(str(new.root), key="k2", cwd=empty)["version"] == 2
-        assert files.find(old.root.path) == []
+        # SeaweedFS lists an emptied folder as an object of its own.
+        assert [path for path in files.find(old.root.path) if path.rstrip("/") != old.root.path.rstrip("/")] == []
         assert artifacts.make_relative(address, store=new) == 0
 
 
