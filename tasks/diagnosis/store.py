@@ -84,7 +84,9 @@ def _check_tables(root: UPath) -> Iterator[Finding]:
     tables = root / "tables"
     if not tables.exists():
         return
-    folders = [version for dataset in tables.iterdir() if dataset.is_dir() for version in dataset.iterdir() if version.is_dir()]
+    datasets = [dataset for dataset in tables.iterdir() if dataset.is_dir()]
+    # When a table was ingested stands beside the tables, in a folder whose name begins with a dot.
+    folders = [path for dataset in datasets for path in dataset.iterdir() if path.is_dir() and not path.name.startswith(".")]
     incomplete = [folder.name for folder in folders if not (folder / MANIFEST).is_file()]
     yield Finding("store", "ok", f"{len(folders) - len(incomplete)} published tables")
     if incomplete:

@@ -23,6 +23,7 @@ from alembic.script import ScriptDirectory
 from storage.layout import Store
 from storage.registry import Registry
 from storage.schema import Dialect, Library, migrations_of, revision_of
+from storage.tables import note_ingested
 from tasks.diagnosis import installation, network
 from tasks.diagnosis import store as store_checks
 from tasks.diagnosis.databases import check_database, check_locations
@@ -202,6 +203,14 @@ def test_a_strange_folder_and_a_table_without_manifest_are_warnings(tmp_path: Pa
     assert levels(found) == ["ok", "warning", "ok", "warning"]
     assert "holiday pictures" in found[1].text
     assert "0f" in found[3].text
+
+
+def test_a_note_of_what_was_ingested_is_no_table(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    note_ingested(store, "jena", "0f")
+    assert levels(store_checks.check_store(str(tmp_path))) == ["ok", "ok"]
+    (tmp_path / "tables" / "jena" / "0f").mkdir()
+    assert "warning" in levels(store_checks.check_store(str(tmp_path)))
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:

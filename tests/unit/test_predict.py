@@ -14,6 +14,7 @@ import pytest
 
 from storage.errors import DataError, RegistryError, RejectedError, SettingError
 from storage.layout import Store
+from storage.tables import published_versions
 from tasks.config import InputSettings, PredictSettings
 from tasks.datasets.jena.sample import SAMPLE_FILE, write_csv_zip
 from tasks.intervals import LEVELS
@@ -98,7 +99,7 @@ def test_a_hole_is_not_filled_with_a_later_reading(trained: Any, raw: pd.DataFra
     store = store_with(holed, "store")
     known = readings_of_table(
         "jena",
-        next(path.name for path in Path(str(store.root)).glob("tables/jena/*") if path.is_dir()),
+        published_versions(store, "jena")[0],
         columns=("temperature_degc",),
         until=at.to_pydatetime(),
         store=store,
