@@ -67,6 +67,7 @@ def running_object_store(folder: Path) -> Iterator[ObjectStore]:
         )
     try:
         os.environ.update(environment)
+        _forget_clients()
         _make_bucket(folder, server=server)
         yield ObjectStore(environment)
     finally:
@@ -74,6 +75,14 @@ def running_object_store(folder: Path) -> Iterator[ObjectStore]:
         server.wait(30)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        _forget_clients()
+
+
+def _forget_clients() -> None:
+    """Let the next client read the environment: s3fs hands out one that it made for another server."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def _free_ports(count: int) -> list[int]:
