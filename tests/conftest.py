@@ -62,15 +62,22 @@ GROUP_OF_FILE = {
         ),
         "trained",
     ),
+    **dict.fromkeys(
+        ("test_service", "test_open_service", "test_team_service", "test_notify", "test_waiting_approval"), "services"
+    ),
+    **dict.fromkeys(
+        ("test_ui", "test_proxy_ui", "test_passwords", "test_living_ui", "test_handover_ui", "test_hosts"), "services with pages"
+    ),
 }
-"""Files whose tests share what takes long to make, and so go to one worker; any other file goes by itself."""
+"""Files whose tests share what takes long to make, and so go to one worker; any other file goes by itself.
+
+Each file of the service starts one of its own: two servers and two workers, which keep a quarter of a core busy while they wait.
+More than two at once make each other late on a machine of two cores.
+"""
 
 LONGEST_GROUPS_FIRST = (
-    "test_hosts",
-    "test_service",
-    "test_ui",
-    "test_proxy_ui",
-    "test_passwords",
+    "services",
+    "services with pages",
     "test_tutorials",
     "test_living_tutorial",
     "test_living_series",

@@ -26,6 +26,8 @@ from storage.tables import published_versions, read_table
 from tasks.ingestion.pipeline import table_ref
 from tasks.promotion.comparison import load_check
 
+pytestmark = pytest.mark.slow
+
 ARCHIVE = Path(__file__).resolve().parents[1] / "data" / "store-0.1.0.tar.xz"
 MODEL = "jena-sample"
 

@@ -28,6 +28,8 @@ from tasks.promotion.promote import PendingDecision, apply_decision, promote_by_
 from tasks.promotion.rollback import roll_back
 from tasks.promotion.rule import Check, Decision
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NAME = "jena-sample"
 VERSIONS = 6

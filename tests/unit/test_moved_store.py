@@ -14,6 +14,8 @@ from test_artifacts import make_absolute, python, values_of
 
 from storage.layout import Store
 
+pytestmark = pytest.mark.slow
+
 NAME = "jena-sample"
 
 # A person promotes the worse version, then a run compares both and promotes the better one; last, a version is added.
