@@ -9,6 +9,8 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +53,8 @@ def write_atomically(path: UPath | Path, data: bytes) -> None:
     if not isinstance(path, Path):
         path.write_bytes(data)  # an object store shows an object only once it is complete
         return
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with beside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+    with _written_beside(path, data) as beside:
         beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def create_exclusively(path: UPath | Path, data: bytes) -> bool:
@@ -79,12 +74,7 @@ def create_exclusively(path: UPath | Path, data: bytes) -> bool:
 
 def _link_exclusively(path: Path, data: bytes) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with beside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+    with _written_beside(path, data) as beside:
         try:
             os.link(beside, path)  # unlike O_EXCL, no reader ever sees a part
         except FileExistsError:
@@ -96,7 +86,19 @@ def _link_exclusively(path: Path, data: bytes) -> bool:
                 if path.exists():
                     return False
                 beside.replace(path)
-        return True
+    return True
+
+
+@contextmanager
+def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
+    """Yield a file beside a path that holds the data for good, until the block ends."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield beside
     finally:
         beside.unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ from storage.records import ModelCode
 
 _PICKLES = (".pkl", ".pickle", ".cloudpickle", ".joblib")
 _CODE = "code"
+_PAGE = 1000
 _DESCRIPTION = "MLmodel"
 
 
@@ -60,6 +61,17 @@ def code_that_would_load(folder: Path) -> str | None:
     file = folder / "data" / "keras_module.txt"
     module = file.read_text(encoding="utf-8").strip() if file.is_file() else "tensorflow.keras"
     return None if module == "tensorflow.keras" else f"{file.name}: {module}"
+
+
+def pages(search: Any, *arguments: Any) -> Iterator[Any]:
+    """Yield every result of one of MLflow's searches, which it gives page by page."""
+    token = None
+    while True:
+        page = search(*arguments, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def pickles(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from storage.database import database_lock, registry_database
 from storage.errors import RegistryError
 from storage.layout import Store
 from storage.metric_history import MetricHistory
-from storage.mlflow_compat import code_that_would_load, pickles, quiet, translate_mlflow_errors
+from storage.mlflow_compat import code_that_would_load, pages, pickles, quiet, translate_mlflow_errors
 from storage.records import ModelVersion, RunRecord
 from storage.run_logging import CURVE_PREFIX, log_model, log_record
 from storage.upgrade import upgrade_registry
@@ -27,7 +27,6 @@ CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 ATTEMPT_TAG = "attempt"
 
 _COMPLETE = "complete"
-_PAGE = 1000
 _RUN_IDS_A_QUERY = 100
 _NAME = re.compile(r"[A-Za-z0-9._-]+")  # safe inside the quotes of a search filter
 
@@ -76,7 +75,7 @@ class Registry:
     def names(self) -> tuple[str, ...]:
         """Return the registered models, in alphabetical order."""
         with translate_mlflow_errors("cannot list the registered models"):
-            return tuple(sorted(model.name for model in _pages(self._client.search_registered_models)))
+            return tuple(sorted(model.name for model in pages(self._client.search_registered_models)))
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Return every complete version, newest first; a model that is not there has none."""
@@ -176,7 +175,7 @@ class Registry:
             experiment = self._client.get_experiment_by_name(name)
             if experiment is None:
                 return
-            for entry in _pages(self._client.search_model_versions, f"name = '{_quotable(name)}' AND {query}"):
+            for entry in pages(self._client.search_model_versions, f"name = '{_quotable(name)}' AND {query}"):
                 if entry.tags.get(_COMPLETE) != "true" and int(entry.tags.get(ATTEMPT_TAG, 0)) < before_attempt:
                     self._client.delete_model_version(name, str(entry.version))
             running = f"{query} AND attributes.status = 'RUNNING'"
@@ -267,7 +266,7 @@ class Registry:
     def _versions(self, name: str, query: str) -> tuple[ModelVersion, ...]:
         with translate_mlflow_errors(f"cannot list the versions of {name}"):
             complete = [
-                entry for entry in _pages(self._client.search_model_versions, query) if entry.tags.get(_COMPLETE) == "true"
+                entry for entry in pages(self._client.search_model_versions, query) if entry.tags.get(_COMPLETE) == "true"
             ]
             if not complete:
                 return ()
@@ -340,16 +339,6 @@ def _refuse_pickles(folder: Path, version: ModelVersion) -> None:
         raise RegistryError(
             f"{version.name}@{version.version} holds a pickle ({path.name}), which could run any code: register the model again"
         )
-
-
-def _pages(search: Any, *arguments: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(*arguments, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _quotable(name: str) -> str:

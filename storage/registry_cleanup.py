@@ -13,13 +13,12 @@ from upath import UPath
 from storage.artifacts import stored_at
 from storage.inventory import remove, size_of
 from storage.layout import Store
-from storage.mlflow_compat import quiet, translate_mlflow_errors
+from storage.mlflow_compat import pages, quiet, translate_mlflow_errors
 from storage.records import ModelVersion
 from storage.registry import Registry
 
 # Tag of every run that this project registers; runs of others in the same MLflow are none of its business.
 KEY_TAG, COMPLETE_TAG = "training_key", "complete"
-_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class RegistryCleanup:
         """Return the versions that each run made, and the runs of complete ones."""
         numbers: dict[str, list[int]] = {}
         complete = set()
-        for entry in _pages(self._client.search_model_versions, f"name = '{model}'"):
+        for entry in pages(self._client.search_model_versions, f"name = '{model}'"):
             numbers.setdefault(entry.run_id, []).append(int(entry.version))
             if entry.tags.get(COMPLETE_TAG) == "true":
                 complete.add(entry.run_id)
@@ -164,7 +163,7 @@ class RegistryCleanup:
         experiment = self._client.get_experiment_by_name(model)
         if experiment is None:
             return
-        for run in _pages(self._client.search_runs, [experiment.experiment_id], "", ViewType.ALL):
+        for run in pages(self._client.search_runs, [experiment.experiment_id], "", ViewType.ALL):
             if KEY_TAG in run.data.tags:
                 yield _Run(
                     run_id=run.info.run_id,
@@ -208,13 +207,3 @@ class RegistryCleanup:
             places=tuple(place for place in places if place is not None),
             reason=reason,
         )
-
-
-def _pages(search: Any, *arguments: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(*arguments, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return

@@ -14,6 +14,7 @@ os.environ.update(
     TF_CPP_MIN_LOG_LEVEL="3",
     GX_ANALYTICS_ENABLED="false",
     MLFLOW_DISABLE_TELEMETRY="true",
+    MLFLOW_LOGGING_LEVEL="WARNING",  # as the project sets it; a test may import MLflow before
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="true",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,21 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script it has this folder alone
+
+from service_settings import FINAL, OFTEN, variables
 from topology import Database, Host, ObjectStore, Topology, topology
 
 from storage.layout import Store
 from storage.registry import Registry
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
-# How often server and workers look for what is due: Prefect's own 5 to 60 s would be most of what a test waits for.
-OFTEN = {
-    "PREFECT_WORKER_QUERY_SECONDS": "2",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
-}
 SAMPLE = {"data": "sample"}
-FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 MODEL = "jena-sample"
 # Epochs of one to three seconds, so that a training lasts while faults come and go.
 LONG = {"epochs": 24, "steps_per_epoch": 40, "patience_epochs": 24, "run_on": "work_pool"}
@@ -220,14 +216,3 @@ def team(*, on_postgresql: bool = True, workers: bool = True) -> Iterator[Team]:
                 host.start_worker("gpu")
         with variables(hosts.hosts["client"].variables):
             yield here
-
-
-@contextmanager
-def variables(wanted: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
+from service_settings import FINAL, OFTEN, variables
+
 from flows.runtime.authentication import Credentials
 from storage.layout import Store
 from storage.registry import Registry
@@ -28,14 +30,6 @@ PORTS = ("RETRAIN_PREFECT_PORT", "RETRAIN_MLFLOW_PORT", "RETRAIN_DOCS_PORT")
 SAMPLE = {"data": "sample"}
 QUICK = {"epochs": 1, "steps_per_epoch": 20, "run_on": "work_pool"}
 VARIANTS = ("gru_baseline", "gru_dropout")
-OFTEN = {
-    "PREFECT_WORKER_QUERY_SECONDS": "2",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
-}
-"""How often server and workers look for what is due: Prefect's own 5 to 60 s would be most of what a test waits for."""
-FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 CORES = os.cpu_count() or 1
 
 
@@ -132,17 +126,6 @@ class Live:
 
     def pid(self, program: str) -> int:
         return int(self.supervisor("pid", program))
-
-
-@contextmanager
-def variables(wanted: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def fetch(url: str, body: Any = None, *, method: str | None = None, auth: str | None = None) -> Any:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from service_helpers import PORTS, ROOT, Live, free_ports, running_service, wait_for
-from test_ui import BROWSERS, FINAL, FLAGS, PAGE_MS, RUN_MS, bottom, field, keep, open_form
+from test_ui import FINAL, RUN_MS, bottom, browser_page, field, keep, open_form
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -151,22 +151,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 @pytest.fixture(scope="module")
 def page(hub: Hub) -> Iterator[Page]:
     """A page of a real browser, which knows user and password and reaches nothing but nginx."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip("no Chromium here: install one (Debian: apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install -e '.[dev]'")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, headless=True, args=[f"--{flag}" for flag in FLAGS])
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 900},
-            ignore_https_errors=True,
-            http_credentials={"username": USER, "password": PASSWORD, "origin": hub.address},
-        )
-        context.route(lambda url: not url.startswith(f"{hub.address}/"), lambda route: route.abort())
-        context.set_default_timeout(PAGE_MS)
-        playwright.expect.set_options(timeout=PAGE_MS)
-        yield context.new_page()
-        browser.close()
+    credentials = {"username": USER, "password": PASSWORD, "origin": hub.address}
+    with browser_page(f"{hub.address}/", ignore_https_errors=True, http_credentials=credentials) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,22 +32,31 @@ FINAL = re.compile(r"^(Completed|Failed|Crashed|Cancelled|TimedOut|Skipped|Rejec
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(RUN_MS // 1000 + 900)]
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """A page of a real browser, which reaches nothing but this machine."""
+@contextmanager
+def browser_page(reaches: str, **options: Any) -> Iterator[Page]:
+    """A page of a real browser, which reaches the addresses that begin so and no other.
+
+    Data Docs fetch their style from a network, which a test may not wait for.
+    """
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip("no Chromium here: install one (Debian: apt-get install chromium)")
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install -e '.[dev]'")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, headless=True, args=[f"--{flag}" for flag in FLAGS])
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        # Data Docs fetch their style from a network, which a test may not wait for.
-        context.route(lambda url: not url.startswith("http://127.0.0.1:"), lambda route: route.abort())
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+        context.route(lambda url: not url.startswith(reaches), lambda route: route.abort())
         context.set_default_timeout(PAGE_MS)
         playwright.expect.set_options(timeout=PAGE_MS)
         yield context.new_page()
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page of a real browser, which reaches nothing but this machine."""
+    with browser_page("http://127.0.0.1:") as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
