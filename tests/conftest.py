@@ -151,6 +151,22 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"planted {found + missed}, found {found}")
     for line in _told_by_workers:
         terminalreporter.write_line(line)
+    if terminalreporter.config.option.durations:
+        _tell_longest_groups(terminalreporter)
+
+
+def _tell_longest_groups(terminalreporter: Any) -> None:
+    """Say how long the groups took that a worker runs as a whole: what `--durations` says of single tests."""
+    seconds: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration") and hasattr(report, "nodeid"):
+                group = group_of(report.nodeid)
+                seconds[group] = seconds.get(group, 0.0) + report.duration
+    longest = sorted(seconds, key=lambda group: -seconds[group])[: terminalreporter.config.option.durations]
+    terminalreporter.write_sep("=", "longest groups")
+    for group in longest:
+        terminalreporter.write_line(f"{seconds[group]:7.1f}s {group}")
 
 
 @dataclass(frozen=True)
