@@ -12,11 +12,12 @@ READY := $(VENV)/.ready
 
 POOL ?= cpu
 BENCH ?=
+ONLY ?=
 COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --extra postgres --generate-hashes --no-emit-index-url --no-header
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
 LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
 
-.PHONY: help run up down worker test test-all test-hosts coverage servicetest bench check format lock clean
+.PHONY: help run up down worker test test-slow test-all test-hosts coverage servicetest bench check format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -25,10 +26,14 @@ run: $(READY) ## Set up once, then retrain both models: make run, make run DATA=
 	@$(BIN)/retrain run $(DATASET) --data $(DATA)
 
 test: $(READY) ## Set up once, then run the tests that a change waits for: a worker a core, some minutes
-	@$(BIN)/python -m pytest -n auto -m "not service and not ui and not slow and not hosts"
+	@$(BIN)/python -m pytest -n auto -m "not service and not ui and not slow and not hosts" --durations=25
 
-test-all: $(READY) ## Run every test, those of the service and the browser beside the others: what CI runs
-	@$(BIN)/python -m pytest -n auto --durations=25
+test-slow: $(READY) ## Run the long tests: the tutorials, every variant, killed runs, old stores
+	@$(BIN)/python -m pytest -n auto -m "slow and not service and not ui and not hosts" --durations=25
+
+test-all: $(READY) ## Run every test, kind after kind, and go on after a failure: an hour and more
+	@failed=""; for kind in test servicetest test-slow; do $(MAKE) --no-print-directory $$kind || failed="$$failed $$kind"; done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 test-hosts: $(READY) ## As root: several hosts in network namespaces, every fault of theirs, 200 waiting runs; prints tables
 	@RETRAIN_TEST_HOSTS=all $(BIN)/python -m pytest -q -m hosts -k "not cut_off_for_ever"
@@ -39,8 +44,8 @@ coverage: $(READY) ## Tell the share of lines and branches that the tests of uni
 	@$(BIN)/python -m coverage run -m pytest -n auto -q -m "not slow" tests/unit tests/contracts
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
-servicetest: $(READY) ## Test the service with real workers, and its pages in a real browser
-	@$(BIN)/python -m pytest -n 2 -m "service or ui"
+servicetest: $(READY) ## Test the service with real workers, in a real browser and on hosts: make servicetest ONLY="and not slow"
+	@$(BIN)/python -m pytest -n 2 -m "(service or ui or hosts) $(ONLY)" --durations=25
 
 bench: $(READY) ## Measure on a quiet machine, beside what else could be used: make bench, make bench BENCH="--quick"
 	@$(BIN)/python -m benchmarks $(BENCH)

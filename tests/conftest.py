@@ -119,9 +119,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run a worker a core, and two more for service and browser, whose tests wait most of their time."""
-    waiting = 0 if "not service" in config.option.markexpr else 2
-    return min(os.cpu_count() or 1, MAX_WORKERS) + waiting
+    """Run a worker a core."""
+    return min(os.cpu_count() or 1, MAX_WORKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
