@@ -36,7 +36,7 @@ def set_library_variables() -> None:
 
 def bypass_proxies(*hosts: str) -> None:
     """Let no proxy take requests to these hosts, beside those that `NO_PROXY` names; a proxy knows another loopback."""
-    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    listed = [host.strip() for host in named.split(",") if host.strip()]
     # Libraries read one of the two names, and not all the same one.
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*listed, *(host for host in hosts if host not in listed)])
+    named = [host.strip() for name in ("NO_PROXY", "no_proxy") for host in os.environ.get(name, "").split(",")]
+    listed = dict.fromkeys(host for host in [*named, *hosts] if host)
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(listed)

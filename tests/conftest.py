@@ -63,11 +63,10 @@ GROUP_OF_FILE = {
         ),
         "trained",
     ),
+    **dict.fromkeys(("test_service", "test_open_service", "test_notify", "test_waiting_approval"), "services"),
     **dict.fromkeys(
-        ("test_service", "test_open_service", "test_team_service", "test_notify", "test_waiting_approval"), "services"
-    ),
-    **dict.fromkeys(
-        ("test_ui", "test_proxy_ui", "test_passwords", "test_living_ui", "test_handover_ui", "test_hosts"), "services with pages"
+        ("test_ui", "test_proxy_ui", "test_passwords", "test_team_service", "test_living_ui", "test_handover_ui", "test_hosts"),
+        "services with pages",
     ),
 }
 """Files whose tests share what takes long to make, and so go to one worker; any other file goes by itself.

@@ -1,8 +1,8 @@
-"""nginx with TLS in front of a service with a password, each page under a prefix: people in a browser, and hosts through it.
+"""nginx with TLS in front of a team's service with a password, each page under a prefix: a browser, and hosts, through it.
 
-The configuration is `service/nginx.conf`, with the ports, the name and the certificate of the test. The hub's own workers are
-stopped: whatever runs here is taken up by workers that reach Prefect and MLflow through nginx alone. With RETRAIN_SCREENSHOTS
-set, pages are kept in docs/images.
+Prefect and MLflow keep their rows in PostgreSQL, and the store is on an S3. The configuration is `service/nginx.conf`, with the
+ports, the name and the certificate of the test. The hub's own workers are stopped: whatever runs here is taken up by workers that
+reach Prefect and MLflow through nginx alone. With RETRAIN_SCREENSHOTS set, pages are kept in docs/images.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from object_store import BUCKET, running_object_store
+from postgres_helpers import running_postgres
 from service_helpers import PORTS, ROOT, Live, free_ports, running_service, wait_for
 from test_ui import FINAL, RUN_MS, bottom, browser_page, field, keep, open_form
 
@@ -39,11 +41,13 @@ class Hub:
     """A service behind nginx.
 
     Attributes:
+        folder: Where nginx and the workers keep their files.
         address: Of nginx, without a prefix.
         client: Variables of a host that reaches the service through it.
     """
 
     live: Live
+    folder: Path
     address: str
     client: Mapping[str, str]
 
@@ -123,11 +127,21 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     client = {
         "PREFECT_API_URL": f"{address}/prefect/api",
         "MLFLOW_TRACKING_URI": f"{address}/mlflow",
+        "RETRAIN_DATABASE_URL": "",
         "SSL_CERT_FILE": str(bundle),
         "REQUESTS_CA_BUNDLE": str(bundle),
         "NO_PROXY": NAME,
     }
-    with running_service(folder / "home", **variables) as live, ExitStack() as stack:
+    with ExitStack() as stack:
+        postgres = stack.enter_context(running_postgres())
+        objects = stack.enter_context(running_object_store(tmp_path_factory.mktemp("objects")))
+        variables |= objects.environment | {
+            "RETRAIN_DATABASE_URL": f"{postgres}/team",
+            "HOME": str(folder),
+            "XDG_STATE_HOME": str(folder / "state"),
+            "XDG_CACHE_HOME": str(folder / "cache"),
+        }
+        live = stack.enter_context(running_service(f"s3://{BUCKET}/store", folder=folder, **variables))
         own = {name: live.environment[port] for name, port in zip(("prefect", "mlflow", "docs"), PORTS, strict=True)}
         conf = configuration(bundle.parent, ports={"http": http, "https": https, **own})
         started = subprocess.Popen([nginx, "-p", str(bundle.parent), "-e", str(bundle.parent / "error.log"), "-c", str(conf)])
@@ -145,7 +159,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
             worker = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
             stack.callback(worker.wait, 90)
             stack.callback(worker.terminate)
-        yield Hub(live, address, client)
+        yield Hub(live, folder, address, client)
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +273,7 @@ def every_run_came_through_nginx(hub: Hub, run_id: str) -> None:
         ]
         assert any(re.fullmatch(rf"{pool}-.+-\d+", name) for name in online), online
     assert {run["state_type"] for run in hub.live.trains(run_id)} == {"COMPLETED"}
-    log = (hub.live.home.parent / "tls" / "access.log").read_text(encoding="utf-8")
+    log = (hub.folder / "tls" / "access.log").read_text(encoding="utf-8")
     assert re.search(r'"POST /prefect/api/work_pools/gpu/get_scheduled_flow_runs HTTP/1.1" 200', log)
     assert re.search(r'"PUT /mlflow/api/2.0/mlflow-artifacts/artifacts/\S+\.keras HTTP/1.1" 200', log)
 

@@ -163,3 +163,10 @@ def test_no_proxy_takes_what_this_machine_asks_of_itself(monkeypatch: pytest.Mon
     assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "corp.example,10.0.0.1,127.0.0.1"
     bypass_proxies("127.0.0.1")
     assert os.environ["NO_PROXY"] == "corp.example,10.0.0.1,127.0.0.1"
+
+
+def test_a_host_that_either_variable_names_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "hub.example")
+    monkeypatch.setenv("no_proxy", "corp.example,hub.example")
+    bypass_proxies("127.0.0.1")
+    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "hub.example,corp.example,127.0.0.1"
