@@ -113,5 +113,6 @@ def _of_store(team: Team) -> list[str]:
     store = team.store
     left = checkpoint_files(team)
     tables = store.table_folder("jena", "any").parent
-    halves = [path.name for path in tables.iterdir() if path.is_dir() and not (path / "manifest.json").exists()]
+    folders = [path for path in tables.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    halves = [path.name for path in folders if not (path / "manifest.json").exists()]
     return [f"{name} is left" for name in left] + [f"table {name} has no manifest" for name in halves]
