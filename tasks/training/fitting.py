@@ -64,6 +64,7 @@ def fit_variant(
     store: Store,
     on_progress: Callable[[Any], None],
     refit: Refit | None = None,
+    begin: Callable[[UPath], Attempt] = begin_attempt,
 ) -> FittedRef:
     """Train a variant, resuming from its checkpoint, and leave the exported model beside it.
 
@@ -90,9 +91,9 @@ def fit_variant(
     folder = store.checkpoint_folder(table.version, key)
     reference = partial(FittedRef, table=table, variant=variant, training_key=key, folder=str(folder), refit=refit)
     if (folder / "fitted.json").is_file():
-        return reference(attempt=begin_attempt(folder))
+        return reference(attempt=begin(folder))
     splits, manifest = read_splits(table, store=store)
-    attempt = begin_attempt(folder)
+    attempt = begin(folder)
     fitted_splits = with_all_rows_to_train(splits) if refit else splits
     learner = build_learner(
         fitted_splits,

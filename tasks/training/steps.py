@@ -21,7 +21,9 @@ from prefect.client.schemas import State
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.runtime import flow_run
+from upath import UPath
 
+from storage.attempts import Attempt, begin_attempt, require_last
 from storage.errors import RetrainError
 from storage.layout import Store
 from storage.progress import write_note
@@ -81,9 +83,36 @@ def fit(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | N
     # A linear baseline takes seconds, so it does not wait for a device.
     with nullcontext() if is_baseline else _lease(device, threads=threads):
         progress = _TrainingProgress(title, key=key, store=store)
-        fitted = fitting.fit_variant(table, variant=variant, settings=settings, store=store, on_progress=progress, refit=refit)
+        fitted = fitting.fit_variant(
+            table,
+            variant=variant,
+            settings=settings,
+            store=store,
+            on_progress=progress,
+            refit=refit,
+            begin=lambda folder: begin_or_go_on(str(flow_run.id), folder=folder),
+        )
         progress.close()
     return fitted
+
+
+_begun: dict[str, Attempt] = {}
+"""The attempts that this process has begun, by their run."""
+
+
+def begin_or_go_on(run_id: str, *, folder: UPath) -> Attempt:
+    """Begin an attempt for a run, or go on with the one that this process began for it.
+
+    A retry on a host that was cut off must not take a training back from the run that has taken it over meanwhile.
+
+    Raises:
+        ReplacedError: Another run has taken the training over, or finished it.
+    """
+    begun = _begun.get(run_id)
+    if begun is None:
+        begun = _begun[run_id] = begin_attempt(folder)
+    require_last(begun, folder=folder)
+    return begun
 
 
 @contextmanager

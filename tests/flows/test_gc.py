@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,33 +11,15 @@ from typing import Any
 import pytest
 from flow_helpers import WarmCommand, retrain
 
+from benchmarks.housekeeping import age_everything
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-DAY_S = 86_400
-OLD_DAYS = 200
 MODEL = "jena-sample"
 
 
 def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def age_everything(home: Path) -> None:
-    """Let everything in the store be as old as if nobody had touched it for `OLD_DAYS`."""
-    then = time.time() - OLD_DAYS * DAY_S
-    for path in home.rglob("*"):
-        os.utime(path, (then, then))
-    for ingested in home.glob("tables/*/.ingested*"):
-        for file in [ingested] if ingested.is_file() else ingested.iterdir():
-            file.write_text(re.sub(r"20\d\d-", "2020-", file.read_text()))
-    with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
-        database.execute(f"UPDATE flow_run SET end_time = datetime(end_time, '-{OLD_DAYS} days')")
-        database.commit()
-    with closing(sqlite3.connect(home / "mlflow" / "mlflow.db")) as database:
-        shift_ms = OLD_DAYS * DAY_S * 1000
-        database.execute(f"UPDATE runs SET start_time = start_time - {shift_ms}, end_time = end_time - {shift_ms}")
-        database.execute(f"UPDATE model_versions SET creation_time = creation_time - {shift_ms}")
-        database.commit()
 
 
 def rows(home: Path, query: str) -> Any:

@@ -14,6 +14,7 @@ from storage.attempts import Attempt, begin_attempt, is_last, require_last
 from storage.errors import ReplacedError
 from storage.folders import remove_folder
 from tasks.training.fitting import Checkpoints
+from tasks.training.steps import begin_or_go_on
 
 
 @pytest.fixture(params=["disk", "objects"])
@@ -97,3 +98,18 @@ def test_a_checkpoint_of_version_0_1_0_is_gone_on_from(folder: UPath) -> None:
     assert checkpoints.load() == b"new"
     checkpoints.remove()
     assert checkpoints.load() is None
+
+
+def test_a_retry_of_a_run_goes_on_with_its_own_attempt_and_takes_nothing_back(folder: UPath, tmp_path: Path) -> None:
+    own = begin_or_go_on(f"run {tmp_path}", folder=folder)
+    assert begin_or_go_on(f"run {tmp_path}", folder=folder) == own
+    other = begin_or_go_on(f"another run {tmp_path}", folder=folder)
+    assert other.number == own.number + 1
+    with pytest.raises(ReplacedError):
+        begin_or_go_on(f"run {tmp_path}", folder=folder)
+    assert is_last(other, folder=folder)
+    # The other one finishes: what it has removed is not made again.
+    remove_folder(folder)
+    with pytest.raises(ReplacedError):
+        begin_or_go_on(f"run {tmp_path}", folder=folder)
+    assert not folder.exists()

@@ -116,8 +116,12 @@ def test_outcomes_adapt_the_intervals_once_they_have_happened(trained: Any, raw:
     assert rows.num_rows == 400
     assert rows["lower_80"].null_count == 0
     # The same forecast alone has the bounds that it has among the others: what had happened is known from the store.
-    newest = run(trained, store).table.drop(["issued_at", "input_digest"])
-    assert newest.equals(rows.slice(399).drop(["issued_at", "input_digest"]))
+    (newest,) = run(trained, store).table.drop(["issued_at", "input_digest"]).to_pylist()
+    (among,) = rows.slice(399).drop(["issued_at", "input_digest"]).to_pylist()
+    # A batch of one and a batch of 400 may differ in the last bit of a float32.
+    assert newest == {
+        name: pytest.approx(value, rel=1e-6) if isinstance(value, float) else value for name, value in among.items()
+    }
 
 
 def test_an_outcome_changes_no_bound_that_was_issued_before_it(trained: Any, raw: pd.DataFrame, store_with: Any) -> None:
