@@ -25,7 +25,7 @@ help: ## Show what can be made
 run: $(READY) ## Set up once, then retrain both models: make run, make run DATA=sample
 	@$(BIN)/retrain run $(DATASET) --data $(DATA)
 
-test: $(READY) ## Set up once, then run the tests that a change waits for: a worker a core, some minutes
+test: $(READY) ## Set up once, then run the tests that a change waits for: a worker a core, half an hour at most on two
 	@$(BIN)/python -m pytest -n auto -m "not service and not ui and not slow and not hosts" --durations=25
 
 test-slow: $(READY) ## Run the long tests: the tutorials, every variant, killed runs, old stores
