@@ -171,9 +171,12 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _parent_killed(stricken: Stricken) -> None:
-    for pid in stricken.team.hub.pids():
+    """The run is `Crashed` for a moment, which would be taken for its end, and is started again."""
+    here = stricken.team
+    for pid in here.hub.pids():
         if _works_for(pid, stricken.parent):
             _signal(pid, signal.SIGKILL)
+    stricken.team_waits(lambda: here.run(stricken.parent)["run_count"] > 1, IS_REPLACED_S)
 
 
 def _without(program: str) -> Callable[[Stricken], None]:
