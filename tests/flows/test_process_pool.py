@@ -135,7 +135,11 @@ def test_a_server_that_does_not_start_leaves_no_cache(tmp_path: Path, monkeypatc
     with pytest.raises(RetrainError), new_database(tmp_path / "home", cache=True):
         start()
     assert not cached_database().exists()
-    with new_database(tmp_path / "home", cache=True):  # the lock is free again
+    # What it has left is told, and the lock is free again.
+    with pytest.raises(SettingError, match=rf"{DATABASE} cannot be read \(file is not a database\)"):
+        new_database(tmp_path / "home", cache=True).__enter__()
+    (tmp_path / "home" / DATABASE).unlink()
+    with new_database(tmp_path / "home", cache=True):
         pass
 
 
@@ -147,5 +151,6 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_a_database_elsewhere_is_left_to_prefect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://nobody@127.0.0.1/none")
-    with new_database(tmp_path / "home", cache=True):
-        assert not (tmp_path / "home").exists()
+    with pytest.raises(SettingError, match=r"PostgreSQL at 127\.0\.0\.1:5432/none cannot be read"):
+        new_database(tmp_path / "home", cache=True).__enter__()
+    assert not (tmp_path / "home").exists()
