@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from storage.library_variables import set_library_variables
+from storage.redaction import RedactingFilter
 
 # Prefect reads its variables once, when it is first imported, so they are set here. Results are JSON, never pickles.
 _PREFECT_DEFAULTS = {
@@ -20,3 +22,4 @@ _PREFECT_DEFAULTS = {
 for _name, _value in _PREFECT_DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 set_library_variables()
+logging.getLogger("retrain").addFilter(RedactingFilter())

@@ -12,7 +12,8 @@ from flows.runtime.replaced import end_if_replaced
 from storage.environment import Environment
 from storage.errors import RejectedError, ReplacedError, RetrainError
 from storage.references import ModelRef, PredictionRef, TableRef
-from storage.remote_store import store_error
+from storage.remote_store import known_error
+from storage.temporary import use_own_temporary_folder
 from tasks.promotion.rule import Decision
 
 P = ParamSpec("P")
@@ -39,6 +40,7 @@ def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
+        use_own_temporary_folder()
         with end_if_replaced():
             try:
                 return function(*args, **kwargs)
@@ -49,7 +51,7 @@ def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
             except RetrainError as error:
                 return Failed(message=str(error), data=error)
             except Exception as error:
-                known = store_error(error, home=Environment.read().home)
+                known = known_error(error, home=Environment.read().home)
                 if known is None:
                     raise
                 return Failed(message=str(known), data=known)

@@ -44,9 +44,12 @@ def train(
         settings: Budget, seed and device.
         refit: For a training on the rows of every split, the version that passed promotion. None: train on the train rows.
     """
-    fitted = training_steps.fit(table, variant, settings, refit)
-    evaluation = training_steps.evaluate(fitted)
-    return training_steps.register(fitted, evaluation)
+    with training_steps.claim(table, variant=variant, settings=settings, refit=refit) as existing:
+        if existing:
+            return existing
+        fitted = training_steps.fit(table, variant, settings, refit)
+        evaluation = training_steps.evaluate(fitted)
+        return training_steps.register(fitted, evaluation)
 
 
 @task(name="train", task_run_name="train {variant}")

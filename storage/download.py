@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import queue
 import threading
 import time
@@ -16,12 +18,15 @@ import httpx
 import tenacity
 
 from storage.errors import NotFoundError, SourceError
+from storage.expected_file import ExpectedFile
+from storage.http_headers import Validators, number_of, sendable
+
+logger = logging.getLogger("retrain")
 
 Progress = Callable[[int, int | None], None]
 
 _CHUNK_BYTES = 1 << 18
 _HEAD_BYTES = 512
-_HTML = (b"<!doctype html", b"<html", b"<head", b'<?xml version="1.0" encoding="utf-8"?><!doctype html')
 _USER_AGENT = "retrain (+scheduled data fetch)"
 
 
@@ -46,85 +51,24 @@ def host_of(address: str) -> str:
 
 
 @dataclass(frozen=True)
-class ExpectedFile:
-    """What is known of a file before its digest is computed.
-
-    Attributes:
-        max_bytes: A larger file is refused, and its transfer stopped.
-        size_bytes: Exact size where it is known.
-        magic: First bytes.
-    """
-
-    name: str
-    max_bytes: int
-    size_bytes: int | None = None
-    magic: bytes = b""
-
-    def check(self, head: bytes, size_bytes: int | None, *, where: str) -> None:
-        """Check the first bytes, then the size where it is known, so that a page of HTML is called one and not a wrong size.
-
-        Raises:
-            SourceError: They are not those of the file.
-        """
-        source = f"{self.name} from {where}"
-        if not head:
-            raise SourceError(f"{source} is empty: fetch a whole copy")
-        if not (self.magic and head.startswith(self.magic)):
-            if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML):
-                raise SourceError(
-                    f"{source} is an HTML page, expected the file: "
-                    "open the address in a browser to see which page (a login, an error?)"
-                )
-            if self.magic:
-                first_bytes = head[: len(self.magic)]
-                raise SourceError(f"{source} begins with {first_bytes!r}, expected {self.magic!r}: fetch a whole copy")
-        if size_bytes is None:
-            return
-        if size_bytes > self.max_bytes:
-            raise SourceError(f"{source} has {size_bytes} bytes, {self.max_bytes} are allowed: check the source")
-        if self.size_bytes is not None and size_bytes != self.size_bytes:
-            raise SourceError(f"{source} has {size_bytes} bytes, expected {self.size_bytes}: fetch a whole copy")
-
-
-@dataclass(frozen=True)
 class RetryPolicy:
     """How long to wait, and how often to try again.
 
     Attributes:
         contact_s: Budget of all addresses together for the first answer; a host that does not answer is noticed within it.
         read_s: Longest silence within a transfer.
+        total_s: Longest time of one file, all attempts at one address together: a host may send a byte now and then for days.
         tries: Attempts at one address.
         backoff_s: First wait between attempts; it doubles, with jitter.
         max_wait_s: Longest wait between attempts, also when the host asks for more (`Retry-After`).
     """
 
     contact_s: float = 9.0
-    read_s: float = 30.0
+    read_s: float = 20.0
+    total_s: float = 3_600.0
     tries: int = 4
     backoff_s: float = 0.5
     max_wait_s: float = 20.0
-
-
-@dataclass(frozen=True)
-class Validators:
-    """What a host says about the version of a file, for conditional requests."""
-
-    etag: str | None = None
-    last_modified: str | None = None
-
-    @property
-    def for_range(self) -> str | None:
-        """The validator that `If-Range` admits: a strong ETag, else the date."""
-        if self.etag and not self.etag.startswith("W/"):
-            return self.etag
-        return self.last_modified
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The header of a request that is answered with 304 while the file is this version."""
-        if self.etag:
-            return {"If-None-Match": self.etag}
-        return {"If-Modified-Since": self.last_modified} if self.last_modified else {}
 
 
 class UnreachableError(SourceError):
@@ -199,12 +143,14 @@ def download(
         SourceError: The host answered with something else than the file, or the transfer kept breaking.
     """
     into.parent.mkdir(parents=True, exist_ok=True)
-    partial = _PartialFile(into, expected=expected, where=host_of(url), on_progress=on_progress)
+    until = time.monotonic() + policy.total_s
+    partial = _PartialFile(into, expected=expected, where=host_of(url), on_progress=on_progress, until=until)
     attempts = _Attempts(url, partial, current=current, policy=policy, deadline=time.monotonic() + contact_s)
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(policy.tries),
         wait=attempts.wait_s,
         retry=tenacity.retry_if_exception(attempts.is_worth_another),
+        before_sleep=attempts.tell,
         reraise=True,
     )
     with _client(policy) as client:
@@ -214,7 +160,7 @@ def download(
             discard(into)  # a file that was refused is never continued
             raise
         except (httpx.HTTPError, httpx.InvalidURL, _BrokenError) as error:
-            reason = str(error) or type(error).__name__
+            reason = _reason(error)
             if not attempts.contacted:
                 raise UnreachableError(f"{host_of(url)} cannot be reached ({reason})") from error
             raise SourceError(
@@ -222,10 +168,21 @@ def download(
             ) from error
 
 
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, httpx.ReadTimeout):
+        return "silent for too long"
+    return str(error) or type(error).__name__
+
+
 def discard(partial: Path) -> None:
     """Remove a partial file and its note."""
     partial.unlink(missing_ok=True)
     _note(partial).unlink(missing_ok=True)
+
+
+def _mark(url: str) -> str:
+    """Return a digest of an address, which may hold a password: notes lie on the disk."""
+    return hashlib.sha256(url.encode()).hexdigest()
 
 
 def _note(partial: Path) -> Path:
@@ -302,6 +259,14 @@ class _Attempts:
             return self.contacted or time.monotonic() + self.policy.backoff_s < self.deadline
         return isinstance(error, _BrokenError | httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
 
+    def tell(self, state: tenacity.RetryCallState) -> None:
+        """Log why an attempt ended, and when the next one is made."""
+        error = state.outcome.exception() if state.outcome else None
+        pause_s = state.next_action.sleep if state.next_action else 0.0
+        logger.warning(
+            "%s from %s: %s; tried again in %.0f s", self.partial.expected.name, self.partial.where, _reason(error), pause_s
+        )
+
     def wait_s(self, state: tenacity.RetryCallState) -> float:
         """Return how long to wait before the next attempt."""
         first_s = self.policy.backoff_s
@@ -314,12 +279,17 @@ class _Attempts:
 
 @dataclass(frozen=True)
 class _PartialFile:
-    """The file into which bytes are written, checked against what is expected."""
+    """The file into which bytes are written, checked against what is expected.
+
+    Attributes:
+        until: When the transfer is given up, by the monotonic clock.
+    """
 
     path: Path
     expected: ExpectedFile
     where: str
     on_progress: Progress | None
+    until: float = float("inf")
 
     def range_headers(self, url: str) -> dict[str, str]:
         """Return the headers that ask for the rest of the file, if its bytes can be continued from this URL."""
@@ -327,16 +297,17 @@ class _PartialFile:
             return {}
         try:
             note = json.loads(_note(self.path).read_text(encoding="utf-8"))
-            if note["url"] != url or not isinstance(note["validator"], str):
+            validator = sendable(note["validator"])
+            if note["url"] != _mark(url) or not validator:
                 return {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
-        return {"Range": f"bytes={self._size()}-", "If-Range": note["validator"]}
+        return {"Range": f"bytes={self._size()}-", "If-Range": validator}
 
     def receive(self, response: httpx.Response, *, url: str) -> Validators | None:
         """Write the body of a response; return the host's validators, or None when it has no newer version."""
         status, size_bytes = response.status_code, self._size()
-        validators = Validators(response.headers.get("etag"), response.headers.get("last-modified"))
+        validators = Validators.of(response.headers.get("etag"), response.headers.get("last-modified"))
         if status == 304:
             return None
         if status == 416:
@@ -346,8 +317,8 @@ class _PartialFile:
             discard(self.path)
             raise _BrokenError("the host could not continue the transfer")
         if status == 429 or status >= 500:
-            retry_after = response.headers.get("retry-after", "")
-            raise _BrokenError(f"HTTP {status}", wait_s=float(retry_after) if retry_after.isdigit() else 0.0)
+            asked_s = number_of(response.headers.get("retry-after", ""))
+            raise _BrokenError(f"HTTP {status}", wait_s=float(asked_s or 0))
         if status not in {200, 206}:
             answer = f"HTTP {status} {response.reason_phrase}, expected the file: check the address"
             text = f"{self.expected.name} from {self.where}: {answer}"
@@ -362,11 +333,11 @@ class _PartialFile:
         if not start:
             discard(self.path)
         encoded = response.headers.get("content-encoding", "identity") != "identity"
-        length = response.headers.get("content-length", "")
-        total = start + int(length) if length.isdigit() and not encoded else None
+        length = number_of(response.headers.get("content-length", ""))
+        total = start + length if length is not None and not encoded else None
         # Without a length a broken transfer looks like a complete one, so it is never continued.
         if total is not None and validators.for_range:
-            _note(self.path).write_text(json.dumps({"url": url, "validator": validators.for_range}), encoding="utf-8")
+            _note(self.path).write_text(json.dumps({"url": _mark(url), "validator": validators.for_range}), encoding="utf-8")
         self.write(response.iter_bytes(_CHUNK_BYTES) if encoded else response.iter_raw(_CHUNK_BYTES), start=start, total=total)
         return validators
 
@@ -385,6 +356,11 @@ class _PartialFile:
                 if done > (limit := self.expected.max_bytes):
                     raise SourceError(
                         f"{self.expected.name} from {self.where} is larger than the {limit} bytes allowed: check the source"
+                    )
+                if time.monotonic() > self.until:
+                    raise SourceError(
+                        f"{self.expected.name} from {self.where} was given up after {done} bytes: the host sends too slowly, "
+                        "fetch the file from a mirror"
                     )
                 stream.write(chunk)
                 if self.on_progress:

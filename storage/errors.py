@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from storage.redaction import redact
+
 
 class RetrainError(Exception):
-    """An error of input or environment; its message says what, where, what was expected, and what to do."""
+    """An error of input or environment; its message says what, where, what was expected, and what to do, and no password."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class SettingError(RetrainError):
     """A setting has a value that is not allowed."""
+
+
+class DiskError(SettingError, OSError):
+    """A disk refused something. It is an `OSError` too, for those who can do without the file."""
 
 
 class SourceError(RetrainError):

@@ -106,6 +106,15 @@ def remove_folder(folder: UPath) -> None:
         folder.fs.rm(folder.path, recursive=True)
 
 
+def put_aside(folder: UPath | Path, *, into: Path) -> None:
+    """Take a damaged folder out of its place: a local one is moved, so that it can be looked at, a remote one is removed."""
+    if isinstance(folder, Path):
+        into.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(into)
+    else:
+        remove_folder(folder)
+
+
 def remove_others(folder: UPath, *, keep: UPath) -> None:
     """Remove the content of a folder but for one file."""
     for path in folder.iterdir() if folder.is_dir() else ():

@@ -10,13 +10,14 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from upath import UPath
 
+from storage.disk import disk_error
 from storage.errors import DataError, SettingError
 from storage.layout import lock_file
 
@@ -99,8 +100,11 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
             stream.flush()
             os.fsync(stream.fileno())
         yield beside
+    except OSError as error:
+        raise (disk_error(error, home=str(path), needed=len(data)) or error) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def _put_if_absent(path: UPath, data: bytes) -> bool:

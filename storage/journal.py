@@ -48,7 +48,10 @@ class Journal:
         new = [number for number in _numbers(self._folder) if number not in self._entries]
         paths = [self._folder / _name(number) for number in new]
         for number, path, data in zip(new, paths, _read_all(self._folder, paths), strict=True):
-            self._entries[number] = _without_id(_parse(data, path=path))
+            entry = _parse(data, path=path)
+            if not isinstance(entry, dict):
+                raise DataError(f"{path} is no JSON object: correct it by hand, or restore it from a backup")
+            self._entries[number] = _without_id(entry)
         return self._old + [self._entries[number] for number in sorted(self._entries)]
 
     def add(self, entry: Mapping[str, Any]) -> bool:
@@ -106,9 +109,12 @@ class SharedValue:
                 return 0, dict(read_json(self._beginning)) if self._beginning and self._beginning.is_file() else {}
             path = self._folder / _name(number)
             try:
-                return number, dict(_parse(path.read_bytes(), path=path))
+                value = _parse(path.read_bytes(), path=path)
             except FileNotFoundError:  # removed meanwhile, as there are many newer ones
                 continue
+            if not isinstance(value, dict):
+                raise DataError(f"{path} is no JSON object: correct it by hand, or restore it from a backup")
+            return number, value
 
 
 def _name(number: int) -> str:

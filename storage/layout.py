@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from upath import UPath
 
 from storage.environment import Environment, variable
 from storage.errors import SettingError
+from storage.redaction import without_secrets
+from storage.temporary import shared_temporary_folder
 
 HOME_VARIABLE = variable("home")
 MANIFEST = "manifest.json"
@@ -40,6 +43,11 @@ class Store:
         address = os.fspath(home)
         if "://" not in address:
             return cls(root=_writable_folder(Path(address).expanduser().absolute()))
+        if without_secrets(address) != address:
+            raise SettingError(
+                f"{HOME_VARIABLE}={without_secrets(address)!r} also holds a user, a key or a query, expected the address alone, "
+                "because every table keeps it: give keys in variables such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         try:
             # Other hosts write there, so that a listing of before may be wrong.
             root = UPath(address, use_listings_cache=False)
@@ -145,6 +153,11 @@ class Store:
         name = f"{_segment(key, kind='staging key')}-{os.getpid()}"
         return self.scratch / "staging" / _segment(dataset, kind="data set") / name
 
+    def damaged(self, dataset: str, version: str) -> Path:
+        """Return a new local place for what was damaged in the store, from which it goes with other scratch files."""
+        name = f"{_segment(version, kind='table version')}-{uuid.uuid4().hex[:8]}"
+        return self.scratch / "damaged" / _segment(dataset, kind="data set") / name
+
     def report_folder(self, dataset: str, version: str) -> UPath:
         """Return the folder of the Data Docs of one table version."""
         return self.root / "reports" / _segment(dataset, kind="data set") / _segment(version, kind="table version")
@@ -235,7 +248,7 @@ def _user_folder(name: str, below_home: str) -> Path:
     try:
         return Path.home() / below_home / "retrain"
     except RuntimeError:  # no home folder, such as a user id without account in a container
-        return Path(tempfile.gettempdir()) / f"retrain-{os.getuid()}"
+        return shared_temporary_folder() / f"retrain-{os.getuid()}"
 
 
 def _mark(root: UPath) -> str:

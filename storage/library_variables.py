@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 # Telemetry, pickles and output at the terminal are never wanted here.
 _VALUES = {
@@ -32,6 +33,21 @@ def set_library_variables() -> None:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     bypass_proxies(*_LOOPBACK)
+    _take_credentials("MLFLOW_TRACKING_URI", user="MLFLOW_TRACKING_USERNAME", password="MLFLOW_TRACKING_PASSWORD")  # noqa: S106
+    _take_credentials("PREFECT_API_URL", both="PREFECT_API_AUTH_STRING")
+
+
+def _take_credentials(name: str, *, user: str = "", password: str = "", both: str = "") -> None:
+    """Move user and password from an address, which is shown and stored, to the variables that its client reads."""
+    address = os.environ.get(name, "")
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.username:
+        return
+    values = unquote(parts.username), unquote(parts.password or "")
+    for variable, value in ((user, values[0]), (password, values[1]), (both, ":".join(values))):
+        if variable:
+            os.environ.setdefault(variable, value)
+    os.environ[name] = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def bypass_proxies(*hosts: str) -> None:

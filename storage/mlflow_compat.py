@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from storage.errors import RegistryError
+from storage.errors import RegistryError, SettingError
 from storage.library_variables import set_library_variables
 from storage.records import ModelCode
 
@@ -25,6 +26,23 @@ def import_mlflow() -> None:
     """Import the part of MLflow that the registry uses, which takes seconds, with telemetry and notes turned off before."""
     with quiet():
         import mlflow.tracking  # noqa: F401
+
+
+def make_tables(database: Path) -> None:
+    """Make MLflow's tables in a SQLite file that is not there yet, by the command `mlflow db upgrade` in this process.
+
+    Raises:
+        SettingError: SQLite could not, as on a full disk.
+    """
+    from mlflow.db import upgrade
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with quiet(), redirect_stdout(io.StringIO()):
+            upgrade.main(args=[f"sqlite:///{database}"], standalone_mode=False)
+    except SQLAlchemyError as error:
+        reason = getattr(error, "orig", None) or error
+        raise SettingError(f"MLflow's database cannot be made in {database.parent} ({reason}): free the disk") from error
 
 
 def save_model(

@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 
 from storage.errors import DataError
+from storage.pickle_opcodes import RefusedPickleError, check_opcodes
 
 MAX_MEMBERS = 16
-MAX_UNPACKED_BYTES = 256 * 2**20
+MAX_UNPACKED_BYTES = 128 * 2**20
 """Bound on all members together; the archive of reviews that Keras publishes unpacks to about 29 MB."""
+
+_BLOCK_BYTES = 1 << 20
 
 _MEMBER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\.npy")
 _READ_AHEAD_BYTES = 1 << 20
@@ -35,17 +38,13 @@ _DTYPE = ("numpy", "dtype")
 _PLAIN = frozenset({list, tuple, dict, int, float, bool, str, bytes, type(None)})
 
 
-class _RefusedError(Exception):
-    """A pickle asked for something that no array of lists needs."""
-
-
 class _Recorder:
     """A value without behaviour: no attributes can be set on it, and it cannot be called."""
 
     __slots__ = ()
 
     def __setstate__(self, state: object) -> None:
-        raise _RefusedError("the state of an object that has none")
+        raise RefusedPickleError("the state of an object that has none")
 
 
 class _Array(_Recorder):
@@ -63,7 +62,7 @@ class _Array(_Recorder):
             case (int(), tuple() as shape, _Dtype(), False | 0, list() as items) if self.items is None:
                 self.items, self.shape = items, shape
             case _:
-                raise _RefusedError("an array that is not one list of Python objects")
+                raise RefusedPickleError("an array that is not one list of Python objects")
 
 
 class _Dtype(_Recorder):
@@ -92,7 +91,7 @@ class _Reconstruct(_Recorder):
             case (_Ndarray(), (0,), b"b" | "b") if not self.arrays:
                 self.arrays.append(_Array())
                 return self.arrays[0]
-        raise _RefusedError("an array within the array")
+        raise RefusedPickleError("an array within the array")
 
 
 class _MakeDtype(_Recorder):
@@ -102,7 +101,7 @@ class _MakeDtype(_Recorder):
         match arguments:
             case ("O8" | "O4" | "|O" | "O", *_):
                 return _Dtype()
-        raise _RefusedError("a dtype other than that of Python objects")
+        raise RefusedPickleError("a dtype other than that of Python objects")
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -120,18 +119,18 @@ class _ArrayUnpickler(pickle.Unpickler):
             return _Ndarray()
         if (module, name) == _DTYPE:
             return _MakeDtype()
-        raise _RefusedError(f"the global {module}.{name}")
+        raise RefusedPickleError(f"the global {module}.{name}")
 
     def persistent_load(self, pid: Any, /) -> Any:
         """Refuse: an array in a file refers to nothing outside of it."""
-        raise _RefusedError(f"the persistent id {str(pid)[:40]!r}")
+        raise RefusedPickleError(f"the persistent id {str(pid)[:40]!r}")
 
 
 def load_npz_arrays(path: Path, *, names: Collection[str]) -> dict[str, np.ndarray]:
     """Return the named arrays of an `.npz` file; arrays of objects have one dimension and plain Python values.
 
-    The unpacked size is bounded, so a small file cannot unpack to a huge one. The memory of the unpickler's own memo is not
-    bounded: the digest of the file, checked before, has to ensure that it comes from its publisher.
+    The unpacked size is bounded, whatever the archive says of it, so a small file cannot unpack to a huge one. A pickle is read
+    through once before it runs (`storage.pickle_opcodes`): it can allocate no more than a few times its own size.
 
     Raises:
         DataError: The file is no such archive, is cut off, lacks a name, goes past a bound, or a pickle in it names anything
@@ -141,7 +140,7 @@ def load_npz_arrays(path: Path, *, names: Collection[str]) -> dict[str, np.ndarr
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path=path, names=names)
             return {
-                name: _read_array(archive.read(member), where=f"member {member.filename!r} of {path.name}")
+                name: _read_array(_unpack(archive, member), where=f"member {member.filename!r} of {path.name}")
                 for name, member in members.items()
             }
     except DataError:
@@ -176,16 +175,22 @@ def _members(archive: zipfile.ZipFile, *, path: Path, names: Collection[str]) ->
     return {name: by_name[name] for name in names}
 
 
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Return the bytes of a member, block by block: one call would let a block of a false size unpack to gigabytes."""
+    with archive.open(member) as stream:
+        return b"".join(iter(lambda: stream.read(_BLOCK_BYTES), b""))
+
+
 def _read_array(body: bytes, *, where: str) -> np.ndarray:
     try:
         shape, fortran_order, dtype, start = _read_header(body)
         if dtype == np.dtype(object):
             return _read_objects(body[start:], shape=shape)
         if dtype.hasobject:
-            raise _RefusedError(f"the dtype {dtype}")
+            raise RefusedPickleError(f"the dtype {dtype}")
         flat = np.frombuffer(body, dtype=dtype, offset=start)
         return flat.reshape(shape, order="F" if fortran_order else "C")
-    except _RefusedError as error:
+    except RefusedPickleError as error:
         raise DataError(
             f"{where} asks for {error}, which was refused before anything ran: expected numpy's array constructors and nothing "
             "else; do not use this file, fetch it again from its publisher"
@@ -205,17 +210,18 @@ def _read_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int
 
 
 def _read_objects(body: bytes, *, shape: tuple[int, ...]) -> np.ndarray:
+    check_opcodes(body)
     # A cached extension code would come back without passing through `find_class`.
     copyreg.clear_extension_cache()
     # Buffered, because the unpickler asks a stream that cannot peek for every opcode singly.
     loaded = _ArrayUnpickler(io.BufferedReader(io.BytesIO(body), _READ_AHEAD_BYTES)).load()
     if not isinstance(loaded, _Array) or loaded.items is None:
-        raise _RefusedError("something that is no array")
+        raise RefusedPickleError("something that is no array")
     if loaded.shape != shape or shape != (len(loaded.items),):
         raise ValueError(f"{len(loaded.items)} objects for the shape {shape}")
     strangers = set(map(type, loaded.items)) - _PLAIN
     if strangers:
-        raise _RefusedError("an element that is no plain Python value")
+        raise RefusedPickleError("an element that is no plain Python value")
     array = np.empty(len(loaded.items), dtype=object)
     # One by one: numpy would read a list of lists of one length as a table.
     for position, item in enumerate(loaded.items):

@@ -11,25 +11,19 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from upath import UPath
 
 from storage import download
-from storage.download import (
-    ExpectedFile,
-    Progress,
-    RetryPolicy,
-    UnreachableError,
-    Validators,
-    host_of,
-    is_web_address,
-    local_source,
-)
+from storage.download import Progress, RetryPolicy, UnreachableError, host_of, is_web_address, local_source
 from storage.errors import DigestChangedError, NotFoundError, SettingError, SourceError
+from storage.expected_file import ExpectedFile
+from storage.http_headers import Validators
 from storage.io import copy_file, locked, sha256_of
 from storage.journal import SharedValue
 from storage.layout import Store
+from storage.redaction import without_secrets
 from storage.references import RawFile
 
 _SUMS = "SHA256SUMS"
@@ -125,7 +119,7 @@ def fetch(
             if not lock or lock["sha256"] != stored.sha256 or bool(lock.get("growing")) != growing:
                 set_lock(raw=stored, validators=None)
             return stored
-        current = Validators(lock["etag"], lock["last_modified"]) if stored and lock else None
+        current = Validators.of(lock["etag"], lock["last_modified"]) if stored and lock else None
         expected = ExpectedFile(name=name, max_bytes=max_bytes, size_bytes=size_bytes, magic=magic)
         try:
             validators, is_current = _obtain(
@@ -337,8 +331,7 @@ def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
         SourceError: The mirror has no `SHA256SUMS`, or not this file.
     """
     if is_web_address(mirror):
-        base = mirror.rstrip("/")
-        return f"{base}/{name}", _listed(_read_remote(f"{base}/{_SUMS}"), name, mirror=base)
+        return _beside(mirror, name), _listed(_read_remote(_beside(mirror, _SUMS)), name, mirror=without_secrets(mirror))
     folder = local_source(mirror).absolute()
     if not folder.is_dir():
         raise SourceError(f"mirror {mirror!r} is neither a folder nor an http address: correct RETRAIN_MIRROR")
@@ -349,6 +342,12 @@ def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
     if not (folder / name).is_file():
         raise NotFoundError(f"mirror {folder} lists {name} in {_SUMS} but does not hold it: copy the file there")
     return str(folder / name), digest
+
+
+def _beside(mirror: str, name: str) -> str:
+    """Return the address of a file in a remote mirror; a query, such as a token, stays at its end."""
+    parts = urlsplit(mirror)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
 
 
 def _read_remote(url: str) -> bytes:

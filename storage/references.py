@@ -66,11 +66,13 @@ class Refit(Reference):
         twin: Number of the evaluated version.
         epochs: Exactly so many, without validation; 0 for a closed form.
         steps_per_epoch: Steps of an epoch, in which a row comes as often as in the twin's; None: one pass over all rows.
+        twin_key: Training key of that version; empty in references of release 0.1 and 0.2.
     """
 
     twin: int
     epochs: int
     steps_per_epoch: int | None
+    twin_key: str = ""
 
 
 class ModelRef(Reference):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -12,12 +13,15 @@ from typing import Any
 
 from storage import artifacts
 from storage.database import database_lock, registry_database
+from storage.database_file import make_file
 from storage.errors import RegistryError
 from storage.layout import Store
 from storage.metric_history import MetricHistory
-from storage.mlflow_compat import code_that_would_load, pages, pickles, quiet, translate_mlflow_errors
+from storage.mlflow_compat import code_that_would_load, make_tables, pages, pickles, quiet, translate_mlflow_errors
 from storage.records import ModelVersion, RunRecord
+from storage.redaction import without_secrets
 from storage.run_logging import CURVE_PREFIX, log_model, log_record
+from storage.schema import sqlite_path
 from storage.upgrade import upgrade_registry
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -58,10 +62,12 @@ class Registry:
         """
         address = os.environ.get(TRACKING_VARIABLE) or registry_database(store)
         is_server = address.startswith(("http://", "https://"))
-        with quiet(), translate_mlflow_errors(f"cannot open the registry at {_without_password(address)}"):
+        with quiet(), translate_mlflow_errors(f"cannot open the registry at {without_secrets(address)}"):
             from mlflow.tracking import MlflowClient
 
             with database_lock(address):
+                if address.startswith("sqlite:"):
+                    make_file(sqlite_path(address), library="mlflow", make=make_tables)
                 upgrade_registry(address)
                 client = MlflowClient(tracking_uri=address, registry_uri=address)
                 artifacts.register_scheme()
@@ -76,6 +82,15 @@ class Registry:
         """Return the registered models, in alphabetical order."""
         with translate_mlflow_errors("cannot list the registered models"):
             return tuple(sorted(model.name for model in pages(self._client.search_registered_models)))
+
+    def registered_ms(self, name: str) -> int | None:
+        """Return when a model was registered, in milliseconds since 1970; None if it is not.
+
+        A registry that was made anew has another time for it.
+        """
+        with translate_mlflow_errors(f"cannot find the model {name}"):
+            found = self._client.search_registered_models(f"name = '{_quotable(name)}'")
+            return int(found[0].creation_timestamp) if found else None
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Return every complete version, newest first; a model that is not there has none."""
@@ -93,9 +108,9 @@ class Registry:
                 return version
         raise self._absent(name, f"version {number}", versions)
 
-    def find(self, name: str, *, training_key: str) -> ModelVersion | None:
-        """Return the newest complete version that an equal training made."""
-        query = f"name = '{_quotable(name)}' AND tags.training_key = '{_quotable(training_key)}'"
+    def find(self, name: str, *, training_key: str, tag: str = "training_key") -> ModelVersion | None:
+        """Return the newest complete version that has a training key in a tag."""
+        query = f"name = '{_quotable(name)}' AND tags.{tag} = '{_quotable(training_key)}'"
         return next(iter(self._versions(name, query)), None)
 
     def by_alias(self, name: str, alias: str) -> ModelVersion | None:
@@ -218,6 +233,19 @@ class Registry:
         with tempfile.TemporaryDirectory() as folder, translate_mlflow_errors(f"cannot read {path} of run {run_id}"):
             return Path(self._client.download_artifacts(run_id, path, folder)).read_bytes()
 
+    def read_json(self, run_id: str, path: str) -> Any:
+        """Return one artifact of a run that is JSON.
+
+        Raises:
+            RegistryError: The run or the artifact is not there, or it is damaged.
+        """
+        try:
+            return json.loads(self.read_file(run_id, path))
+        except ValueError as error:
+            raise RegistryError(
+                f"{path} of run {run_id} is not JSON ({error}): restore the registry's files from a backup, or train again"
+            ) from error
+
     def metric_history(self, experiment: str, *, run_name: str) -> MetricHistory:
         """Return the run that takes metrics over time, in an experiment of its own."""
         return MetricHistory(self._client, experiment_id=self._experiment_id(_quotable(experiment)), run_name=_quotable(run_name))
@@ -255,13 +283,23 @@ class Registry:
         _refuse_pickles(folder, version)
         with quiet(), translate_mlflow_errors(f"cannot load {version.name}@{version.version}"):
             import mlflow.tensorflow
+            from mlflow.exceptions import MlflowException
 
             if code := code_that_would_load(folder):
                 raise RegistryError(
                     f"{version.name}@{version.version} would import code of its own ({code[:200]}): register the model again"
                 )
 
-            return mlflow.tensorflow.load_model(str(folder), keras_model_kwargs={"safe_mode": True, "compile": False})
+            try:
+                return mlflow.tensorflow.load_model(str(folder), keras_model_kwargs={"safe_mode": True, "compile": False})
+            except (MemoryError, MlflowException):
+                raise
+            except Exception as error:  # Keras, zipfile and HDF5 raise a dozen types for a damaged file
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                raise RegistryError(
+                    f"{version.name}@{version.version} does not load ({reason[:200]}): its files are damaged; restore them "
+                    "from a backup, train again, or roll back"
+                ) from error
 
     def _versions(self, name: str, query: str) -> tuple[ModelVersion, ...]:
         with translate_mlflow_errors(f"cannot list the versions of {name}"):
@@ -345,10 +383,3 @@ def _quotable(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise RegistryError(f"{name!r} cannot be a registered name: use letters, digits, '.', '_' and '-'")
     return name
-
-
-def _without_password(address: str) -> str:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(address)
-    return address.replace(f":{parts.password}@", ":***@") if parts.password else address

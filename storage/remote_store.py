@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from storage.disk import disk_error
 from storage.environment import variable
 from storage.errors import SettingError
 from storage.layout import Store
@@ -50,6 +51,11 @@ def store_error(error: BaseException, *, home: str) -> SettingError | None:
             return _unusable(chain, home=home)
         chain = chain.__cause__ or chain.__context__
     return None
+
+
+def known_error(error: BaseException, *, home: str) -> SettingError | None:
+    """Return an error of one line for what the object store or a disk refused; None if the error is another one."""
+    return store_error(error, home=home) or disk_error(error, home=home)
 
 
 def _unusable(error: BaseException, *, home: str) -> SettingError:

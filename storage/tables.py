@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,15 +23,17 @@ from storage.layout import MANIFEST, Store
 from storage.references import TableRef
 
 
-def write_table(table: pa.Table, path: UPath | Path) -> None:
+def write_table(table: pa.Table, path: UPath | Path, *, checksums: bool = False) -> None:
     """Write a table as zstd Parquet in one row group, atomically.
+
+    With checksums a flipped bit is found by whoever reads the file; a table that has a manifest has its digest there.
 
     Equal content gives equal bytes, hence an equal digest: float64 becomes float32, chunks are joined, and metadata of other
     libraries is dropped.
     """
     plain = _plain(table)
     buffer = io.BytesIO()
-    pq.write_table(plain, buffer, compression="zstd", row_group_size=max(plain.num_rows, 1))
+    pq.write_table(plain, buffer, compression="zstd", row_group_size=max(plain.num_rows, 1), write_page_checksum=checksums)
     write_atomically(path, buffer.getvalue())
 
 
@@ -81,15 +83,21 @@ def _plain(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema([field.remove_metadata() for field in fields])).combine_chunks()
 
 
-def read_table(path: UPath | Path, *, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: UPath | Path, *, columns: Sequence[str] | None = None, sha256: str | None = None) -> pa.Table:
     """Read a Parquet file, or some of its columns in the given order.
 
+    Args:
+        path: The file.
+        columns: Names of columns; None: all.
+        sha256: Digest that its bytes must have, as its manifest says; None: it is not looked at.
+
     Raises:
-        DataError: The file is not there, is damaged, or lacks a column.
+        DataError: The file is not there, is damaged, has another digest, or lacks a column.
     """
     try:
         with path.open("rb") as stream:
-            file = pq.ParquetFile(stream)
+            source = io.BytesIO(_checked(stream.read(), path=path, sha256=sha256)) if sha256 else stream
+            file = pq.ParquetFile(source, page_checksum_verification=True)
             missing = [name for name in columns or () if name not in file.schema_arrow.names]
             if missing:
                 raise DataError(
@@ -99,11 +107,30 @@ def read_table(path: UPath | Path, *, columns: Sequence[str] | None = None) -> p
             schema = _written_schema(file)
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there: run ingestion again") from error
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise DataError(f"{path} is not a readable Parquet file ({error}): remove its folder and run ingestion again") from error
     names = list(columns) if columns is not None else table.column_names
     table = table.select(names)
     return table.cast(pa.schema([schema.field(name) for name in names])) if schema else table
+
+
+def _checked(data: bytes, *, path: UPath | Path, sha256: str) -> bytes:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise DataError(
+            f"{path} has SHA-256 {digest}, its manifest says {sha256}: it was changed or damaged after it was published; the "
+            "next `retrain ingest` makes the table again from its raw files"
+        )
+    return data
+
+
+def is_whole(folder: UPath | Path) -> bool:
+    """Tell whether a published folder has every file that its manifest lists, each with the digest that stands there."""
+    try:
+        files = read_manifest(folder)["files"]
+        return all(sha256_of(folder / name) == described["sha256"] for name, described in files.items())
+    except (DataError, OSError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def write_manifest(folder: UPath | Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,13 +215,25 @@ def _describe_file(path: UPath | Path) -> dict[str, Any]:
 
 
 def read_splits(table: TableRef, *, store: Store) -> tuple[dict[str, pa.Table], dict[str, Any]]:
-    """Return every Parquet file of a table by its stem, and the manifest."""
+    """Return every Parquet file of a table by its stem, and the manifest.
+
+    Raises:
+        DataError: A file is not what the manifest says.
+    """
     folder = store.table_folder(table.dataset, table.version)
     manifest = read_manifest(folder)
-    return {name.removesuffix(".parquet"): read_table(folder / name) for name in manifest["files"]}, manifest
+    tables = {
+        name.removesuffix(".parquet"): read_table(folder / name, sha256=described["sha256"])
+        for name, described in manifest["files"].items()
+    }
+    return tables, manifest
 
 
 def read_validation(table: TableRef, *, store: Store) -> Mapping[str, Any]:
-    """Return the validation report of a table."""
-    report: Mapping[str, Any] = json.loads(store.validation_report(table.dataset, table.version).read_text())
+    """Return the validation report of a table.
+
+    Raises:
+        DataError: It is not there, or is damaged.
+    """
+    report: Mapping[str, Any] = read_json(store.validation_report(table.dataset, table.version))
     return report

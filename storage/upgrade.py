@@ -40,7 +40,7 @@ def upgrade_registry(address: str) -> Path | None:
     if not address.startswith(("sqlite:", "postgres")):  # a server looks after its own database
         return None
     try:
-        return _upgrade(address, library="mlflow", upgrade=_upgrade_mlflow)
+        return _upgrade(address, library="mlflow", upgrade=migrate_mlflow_file)
     except (OSError, SettingError) as error:
         raise RegistryError(str(error)) from error
     except ImportError as error:
@@ -57,7 +57,7 @@ def upgrade_prefect(address: str) -> Path | None:
         SettingError: It is of a newer Prefect, is shared and older, or cannot be migrated.
     """
     try:
-        return _upgrade(address, library="prefect", upgrade=_upgrade_prefect)
+        return _upgrade(address, library="prefect", upgrade=migrate_prefect_file)
     except OSError as error:
         raise SettingError(str(error)) from error
     except ImportError:  # Prefect brings a driver of its own for PostgreSQL, and says itself what is wrong
@@ -146,11 +146,13 @@ def _keep(database: Path, *, backup: Path) -> None:
         beside.replace(backup)
 
 
-def _upgrade_mlflow(copy: Path) -> None:
+def migrate_mlflow_file(copy: Path) -> None:
+    """Bring a SQLite file that nobody uses to the schema of the installed MLflow."""
     _run([sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{copy}"], library="mlflow")
 
 
-def _upgrade_prefect(copy: Path) -> None:
+def migrate_prefect_file(copy: Path) -> None:
+    """Bring a SQLite file that nobody uses to the schema of the installed Prefect; one that is not there is made."""
     variables = {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{copy}", "PREFECT_API_URL": ""}
     _run([sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"], library="prefect", variables=variables)
     # The command may leave a write-ahead log, which belongs to the name of the copy.

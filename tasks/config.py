@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from storage.environment import Environment
+from storage.environment import Environment, variable
+from storage.errors import SettingError
 from tasks.choices import DataOrigin, PromoteMode, RunOn, Verdicts
 from tasks.datasets import DATASETS
 from tasks.datasets.request import QualityLimits, SplitSettings, mapping_of_text
@@ -360,5 +362,19 @@ def site_requires_gpu() -> bool:
 
 
 def mirror_address() -> str | None:
-    """Return the mirror that `RETRAIN_MIRROR` names."""
-    return Environment.read().mirror
+    """Return the mirror that `RETRAIN_MIRROR` names.
+
+    Raises:
+        SettingError: It is no address and no path.
+    """
+    mirror = Environment.read().mirror
+    try:
+        parts = urlsplit(mirror or "")
+        is_web = parts.scheme in ("http", "https")
+        if is_web and (not parts.hostname or (parts.port or 1) < 1):
+            raise ValueError("it names no host")
+    except ValueError as error:
+        raise SettingError(
+            f"{variable('mirror')} is {mirror!r}, expected a folder or an address like http://host/folder ({error}): correct it"
+        ) from None
+    return mirror

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from storage.temporary import shared_temporary_folder
+
 START_S = 60
 USER, PASSWORD = "retrain", "pass-of-a-test"
 
@@ -44,7 +46,9 @@ def running_postgres(
         prefix: Command put in front, such as that of a network namespace.
     """
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix="retrain-postgres-", ignore_cleanup_errors=True) as made:
+        with tempfile.TemporaryDirectory(
+            prefix="retrain-postgres-", dir=shared_temporary_folder(), ignore_cleanup_errors=True
+        ) as made:
             Path(made).chmod(0o755)
             with running_postgres(Path(made, "cluster"), host=host, port=port, prefix=prefix) as address:
                 yield address

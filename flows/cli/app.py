@@ -331,9 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except Exception as error:
         from storage.environment import Environment
-        from storage.remote_store import store_error
+        from storage.remote_store import known_error
 
-        known = store_error(error, home=Environment.read().home)
+        known = known_error(error, home=Environment.read().home)
         if known is None:
             raise
         typer.echo(f"retrain: {known}", err=True)

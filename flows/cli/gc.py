@@ -58,8 +58,7 @@ def _run(settings: RetentionSettings, *, quiet: bool) -> PrunedRef:
     store = Store.from_environment()
     console = make_console(stderr=quiet)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    # A training that goes on beside this command keeps its device.
-    with prefect_server(store, release_leases=False):
+    with prefect_server(store):
         from flows.gc import gc as gc_flow
         from tasks.retention.report import rows_of, summary_of
 

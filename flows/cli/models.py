@@ -29,7 +29,7 @@ def models(
         listed = ", ".join(names) or "none yet: run `retrain run` first"
         raise RegistryError(f"unknown model {name!r}: registered models are {listed}")
     versions = [version for each in ([name] if name else names) for version in registry.versions(each)]
-    refusals = refusals_of(versions, store=store)
+    refusals = refusals_of(versions, registry=registry, store=store)
     if as_json:
         values = [_version_values(each) | {"refused": refusals.get(f"{each.name}@{each.version}")} for each in versions]
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
@@ -52,11 +52,11 @@ def show(
     store = Store.from_environment()
     registry = Registry.open(store)
     version = registry.resolve(model)
-    manifest = json.loads(registry.read_file(version.run_id, "manifest.json"))
-    decisions = decisions_about(version, store=store)
+    manifest = registry.read_json(version.run_id, "manifest.json")
+    decisions = decisions_about(version, registry=registry, store=store)
     evaluated = evaluated_version(version, versions=registry.versions(version.name))
     scores_of = f"{evaluated.name}@{evaluated.version}"
-    twin = json.loads(registry.read_file(evaluated.run_id, "manifest.json"))
+    twin = registry.read_json(evaluated.run_id, "manifest.json")
     if as_json:
         scores = {"scores_of": scores_of, "scores": twin["scores"], "validation": twin["training"]["validation"]}
         values = _version_values(version) | {"manifest": manifest, "decisions": decisions} | scores

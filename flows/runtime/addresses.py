@@ -5,19 +5,13 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 
 def origin(address: str) -> str:
     """Return scheme, host and port of an address, by which a browser tells sites apart."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def without_user(address: str) -> str:
-    """Return an address without the user and password that it may hold."""
-    parts = urlsplit(address)
-    return urlunsplit((*parts[:1], parts.netloc.rpartition("@")[2], *parts[2:]))
 
 
 def is_wildcard(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import ssl
 import urllib.error
@@ -51,7 +52,7 @@ def check_access(api: str) -> None:
     Raises:
         SettingError: The server wants another user or password, or its certificate is not trusted.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, http.client.HTTPException):  # ValueError: it is no address, or no JSON
         ask(api, "/admin/version")
 
 

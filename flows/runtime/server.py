@@ -13,18 +13,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flows.runtime.automations import check_access
-from flows.runtime.new_database import names_prefect_database, new_database
+from flows.runtime.dead_runs import clear_dead_runs, release_stale_leases, share_of_database
+from flows.runtime.new_database import names_prefect_database, new_database, shared_database
 from flows.runtime.service import is_healthy, running_api
 from storage.database import make_database, named_database
-from storage.errors import RetrainError
+from storage.errors import RetrainError, SettingError
 from storage.layout import Store
+from storage.temporary import use_own_temporary_folder
 
 START_S = 120
 STOP_S = 10
 
 
 @contextmanager
-def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: None, release_leases: bool = True) -> Iterator[str]:
+def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
     """Yield the address of a Prefect API; start a server on loopback where neither `PREFECT_API_URL` nor `make up` gives one.
 
     The temporary server writes its runs to the store, so the service on the same store shows them later. Training processes
@@ -33,15 +35,20 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
     Args:
         store: The store whose Prefect database is used.
         meanwhile: Called while the server starts, for imports that take about as long as the start.
-        release_leases: False for a run that trains nothing, and takes no device from a training that goes on.
 
     Raises:
         SettingError: The named server wants another user or password.
         RetrainError: The server ended, or did not answer in time.
     """
+    use_own_temporary_folder()
     named = os.environ.get("PREFECT_API_URL") or running_api(store)
     if named:
         check_access(named)
+        if not is_healthy(f"{named.rstrip('/')}/health"):
+            raise SettingError(
+                f"no Prefect server answers at {named}, which PREFECT_API_URL names: start it there (retrain up), "
+                "or unset the variable"
+            )
         os.environ["PREFECT_API_URL"] = named
         meanwhile()
         yield named
@@ -57,7 +64,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
             make_database(database)
             os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
             stack.callback(os.environ.pop, "PREFECT_SERVER_DATABASE_CONNECTION_URL", None)
-        with new_database(Path(os.environ["PREFECT_HOME"]), cache=True):
+        with new_database(Path(os.environ["PREFECT_HOME"])):
             server = stack.enter_context(_temporary_server(port))
             # Prefect reads the variable when it is imported, which `meanwhile` does.
             os.environ["PREFECT_API_URL"] = f"{address}/api"
@@ -68,8 +75,10 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
 
         # A temporary server checks no heartbeats, and with them every flow waits up to a second for their sender to end.
         with temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            if release_leases:
-                _release_stale_leases()
+            if shared_database():  # other hosts may be at work on it
+                release_stale_leases()
+            else:
+                stack.enter_context(share_of_database(Path(os.environ["PREFECT_HOME"]), alone=clear_dead_runs))
             try:
                 yield f"{address}/api"
             finally:
@@ -109,20 +118,6 @@ def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
         if time.monotonic() > deadline_s:
             raise RetrainError(f"Prefect's server did not answer within {START_S} s: the machine is too busy, run again later")
         time.sleep(0.1)
-
-
-def _release_stale_leases() -> None:
-    """Release leases left by killed runs. A temporary server never expires leases, so a new run would wait forever.
-
-    Another run that trains on this store at the same time loses its lease too, and then shares its device with this run.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
-
-    with get_client(sync_client=True) as client:
-        for limit in client.read_global_concurrency_limits(limit=200):
-            if limit.active_slots:
-                client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=0))
 
 
 def flush_logs_and_events() -> None:

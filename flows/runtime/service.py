@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import http.client
 import importlib.util
 import os
 import shlex
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows.runtime.addresses import addresses_of_this_machine, in_url, is_loopback, is_wildcard, origin, without_user
+from flows.runtime.addresses import addresses_of_this_machine, in_url, is_loopback, is_wildcard, origin
 from flows.runtime.authentication import VARIABLE as AUTH_VARIABLE
 from flows.runtime.authentication import Credentials, prepare_mlflow
 from flows.runtime.automations import ask, check_access, deploy_automations
@@ -31,7 +31,9 @@ from storage.errors import RetrainError, SettingError
 from storage.io import read_json, write_json
 from storage.layout import Store
 from storage.library_variables import bypass_proxies
+from storage.redaction import without_secrets
 from storage.remote_store import require_reachable
+from storage.temporary import shared_temporary_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = ("prefect", "mlflow", "docs")
@@ -76,7 +78,7 @@ class Service:
         mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
         settings = Environment.read()
         ports = {"prefect": settings.prefect_port, "mlflow": settings.mlflow_port, "docs": settings.docs_port}
-        control = Path(tempfile.gettempdir(), f"retrain-{os.getuid()}-{mark}.sock")
+        control = Path(shared_temporary_folder(), f"retrain-{os.getuid()}-{mark}.sock")
         public_host = settings.public_host or (socket.gethostname() if is_wildcard(settings.host) else settings.host)
         return cls(store=store, host=settings.host, public_host=public_host, ports=ports, folder=folder, control=control)
 
@@ -89,7 +91,7 @@ class Service:
         settings = Environment.read()
         named = {"prefect": settings.prefect_address, "mlflow": settings.mlflow_address, "docs": settings.docs_address}[name]
         if name == "mlflow" and not self.serves_mlflow:
-            named = named or without_user(os.environ["MLFLOW_TRACKING_URI"])
+            named = named or without_secrets(os.environ["MLFLOW_TRACKING_URI"])
         return (named or f"http://{in_url(self.public_host)}:{self.ports[name]}").rstrip("/")
 
     @property
@@ -200,8 +202,7 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         _refuse_taken_ports(service)
         _prepare_databases(service)
         say(f"starting supervisord, logs in {service.folder}")
-        # The service makes rows of its own as it starts, so its database is not cached for other stores.
-        with new_database(service.store.prefect_folder, cache=False):
+        with new_database(service.store.prefect_folder):
             supervisord = [sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()]
             _run(supervisord, service, more={**service.databases(), **service.users()})
             addresses = {name: service.address(name) for name in SERVERS}
@@ -355,7 +356,7 @@ def is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  (an address of our own)
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException):  # ValueError: it is no address
         return False
 
 

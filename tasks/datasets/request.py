@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -81,6 +81,8 @@ class TableRequest(BaseModel):
         split: How it is divided; its rule is never None here.
         until: Stamp of the newest reading of a series that is read, for a forecast as of then; None: all are. No table that
             is published has one.
+        today: Day that counts as today while a table is validated; None: what is in the future is not asked. It is no part of
+            what a table follows from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +92,7 @@ class TableRequest(BaseModel):
     limits: QualityLimits = QualityLimits()
     split: SplitSettings = SplitSettings(rule="shares")
     until: datetime | None = None
+    today: date | None = Field(None, exclude=True)
 
     def content(self) -> dict[str, Any]:
         """Return what a table follows from, JSON-ready: what is left at its default is left out."""

@@ -33,17 +33,29 @@ def unchanged_hours(
         but_for: Leave runs of this value out.
         min_hours: Length of the shortest run that counts.
     """
-    hours = np.zeros(len(values), dtype=np.float32)
-    # Rows that equal the one before are few, so their neighbourhoods are found faster than those of all rows.
-    equal = np.flatnonzero(values[1:] == values[:-1])
-    breaks = np.flatnonzero(np.diff(equal) != 1) + 1
-    starts = equal[np.concatenate(([0], breaks))] if len(equal) else equal
-    stops = equal[np.concatenate((breaks - 1, [-1]))] + 2 if len(equal) else equal
-    counts = (stops - starts) * row_seconds >= min_hours * 3600
+    equal = values[1:] == values[:-1]
     if only is not None:
-        counts &= values[starts] == only
+        equal &= values[1:] == only
     if but_for is not None:
-        counts &= values[starts] != but_for
+        equal &= values[1:] != but_for
+    return run_hours(equal, row_seconds=row_seconds, min_hours=min_hours)
+
+
+def run_hours(equal: npt.NDArray[np.bool_], *, row_seconds: int, min_hours: float = 1.0) -> Hours:
+    """Return how long the run of equal rows is that each row lies in, 0 for runs shorter than `min_hours`.
+
+    Args:
+        equal: Whether each row but the first equals the one before.
+        row_seconds: Spacing of the rows.
+        min_hours: Length of the shortest run that counts.
+    """
+    hours = np.zeros(len(equal) + 1, dtype=np.float32)
+    # Rows that equal the one before are few, so their neighbourhoods are found faster than those of all rows.
+    rows = np.flatnonzero(equal)
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    starts = rows[np.concatenate(([0], breaks))] if len(rows) else rows
+    stops = rows[np.concatenate((breaks - 1, [-1]))] + 2 if len(rows) else rows
+    counts = (stops - starts) * row_seconds >= min_hours * 3600
     for start, stop in zip(starts[counts], stops[counts], strict=True):
         hours[start:stop] = (stop - start) * row_seconds / 3600
     return hours

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from storage.errors import SettingError
+from storage.redaction import without_secrets
 from storage.schema import Library, dialect_of, migrations_of, reading, revision_of
 from storage.upgrade import DRIVER, newer_text, upgrade_command
-from tasks.diagnosis.finding import Finding, shown
+from tasks.diagnosis.finding import Finding
 
 _REACH = "start it, or correct its address"
 # Where MLflow records where files lie. What begins with `file:` or `/` is the path of one machine.
@@ -27,7 +28,7 @@ def check_database(library: Library, address: str) -> Iterator[Finding]:
     except SettingError as error:
         yield Finding("databases", "fault", f"{library}: {error}")
         return
-    where = "SQLite" if dialect == "sqlite" else shown(address)
+    where = "SQLite" if dialect == "sqlite" else without_secrets(address)
     try:
         revision = revision_of(address)
     except OSError as error:

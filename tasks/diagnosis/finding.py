@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 Level = Literal["ok", "warning", "fault"]
 Check = Callable[[], Iterable["Finding"]]
@@ -70,12 +69,3 @@ def _without_secrets(finding: Finding, *, secrets: Sequence[str]) -> Finding:
         if secret:
             text, remedy = text.replace(secret, "***"), remedy.replace(secret, "***")
     return Finding(finding.check, finding.level, text, remedy)
-
-
-def shown(address: str) -> str:
-    """Return an address without user, password and query."""
-    parts = urlsplit(address)
-    if not parts.scheme:
-        return address
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"

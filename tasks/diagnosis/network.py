@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from storage.environment import variable
-from tasks.diagnosis.finding import Finding, Level, shown
+from storage.redaction import without_secrets
+from tasks.diagnosis.finding import Finding, Level
 
 ANSWER_S = 3.0
 # Leases of devices last 90 s and heartbeats are missed after 90 s; the header `Date` has whole seconds.
@@ -62,7 +63,7 @@ def is_loopback(url: str) -> bool:
 
 def check_server(server: Server) -> Iterator[Finding]:
     """Ask a server whether it is there and lets this host in, and compare its clock with that of this host."""
-    where = f"{server.name} at {shown(server.address)}"
+    where = f"{server.name} at {without_secrets(server.address)}"
     try:
         answer = ask(server.address.rstrip("/") + server.path, headers=server.headers)
     except httpx.HTTPError as error:
@@ -106,9 +107,11 @@ def check_object_store(address: str, *, endpoint: str | None) -> Iterator[Findin
         answer = ask(url, method="HEAD")
     except httpx.HTTPError as error:
         remedy = "start it, or correct AWS_ENDPOINT_URL"
-        yield Finding("reachable", "fault", f"the object store at {shown(url)} does not answer ({type(error).__name__})", remedy)
+        yield Finding(
+            "reachable", "fault", f"the object store at {without_secrets(url)} does not answer ({type(error).__name__})", remedy
+        )
         return
-    yield Finding("reachable", "ok", f"the object store at {shown(url)} answers")
+    yield Finding("reachable", "ok", f"the object store at {without_secrets(url)} answers")
     yield from clock_findings(answer.headers.get("date"), whose="the object store")
 
 
@@ -125,12 +128,14 @@ def check_mirror(mirror: str) -> Iterator[Finding]:
     try:
         status = ask(f"{mirror.rstrip('/')}/{SUMS}", method="HEAD").status_code
     except httpx.HTTPError as error:
-        yield Finding("reachable", "fault", f"the mirror {shown(mirror)} does not answer ({type(error).__name__})", remedy)
+        yield Finding(
+            "reachable", "fault", f"the mirror {without_secrets(mirror)} does not answer ({type(error).__name__})", remedy
+        )
         return
     if status == 200:
-        yield Finding("reachable", "ok", f"the mirror {shown(mirror)} has {SUMS}")
+        yield Finding("reachable", "ok", f"the mirror {without_secrets(mirror)} has {SUMS}")
     else:
-        yield Finding("reachable", "fault", f"the mirror {shown(mirror)} answers {status} for {SUMS}", remedy)
+        yield Finding("reachable", "fault", f"the mirror {without_secrets(mirror)} answers {status} for {SUMS}", remedy)
 
 
 def check_ports(host: str, ports: Mapping[str, int], *, is_running: bool) -> Iterator[Finding]:

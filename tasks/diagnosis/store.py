@@ -10,7 +10,8 @@ from pathlib import Path
 from upath import UPath
 
 from storage.layout import MANIFEST
-from tasks.diagnosis.finding import Finding, shown
+from storage.redaction import without_secrets
+from tasks.diagnosis.finding import Finding
 
 # What the store of this project has at its top, as the README lists it.
 FOLDERS = frozenset(
@@ -36,7 +37,7 @@ def check_store(address: str) -> Iterator[Finding]:
     """Look at the folders of the store."""
     root = UPath(address) if "://" in address else UPath(Path(address).expanduser().absolute())
     is_local = root.protocol in ("", "file", "local")
-    where = str(root) if is_local else shown(address)
+    where = str(root) if is_local else without_secrets(address)
     if is_local:
         fault = _fault_of_folder(Path(root.path))
         if fault:

@@ -14,6 +14,7 @@ from storage.environment import Environment
 from storage.errors import NotFoundError, SettingError, unknown
 from storage.layout import Store
 from storage.raw_files import earlier_states, fetch, mirror_file
+from storage.redaction import without_secrets
 from storage.references import RawFile, RawRef
 from tasks.config import DataSettings
 from tasks.datasets import dataset_named
@@ -244,8 +245,8 @@ class _Fetching:
 
 
 def _absolute_address(mirror: str) -> str:
-    """Return a mirror's address as it is from any working folder: digests are locked under it."""
-    return mirror.rstrip("/") if is_web_address(mirror) else str(local_source(mirror).resolve())
+    """Return a mirror's address as it is from any working folder, and without a password: digests are locked under it."""
+    return without_secrets(mirror).rstrip("/") if is_web_address(mirror) else str(local_source(mirror).resolve())
 
 
 def _named(on_progress: OnProgress, name: str) -> Callable[[int, int | None], None]:

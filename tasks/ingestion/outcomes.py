@@ -44,6 +44,7 @@ class Outcome:
         arguments: The arguments of the expectation.
         details: `details` of the judgement; with `arguments` all that the Data Docs show.
         exception: Why the expectation could not be evaluated, or None.
+        place: Where the rows are that do not meet it, in words; empty if it is met, or concerns no single rows.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Outcome:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     exception: str | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,8 @@ class ValidationReport:
         return cls(values["suite"], outcomes, validated_at=values["validated_at"], docs_index=values["docs_index"])
 
 
-def outcome_of(expectation: Expectation, judgement: Judgement, *, columns: frozenset[str]) -> Outcome:
-    """Return a judgement in words; `columns` are those of the frame."""
+def outcome_of(expectation: Expectation, judgement: Judgement, *, columns: frozenset[str], place: str = "") -> Outcome:
+    """Return a judgement in words; `columns` are those of the frame, `place` says where the rows are that do not meet it."""
     count, percent = judgement.details.get("unexpected_count"), judgement.details.get("unexpected_percent")
     expected_columns = _columns_of(expectation)
     missing = [column for column in expected_columns if column not in columns]
@@ -136,7 +138,16 @@ def outcome_of(expectation: Expectation, judgement: Judgement, *, columns: froze
         arguments=dict(expectation.arguments),
         details=judgement.details,
         exception=judgement.exception,
+        place=place,
     )
+
+
+def failed_text(outcome: Outcome) -> str:
+    """Return a failed expectation in one line: what it means, where, and how much of the data it concerns."""
+    count = outcome.unexpected_count
+    rows = "" if count is None else f"{count:,} row{'s' if count != 1 else ''}"
+    told = ", ".join(part for part in (rows, outcome.place or outcome.observed or "") if part)
+    return f"{outcome.column or 'table'}: {outcome.meaning.rstrip('.')}" + (f" ({told})" if told else "")
 
 
 def _columns_of(expectation: Expectation) -> list[str]:
@@ -179,5 +190,6 @@ def _failure_text(outcome: Outcome) -> str:
     observed = outcome.observed or "otherwise"
     if outcome.unexpected_count is not None:
         rows = "1 row" if outcome.unexpected_count == 1 else f"{outcome.unexpected_count:,} rows"
-        observed = f"{rows} otherwise" + (f" ({outcome.observed})" if outcome.observed else "")
+        where = outcome.place or outcome.observed
+        observed = f"{rows} otherwise" + (f" ({where})" if where else "")
     return f"{outcome.column or 'table'}: expected {outcome.expected}, found {observed} ({outcome.meaning.rstrip('.')})"

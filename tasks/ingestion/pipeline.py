@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -12,14 +13,15 @@ from typing import Any
 import pyarrow as pa
 
 from storage.environment import Environment
-from storage.errors import RejectedError
-from storage.folders import copy_folder, publish_folder, remove_others
+from storage.errors import DataError, RejectedError
+from storage.folders import copy_folder, publish_folder, put_aside, remove_others
 from storage.io import digest_of_json, locked, read_json, write_json
 from storage.layout import Store
 from storage.raw_files import local_copy
 from storage.references import RawFile, RawRef, Reference, TableRef
 from storage.tables import (
     exists,
+    is_whole,
     note_ingested,
     published_versions,
     read_manifest,
@@ -35,6 +37,8 @@ from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair
 from tasks.ingestion.acceptance import acceptance, excess_text, remedy
 from tasks.ingestion.fetching import source_named, today
+
+logger = logging.getLogger("retrain")
 
 VERSION_DIGITS = 12
 
@@ -55,6 +59,7 @@ class ValidationRef(Reference):
         passed: Number of expectations that passed.
         failed: Number of expectations that failed.
         acceptance: Who accepted which critical failures of this table version, when and why; None: there were none.
+        warnings: Each failed expectation that is a warning, with its place, one line each.
     """
 
     report_uri: str
@@ -62,6 +67,7 @@ class ValidationRef(Reference):
     passed: int
     failed: int
     acceptance: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def _request_of(raw: RawRef) -> TableRequest:
@@ -90,12 +96,32 @@ def _by_name(raw: RawRef) -> dict[str, RawFile]:
 
 
 def find_published_table(raw: RawRef, *, store: Store) -> TableRef | None:
-    """Return the table that was published from these raw files before, or None."""
+    """Return the table that was published from these raw files before, or None.
+
+    Every byte of the table is compared with its manifest. A damaged one is put aside, and then made again.
+    """
     version = table_version(raw, transform_version=dataset_named(raw.dataset).transform_version)
     if not exists(store, raw.dataset, version):
         return None
+    folder = store.table_folder(raw.dataset, version)
+    if not is_whole(folder):
+        with locked(folder):
+            if not is_whole(folder):
+                logger.warning("table %s of %s was damaged after it was published: it is made again", version, raw.dataset)
+                put_aside(folder, into=store.damaged(raw.dataset, version))
+                return None
+    if not _has_report(raw.dataset, version=version, store=store):
+        logger.warning("the validation of table %s of %s is lost or damaged: the data is validated again", version, raw.dataset)
+        return None
     note_ingested(store, raw.dataset, version)
     return table_ref(raw.dataset, version=version, store=store, published=False)
+
+
+def _has_report(dataset: str, *, version: str, store: Store) -> bool:
+    try:
+        return bool(read_json(store.validation_report(dataset, version))["outcomes"])
+    except (DataError, KeyError, TypeError):
+        return False
 
 
 def table_ref(dataset: str, *, version: str, store: Store, published: bool) -> TableRef:
@@ -193,13 +219,13 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         RejectedError: A critical expectation failed, or more was repaired than a limit allows, and no person has accepted
             that for this table version. The staged data is removed.
     """
-    from tasks.ingestion.outcomes import rejected_message
+    from tasks.ingestion.outcomes import failed_text, rejected_message
     from tasks.ingestion.validation import run_suite
 
     spec = dataset_named(parsed.dataset)
     staged = Path(parsed.folder)
     data = _read_parsed(staged)
-    expectations = spec.expectations(_request_of(parsed.raw))
+    expectations = spec.expectations(_request_of(parsed.raw).model_copy(update={"today": today()}))
     report = run_suite(spec.validation_frame(data), name=f"{spec.name}-{parsed.version}", expectations=expectations)
     excessive = [repair for repair in data.repairs if not repair.is_within_limit]
     critical = [
@@ -231,6 +257,7 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         passed=passed,
         failed=len(report.outcomes) - passed,
         acceptance=accepted,
+        warnings=tuple(failed_text(outcome) for outcome in report.failed if outcome.severity == "warning"),
     )
 
 

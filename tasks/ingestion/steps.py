@@ -103,6 +103,8 @@ def validate(parsed: ParsedRef, settings: DataSettings) -> ValidationRef:
     key = f"validation-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")
     wait_while_away(create_markdown_artifact)(f"{summary}. Data Docs: `{validation.docs_uri}`", key=key, description=summary)
     logger.info("%s: %s", parsed.dataset, summary)
+    for warning in validation.warnings:
+        logger.warning("%s: %s", parsed.dataset, warning)
     if validation.acceptance:
         accepted = "; ".join(validation.acceptance["failures"])
         logger.warning(

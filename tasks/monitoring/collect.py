@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ def monitor_model(name: str, *, settings: MonitorSettings, registry: Registry, s
         DataError: The data set has no published table.
     """
     champion = registry.resolve(f"{name}@{CHAMPION}")
-    trained_manifest = json.loads(registry.read_file(champion.run_id, "manifest.json"))["table"]
+    trained_manifest = registry.read_json(champion.run_id, "manifest.json")["table"]
     dataset, simulated = str(trained_manifest["dataset"]), bool(trained_manifest["simulated"])
     problem = problem_answered_by(champion, dataset=dataset)
     version = newest_version(store, dataset, simulated=simulated)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -92,7 +91,7 @@ def predict(
         RejectedError: The input does not meet the expectations of the data that trains.
     """
     version = registry.resolve(reference)
-    manifest = json.loads(registry.read_file(version.run_id, "manifest.json"))
+    manifest = registry.read_json(version.run_id, "manifest.json")
     dataset, simulated = manifest["table"]["dataset"], manifest["table"]["simulated"]
     problem = problem_answered_by(version, dataset=dataset)
     if problem.predictor is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 
 from prefect import task
@@ -24,7 +23,7 @@ logger = logging.getLogger("retrain")
 def dataset_of(model: str) -> str:
     """Return the data set that a registered model was trained on."""
     registry = Registry.open(Store.from_environment())
-    manifest = json.loads(registry.read_file(registry.resolve(model).run_id, "manifest.json"))
+    manifest = registry.read_json(registry.resolve(model).run_id, "manifest.json")
     return str(manifest["table"]["dataset"])
 
 

@@ -1,5 +1,9 @@
 """The log of decisions of one model: what was promoted, what a person refused, and which version was champion before.
 
+The log lies in the store and the versions in the registry. A line says in which registry it was made, by the time at which the
+model was registered there. Where a registry was lost and made anew, versions are numbered from 1 again, and lines of before say
+nothing of them: they stay in the log, and do not count.
+
 The log is a journal (`storage.journal`): of two hosts that decide at once, one alone adds the next line, and the other one reads
 it and decides anew. A decision is logged before an alias moves. A line with `moves` says which aliases move where; its writer
 moves them, and then a line with its key under `applied` marks it. Whoever decides next first completes a line with `moves` that
@@ -12,6 +16,7 @@ its refit under `refused`. The refusal stands until a person promotes one of the
 from __future__ import annotations
 
 import getpass
+import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +30,45 @@ from storage.registry import CHAMPION, PREVIOUS, Registry
 from tasks.promotion.rule import ROLLED_BACK, Check, Decision
 from tasks.training.refit import REFIT_TAG, twin_number
 
+logger = logging.getLogger("retrain")
+
 Line = Mapping[str, Any]
+
+# Between the host that decides and the one that keeps the registry.
+_MAX_CLOCK_DIFFERENCE_MS = 600_000
+
+
+class DecisionLog:
+    """The log of decisions of a model, of which the lines of the present registry count."""
+
+    def __init__(self, journal: Journal, *, registered_ms: int | None) -> None:
+        """Wrap a journal; `registered_ms` is when the model was registered, in milliseconds since 1970, None if it was not."""
+        self._journal, self._registered_ms = journal, registered_ms
+        self.earlier_lines = 0
+
+    def entries(self) -> list[Line]:
+        """Return the lines that count, oldest first, and remember for `add` which lines there were."""
+        lines = self._journal.entries()
+        counting = [line for line in lines if self._counts(line)]
+        self.earlier_lines = len(lines) - len(counting)
+        return counting
+
+    def add(self, line: Line) -> bool:
+        """Add a line unless another writer has added one since `entries`; False if one has, and nothing was added."""
+        return self._journal.add({**line, "registered_ms": self._registered_ms})
+
+    def append(self, line: Line) -> None:
+        """Add a line after whatever there is."""
+        self._journal.append({**line, "registered_ms": self._registered_ms})
+
+    def _counts(self, line: Line) -> bool:
+        if self._registered_ms is None:
+            return False
+        if "registered_ms" in line:
+            return bool(line["registered_ms"] == self._registered_ms)
+        # A line of release 0.1 or 0.2 says only when it was made.
+        made_ms = datetime.fromisoformat(line["at"]).timestamp() * 1000
+        return made_ms >= self._registered_ms - _MAX_CLOCK_DIFFERENCE_MS
 
 
 @dataclass(frozen=True)
@@ -38,7 +81,7 @@ class Standing:
         champion: The version in use, or None.
     """
 
-    log: Journal
+    log: DecisionLog
     lines: Sequence[Line]
     champion: ModelVersion | None
 
@@ -48,21 +91,29 @@ class Standing:
         return self.champion.version if self.champion else None
 
 
-def open_log(model_name: str, *, store: Store) -> Journal:
+def open_log(model_name: str, *, registry: Registry, store: Store) -> DecisionLog:
     """Return the log of decisions of a registered model."""
-    return Journal(store.promotions(model_name), beginning=store.first_promotions(model_name))
+    journal = Journal(store.promotions(model_name), beginning=store.first_promotions(model_name))
+    return DecisionLog(journal, registered_ms=registry.registered_ms(model_name))
 
 
-def read_log(model_name: str, *, store: Store) -> Sequence[Line]:
-    """Return the lines of the log of a registered model, oldest first."""
-    return open_log(model_name, store=store).entries()
+def read_log(model_name: str, *, registry: Registry, store: Store) -> Sequence[Line]:
+    """Return the lines of the log of a registered model that count, oldest first."""
+    return open_log(model_name, registry=registry, store=store).entries()
 
 
 def settle(model_name: str, *, registry: Registry, store: Store) -> Standing:
     """Complete what the log says and the aliases do not yet, and return both as they stand."""
-    log = open_log(model_name, store=store)
+    log = open_log(model_name, registry=registry, store=store)
     while True:
         lines: Sequence[Line] = log.entries()
+        if log.earlier_lines and not lines:
+            logger.warning(
+                "%s: its %d logged decisions are about versions of a registry that was lost or emptied, and count no more: "
+                "versions are numbered anew; restore mlflow.db from a backup if that was not meant",
+                model_name,
+                log.earlier_lines,
+            )
         champion = registry.by_alias(model_name, CHAMPION)
         due = due_moves(lines, champion=champion)
         if due:
@@ -97,7 +148,7 @@ def moves_of(line: Line) -> Mapping[str, int | None]:
     return {}
 
 
-def _carry_out(line: Line, *, model_name: str, log: Journal, registry: Registry) -> None:
+def _carry_out(line: Line, *, model_name: str, log: DecisionLog, registry: Registry) -> None:
     _move(moves_of(line), model_name=model_name, registry=registry)
     if log.add(applied_entry(line["key"], candidate=line["candidate"])):
         return
@@ -146,9 +197,9 @@ def entries_of(version: ModelVersion, *, lines: Sequence[Line]) -> list[Line]:
     return [line for line in lines if line["candidate"] in numbers]
 
 
-def decisions_about(version: ModelVersion, *, store: Store) -> list[dict[str, Any]]:
+def decisions_about(version: ModelVersion, *, registry: Registry, store: Store) -> list[dict[str, Any]]:
     """Return the logged decisions about a version, its twin or its refit, each once and as it was in the end."""
-    lines = read_log(version.name, store=store)
+    lines = read_log(version.name, registry=registry, store=store)
     numbers, final = family(version), final_decisions(lines)
     first: dict[str, Line] = {}
     for line in lines:

@@ -112,7 +112,7 @@ def _unfinished(
 ) -> PendingDecision | None:
     """Return the decision of an equal run that died before the champion's alias moved, which `apply_decision` completes."""
     name, problem = models[0].name, problem_named(table.dataset)
-    lines = open_log(name, store=store).entries()
+    lines = open_log(name, registry=registry, store=store).entries()
     champion = registry.by_alias(name, CHAMPION)
     due = due_moves(lines, champion=champion)
     if not due or "by" in due or (champion.version if champion else None) != due["before"]:

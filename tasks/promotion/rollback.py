@@ -94,9 +94,9 @@ def _roll_back(champion: ModelVersion, *, settings: RollbackSettings, standing: 
     return decision if standing.log.add(entry | {"key": new_key()}) else None
 
 
-def refusals_of(versions: Sequence[ModelVersion], *, store: Store) -> dict[str, str]:
+def refusals_of(versions: Sequence[ModelVersion], *, registry: Registry, store: Store) -> dict[str, str]:
     """Return of each version that a person rolled back or rejected, as `model@3`, who did so and why."""
-    lines = {name: read_log(name, store=store) for name in {version.name for version in versions}}
+    lines = {name: read_log(name, registry=registry, store=store) for name in {version.name for version in versions}}
     refusals = [(version, standing_refusal(version, lines=lines[version.name])) for version in versions]
     return {
         f"{version.name}@{version.version}": refusal_text(line, candidate=version.version, model_name=version.name)

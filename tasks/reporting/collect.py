@@ -246,7 +246,7 @@ def _most_wrong(plot_data: ReviewsPlot, *, predictions: Predictions) -> tuple[Wr
 
 def _result(version: ModelVersion, *, trained: bool, problem: Problem, registry: Registry) -> VariantResult:
     """Return a registered version as its manifest describes it."""
-    manifest = json.loads(registry.read_file(version.run_id, "manifest.json"))
+    manifest = registry.read_json(version.run_id, "manifest.json")
     training = manifest["training"]
     variant = problem.variants.get(version.variant)
     return VariantResult(
@@ -287,7 +287,7 @@ def _champion(
 
 def _refit_result(version: ModelVersion, *, registry: Registry) -> RefitResult:
     """Return what the refit of the candidate is and cost, by its manifest."""
-    training = json.loads(registry.read_file(version.run_id, "manifest.json"))["training"]
+    training = registry.read_json(version.run_id, "manifest.json")["training"]
     epochs, seconds = training["epochs_run"], training["seconds"]
     return RefitResult(version=version.version, rows=training["fitted_rows"], epochs=epochs, seconds=seconds)
 

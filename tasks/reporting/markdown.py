@@ -249,11 +249,14 @@ def validation_markdown(report: RunReport) -> str:
             outcome["column"] or NONE,
             outcome["meaning"],
             NONE if outcome["unexpected_count"] is None else _fact(outcome["unexpected_count"]),
+            outcome.get("place") or NONE,
             outcome["kind"],
         )
         for outcome in failed
     ]
-    return "\n".join([*lines, markdown_table(["severity", "column", "what is wrong", "values", "expectation"], rows=cells)])
+    return "\n".join(
+        [*lines, markdown_table(["severity", "column", "what is wrong", "values", "where", "expectation"], rows=cells)]
+    )
 
 
 def _uncertainty(report: RunReport) -> list[list[str]]:

@@ -46,7 +46,7 @@ def known_of(*, registry: Registry, store: Store, waiting: Waiting) -> Known:
     names = registry.names()
     return Known(
         versions=tuple(version for name in names for version in registry.versions(name)),
-        lines={name: read_log(name, store=store) for name in names},
+        lines={name: read_log(name, registry=registry, store=store) for name in names},
         issued={name: issued_versions(name, store=store) for name in names},
         waiting=waiting,
     )

@@ -280,7 +280,7 @@ def grouped_evaluations(store: Store) -> tuple[Entry, ...]:
 
 def scratch_entries(store: Store) -> tuple[Entry, ...]:
     """Return the unfinished work and the caches of this host: a folder of staging, any other file for itself."""
-    depths = {"staging": 2, "partial": 3, "copies": 2, "parts": 2}
+    depths = {"staging": 2, "damaged": 2, "partial": 3, "copies": 2, "parts": 2}
     folders = sorted(path for path in store.scratch.iterdir() if path.is_dir()) if store.scratch.is_dir() else []
     return tuple(
         replace(entry, parts=(folder.name, *entry.parts))

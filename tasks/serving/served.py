@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,7 +75,7 @@ def load_served(version: ModelVersion, *, registry: Registry, max_rows: int) -> 
         RegistryError: Its files are not there, or are refused.
         SettingError: It cannot be served, or its problem has changed since.
     """
-    manifest = json.loads(registry.read_file(version.run_id, "manifest.json"))
+    manifest = registry.read_json(version.run_id, "manifest.json")
     problem = problem_answered_by(version, dataset=manifest["table"]["dataset"])
     if problem.predictor is None:
         raise SettingError(f"{version.name} cannot be served: expected a forecast of a series, or a classifier of texts")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
+import struct
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -18,20 +22,23 @@ import pyarrow as pa
 from upath import UPath
 
 from storage.attempts import Attempt, begin_attempt, require_last
-from storage.errors import RetrainError
-from storage.io import write_atomically, write_json
+from storage.disk import require_free
+from storage.errors import DataError, RetrainError
+from storage.io import read_json, sha256_of, write_atomically, write_json
 from storage.layout import Store
 from storage.references import Reference, Refit, TableRef
 from storage.tables import read_splits
 from tasks.config import TrainSettings
 from tasks.datasets.spec import SPLITS
 from tasks.models import build_learner
-from tasks.models.signature import network_signature
-from tasks.models.spec import Variant
-from tasks.training.identity import budget_for, problem_asked_by, training_key, variant_with_settings
+from tasks.training.identity import budget_for, problem_asked_by, threads_for, training_base, training_key, variant_with_settings
 from tasks.training.seen import IDS_FILE, SPLITS_OF_A_TRAINING, describe_seen
 
 logger = logging.getLogger("retrain")
+
+# Weights, best weights and two moments in a checkpoint, of which the next is written beside it, then the exported model.
+_COPIES_KEPT = 9
+_SPARE_BYTES = 1_000_000
 
 
 class FittedRef(Reference):
@@ -44,16 +51,10 @@ class FittedRef(Reference):
     table: TableRef
     variant: str
     training_key: str
+    training_base: str
     folder: str
     attempt: Attempt
     refit: Refit | None = None
-
-
-def threads_for(variant: Variant, *, settings: TrainSettings) -> int:
-    """Return the threads of a training: one where its batch is not worth sharding over cores."""
-    if variant.is_baseline or not settings.threads or settings.threads == 1:
-        return 1
-    return settings.threads if network_signature(variant).can_shard else 1
 
 
 def fit_variant(
@@ -89,8 +90,11 @@ def fit_variant(
     device = prepare_device(threads, require_gpu=settings.require_gpu and not configured.is_baseline)
     key = training_key(table, variant=variant, settings=settings, refit=refit)
     folder = store.checkpoint_folder(table.version, key)
-    reference = partial(FittedRef, table=table, variant=variant, training_key=key, folder=str(folder), refit=refit)
-    if (folder / "fitted.json").is_file():
+    base = training_base(table, variant=variant, settings=settings, refit=refit)
+    reference = partial(
+        FittedRef, table=table, variant=variant, training_key=key, training_base=base, folder=str(folder), refit=refit
+    )
+    if _is_finished(folder):
         return reference(attempt=begin(folder))
     splits, manifest = read_splits(table, store=store)
     attempt = begin(folder)
@@ -103,6 +107,8 @@ def fit_variant(
         device=device,
         seed=settings.seed,
     )
+    weights_bytes = 4 * learner.network.count_params()
+    require_free(folder, needed=_COPIES_KEPT * weights_bytes + _SPARE_BYTES, what="this training")
     notes = learner.describe_execution()
     for note in notes:
         logger.log(logging.WARNING if note.remedy else logging.INFO, "%s %s: %s", table.dataset, variant, note)
@@ -127,7 +133,8 @@ def fit_variant(
         path = Path(local, "model.keras")
         learner.export().save(path)
         require_last(attempt, folder=folder)
-        write_atomically(folder / "model.keras", path.read_bytes())
+        exported = path.read_bytes()
+        write_atomically(folder / "model.keras", exported)
     seen, ids = describe_seen(splits, names=SPLITS if refit else SPLITS_OF_A_TRAINING, problem=problem)
     if ids.size:
         write_atomically(folder / IDS_FILE, _npy(ids))
@@ -140,6 +147,7 @@ def fit_variant(
         "fitted_rows": fitted_splits["train"].num_rows,
         "refit": refit.model_dump() if refit else None,
         "device": asdict(device),
+        "model_sha256": hashlib.sha256(exported).hexdigest(),
         "batch_size": configured.batch_size,
         "learning_rate": configured.learning_rate,
         "execution": asdict(learner.execution) | {"notes": [str(note) for note in notes]},
@@ -148,6 +156,22 @@ def fit_variant(
     write_json(folder / "fitted.json", record)  # last: a folder without it is an unfinished training
     checkpoints.remove()
     return reference(attempt=attempt)
+
+
+def _is_finished(folder: UPath) -> bool:
+    """Tell whether a training has ended here and left what it made, whole; if it is damaged, it is removed and made again."""
+    record = folder / "fitted.json"
+    if not record.is_file():
+        return False
+    try:
+        expected = read_json(record).get("model_sha256")
+        if expected is None or sha256_of(folder / "model.keras") == expected:
+            return True
+    except (DataError, AttributeError, OSError):
+        pass
+    logger.warning("%s holds a finished training that was damaged: it is trained again", folder)
+    record.unlink()
+    return False
 
 
 class Checkpoints:
@@ -160,9 +184,15 @@ class Checkpoints:
         self._own = folder / f"checkpoint-{attempt.number}.npz"
 
     def load(self) -> bytes | None:
-        """Return the checkpoint of the last attempt that has one; None if there is none."""
-        files = self._files()
-        return max(files, key=_attempt_number).read_bytes() if files else None
+        """Return the checkpoint of the last attempt that has a whole one; None if there is none. A damaged one is put aside."""
+        for path in sorted(self._files(), key=_attempt_number, reverse=True):
+            data = path.read_bytes()
+            if _is_whole(data):
+                return data
+            logger.warning("%s is damaged: it is put aside, and the training goes on without it", path)
+            write_atomically(path.with_name(f"damaged-{path.name}"), data)
+            path.unlink()
+        return None
 
     def save(self, data: bytes) -> None:
         """Write the checkpoint of this attempt, and remove those of earlier ones.
@@ -183,6 +213,15 @@ class Checkpoints:
 
     def _files(self) -> list[UPath]:
         return [path for path in self._folder.iterdir() if path.name.startswith("checkpoint") and path.suffix == ".npz"]
+
+
+def _is_whole(data: bytes) -> bool:
+    """Tell whether every byte of an npz is as it was written, by the checksums of its members."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError, struct.error):
+        return False
 
 
 def _attempt_number(path: UPath) -> int:

@@ -22,6 +22,9 @@ from tasks.models.spec import Budget, Problem, Variant
 TRAINING_VERSION = 6
 KEY_DIGITS = 16
 
+# Of a version: the key that its training has with one thread.
+BASE_TAG = "training_base"
+
 
 def model_name(table: TableRef, *, problem: Problem | None = None) -> str:
     """Return the registered model that competes on this table: a simulation never shares one with real data.
@@ -65,15 +68,29 @@ def variant_with_settings(table: TableRef, *, variant: str, settings: TrainSetti
     return own.with_settings(batch_size=settings.batch_size, learning_rate=settings.learning_rate)
 
 
+def threads_for(variant: Variant, *, settings: TrainSettings) -> int:
+    """Return the threads of a training: one where its batch is not worth sharding over cores."""
+    if variant.is_baseline or not settings.threads or settings.threads == 1:
+        return 1
+    return settings.threads if network_signature(variant).can_shard else 1
+
+
 def training_key(table: TableRef, *, variant: str, settings: TrainSettings, refit: Refit | None = None) -> str:
     """Return the digest of all that a training follows from, so that equal trainings are recognised.
 
-    It holds the table, the network as built with its optimizer, schedule and initialisation, the task of the problem, and
-    every setting that changes weights. Summaries, comments, threads and the device are no part of it. A refit has a key of its
-    own, which holds that of its twin.
+    It holds the table, the network as built with its optimizer, schedule and initialisation, the task of the problem, every
+    setting that changes weights, and the threads among which a batch is sharded, because another number of them sums in another
+    order. Summaries, comments and the device are no part of it. A refit has a key of its own, which holds that of its twin.
     """
+    base = training_base(table, variant=variant, settings=settings, refit=refit)
+    threads = threads_for(variant_with_settings(table, variant=variant, settings=settings), settings=settings)
+    return base if threads == 1 else digest_of_json({"base": base, "threads": threads}, length=KEY_DIGITS)
+
+
+def training_base(table: TableRef, *, variant: str, settings: TrainSettings, refit: Refit | None = None) -> str:
+    """Return the training key with one thread, by which trainings are recognised that differ in their threads alone."""
     if refit:
-        twin = training_key(table, variant=variant, settings=settings)
+        twin = refit.twin_key or training_base(table, variant=variant, settings=settings)
         steps = {"epochs": refit.epochs, "steps_per_epoch": refit.steps_per_epoch}
         return digest_of_json({"twin": twin, "rows": "all", **steps}, length=KEY_DIGITS)
     problem = problem_asked_by(table, settings=settings)

@@ -8,7 +8,6 @@ are the scores of its twin. Tags link the two.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from storage.errors import RegistryError
@@ -16,11 +15,11 @@ from storage.records import ModelVersion
 from storage.references import Reference, Refit, TableRef
 from storage.registry import Registry
 from tasks.config import TrainSettings
-from tasks.training.identity import training_key
+from tasks.training.identity import BASE_TAG, training_base
 
 # Tag of a refit: the number of its twin. Tag of the twin: the number of its refit.
 TWIN_TAG, REFIT_TAG = "refit_of", "refitted_as"
-# Settings that say where and how fast a training runs, and change no weight beyond rounding.
+# Settings that say where and how fast a training runs, and change a weight by rounding at most.
 PLACEMENT = ("threads", "timeout_hours", "run_on", "require_gpu")
 
 
@@ -44,10 +43,11 @@ def plan_refit(twin: ModelVersion, *, table: TableRef, placement: TrainSettings,
     Raises:
         RegistryError: This code would not train the twin as it was trained.
     """
-    training = json.loads(registry.read_file(twin.run_id, "manifest.json"))["training"]
+    training = registry.read_json(twin.run_id, "manifest.json")["training"]
     own = {name: value for name, value in training["settings"].items() if name in TrainSettings.model_fields}
     settings = TrainSettings(**own | {name: getattr(placement, name) for name in PLACEMENT})
-    if training_key(table, variant=twin.variant, settings=settings) != twin.tags["training_key"]:
+    twin_key = twin.tags["training_key"]
+    if training_base(table, variant=twin.variant, settings=settings) != twin.tags.get(BASE_TAG, twin_key):
         raise RegistryError(
             f"{twin.name}@{twin.version} cannot be refitted on table {table.version}: it was trained on another table or by "
             "other code, expected an equal training; run retrain again, or promote it without a refit (--no-refit)"
@@ -55,7 +55,10 @@ def plan_refit(twin: ModelVersion, *, table: TableRef, placement: TrainSettings,
     steps = training["budget"]["steps_per_epoch"]
     scale = sum(table.rows.values()) / table.rows["train"]
     refit = Refit(
-        twin=twin.version, epochs=training["best_epoch"], steps_per_epoch=None if steps is None else round(steps * scale)
+        twin=twin.version,
+        epochs=training["best_epoch"],
+        steps_per_epoch=None if steps is None else round(steps * scale),
+        twin_key=twin_key,
     )
     return RefitPlan(variant=twin.variant, settings=settings, refit=refit)
 

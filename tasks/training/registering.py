@@ -23,7 +23,15 @@ from tasks.models import problem_named
 from tasks.models.model_code import code_of
 from tasks.models.spec import Problem
 from tasks.training.fitting import FittedRef
-from tasks.training.identity import code_version, library_versions, lock_digest, model_name, problem_asked_by, training_key
+from tasks.training.identity import (
+    BASE_TAG,
+    code_version,
+    library_versions,
+    lock_digest,
+    model_name,
+    problem_asked_by,
+    training_key,
+)
 from tasks.training.model_card import ScoreInterval, model_card, score_interval
 from tasks.training.refit import TWIN_TAG
 from tasks.training.scoring import EvaluationRef, load_exported, read_predictions
@@ -45,14 +53,18 @@ def find_trained(
 ) -> ModelRef | None:
     """Return the version that an equal training made before, if there is one.
 
+    Where the settings leave the threads to the host, a training with any number of them is as good.
+
     A run that was killed right after it had registered the version has left its checkpoint folder, which is removed.
     """
     key = training_key(table, variant=variant, settings=settings, refit=refit)
     name = model_name(table, problem=problem_asked_by(table, settings=settings))
     version = registry.find(name, training_key=key)
+    if version is None and settings.threads is None:
+        version = registry.find(name, training_key=key, tag=BASE_TAG)
     if version is None:
         return None
-    remove_folder(store.checkpoint_folder(table.version, key))
+    remove_folder(store.checkpoint_folder(table.version, version.tags["training_key"]))
     return model_ref(version, trained=False)
 
 
@@ -120,6 +132,7 @@ def register_fitted(
             "source": manifest["source"],
             "flow_run_id": flow_run_id,
             ATTEMPT_TAG: str(fitted.attempt.number),
+            BASE_TAG: fitted.training_base,
             "code": code,
             "task": json.dumps(training["task"], sort_keys=True),
         }
@@ -184,7 +197,7 @@ def _scored(
 ) -> _Scored:
     """Return the scores of a version, or for a refit those that are recorded of its twin."""
     if fitted.refit:
-        twin = json.loads(registry.read_file(registry.version(name, fitted.refit.twin).run_id, "manifest.json"))
+        twin = registry.read_json(registry.version(name, fitted.refit.twin).run_id, "manifest.json")
         interval = twin.get("score_interval")
         return _Scored(twin["scores"], ScoreInterval(**interval) if interval else None)
     predictions = read_predictions(evaluation, table=fitted.table, store=store)

@@ -87,11 +87,12 @@ def _existing_evaluation(table: TableRef, *, training_key: str, store: Store) ->
     if not scores.is_file():
         return None
     try:  # evaluations of version 0.1 do not say which examples they are of
-        read_table(store.evaluation(table.version, training_key), columns=["row"])
-    except DataError:
+        read_table(store.evaluation(table.version, training_key)).select(["row"])
+        values = read_json(scores)
+    except (DataError, KeyError):  # a damaged one is made again
         return None
     uri = str(store.evaluation(table.version, training_key))
-    return EvaluationRef(training_key=training_key, uri=uri, scores=read_json(scores))
+    return EvaluationRef(training_key=training_key, uri=uri, scores=values)
 
 
 def _evaluate(
@@ -108,7 +109,7 @@ def _evaluate(
         columns |= uncertainty.columns
         scores |= uncertainty.scores
         write_json(uncertainty_file(path), uncertainty_json(uncertainty.state))
-    write_table(pa.table({name: _column(values) for name, values in columns.items()}), path)
+    write_table(pa.table({name: _column(values) for name, values in columns.items()}), path, checksums=True)
     _save_examples(problem, learner=learner, path=path.with_suffix(".npz"))
     write_json(path.with_suffix(".json"), scores)  # last: it completes the evaluation
     return EvaluationRef(training_key=training_key, uri=str(path), scores=scores)

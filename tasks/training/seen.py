@@ -8,7 +8,6 @@ for any other data set the ids of its rows.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +80,7 @@ def seen_by(version: ModelVersion, *, problem: Problem, registry: Registry, stor
     A version of before this record has what its manifest tells of its table: the stamps of its splits, or else the table itself
     while it is in the store. Where neither is left, nobody knows.
     """
-    manifest = json.loads(registry.read_file(version.run_id, "manifest.json"))
+    manifest = registry.read_json(version.run_id, "manifest.json")
     recorded = manifest["training"].get("seen")
     if recorded and not problem.is_series:
         return SeenRows(ids=np.load(io.BytesIO(registry.read_file(version.run_id, IDS_FILE)), allow_pickle=False))

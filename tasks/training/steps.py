@@ -14,17 +14,20 @@ from typing import Any, cast
 from uuid import UUID
 
 import httpx
+from filelock import Timeout
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import State
 from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runtime import flow_run
 from upath import UPath
 
 from storage.attempts import Attempt, begin_attempt, require_last
+from storage.disk import disk_error
 from storage.errors import RetrainError
+from storage.io import locked
 from storage.layout import Store
 from storage.progress import write_note
 from storage.references import ModelRef, Refit, TableRef
@@ -61,7 +64,45 @@ def find_trained(table: TableRef, variant: str, settings: TrainSettings, refit: 
 def _may_succeed_on_retry(task: Any, run: Any, state: State[Any]) -> bool:
     """Tell whether a retry, which resumes from the checkpoint, may succeed: not when input or settings are at fault."""
     del task, run
-    return not isinstance(state.result(raise_on_failure=False), RetrainError)
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, RetrainError) and disk_error(error, home="") is None
+
+
+@contextmanager
+def claim(table: TableRef, *, variant: str, settings: TrainSettings, refit: Refit | None = None) -> Iterator[ModelRef | None]:
+    """Keep equal trainings one after the other, and yield the version that one before has registered, or None.
+
+    The claim ends with the process that holds it: on one host it is a file lock, between hosts a lease of the Prefect server.
+    """
+    key = identity.training_key(table, variant=variant, settings=settings, refit=refit)
+    store = Store.from_environment()
+    lock = locked(store.progress(key))
+    with ExitStack() as stack:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("%s %s: an equal training goes on, and its result is waited for", table.dataset, variant)
+            lock.acquire()
+        stack.callback(lock.release)
+        stack.enter_context(_turn(f"training {key}"))
+        registry = Registry.open(store)
+        yield registering.find_trained(table, variant=variant, settings=settings, registry=registry, store=store, refit=refit)
+
+
+@contextmanager
+def _turn(name: str) -> Iterator[None]:
+    """Hold the one slot of a global concurrency limit of this name, which goes when it is over.
+
+    Whoever waits for a limit that is removed goes on: an equal training that both then begin is one of `storage.attempts`.
+    """
+    wait_while_away(_make_limit)(name, limit=1)
+    try:
+        with ExitStack() as stack:
+            wait_while_away(lambda: stack.enter_context(concurrency(name, lease_duration=LEASE_S)))()
+            yield
+    finally:
+        with get_client(sync_client=True) as client, suppress(ObjectNotFound, httpx.HTTPError):
+            client.delete_global_concurrency_limit_by_name(name)
 
 
 @task(
@@ -76,7 +117,7 @@ def fit(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | N
     store = Store.from_environment()
     is_baseline = variant_named(variant, dataset=table.dataset).is_baseline
     require_gpu = not is_baseline and (settings.require_gpu or site_requires_gpu())
-    threads = fitting.threads_for(variant_named(variant, dataset=table.dataset), settings=settings)
+    threads = identity.threads_for(variant_named(variant, dataset=table.dataset), settings=settings)
     device = prepare_device(threads, require_gpu=require_gpu)
     key = identity.training_key(table, variant=variant, settings=settings, refit=refit)
     title = f"{table.dataset} {variant} refit" if refit else f"{table.dataset} {variant}"
@@ -124,7 +165,14 @@ def _lease(device: Device, *, threads: int) -> Iterator[None]:
     cores = max(1, (os.cpu_count() or 1) // threads)
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "all") if device.kind == "gpu" else "cpu"
     name = re.sub(r"[^a-z0-9]+", "-", f"device {socket.gethostname()} {devices}".lower())
-    wait_while_away(_make_limit)(name, limit=1 if device.kind == "gpu" else cores)
+    with _slots(name, limit=1 if device.kind == "gpu" else cores):
+        yield
+
+
+@contextmanager
+def _slots(name: str, *, limit: int) -> Iterator[None]:
+    """Hold one of the slots of a global concurrency limit, which is made if it is not there."""
+    wait_while_away(_make_limit)(name, limit=limit)
     with ExitStack() as stack:
         # A lease that was given and not heard of expires.
         wait_while_away(lambda: stack.enter_context(concurrency(name, lease_duration=LEASE_S, strict=True)))()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +27,7 @@ def uncertainty_of(version: ModelVersion, *, registry: Registry) -> ConformalInt
     """
     if UNCERTAINTY_TAG not in version.tags:
         return None
-    return uncertainty_from_json(json.loads(registry.read_file(version.run_id, UNCERTAINTY_FILE)))
+    return uncertainty_from_json(registry.read_json(version.run_id, UNCERTAINTY_FILE))
 
 
 def uncertainty_json(state: ConformalIntervals | Temperature) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with ExitStack() as stack:
         # The empty database that a run has cached, if there is one: the server takes seconds to make its own.
-        with new_database(home, cache=False):
+        with new_database(home):
             output = stack.enter_context(log.open("w"))
             server = stack.enter_context(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
             stack.callback(server.terminate)

@@ -76,7 +76,7 @@ def killed(interrupted: tuple[Path, Done]) -> Path:
     cut_short(home, epochs=2, by=signal.SIGKILL)
     with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database, database:
         # As many killed runs as the machine has devices for, each with its lease.
-        changed = database.execute('UPDATE concurrency_limit_v2 SET active_slots = "limit"').rowcount
+        changed = database.execute("UPDATE concurrency_limit_v2 SET active_slots = \"limit\" WHERE name LIKE 'device%'").rowcount
         assert changed == 1
     return home
 
@@ -124,6 +124,15 @@ def test_a_killed_run_goes_on_from_its_last_epoch(killed: Path, resumed: Resumed
     assert 2 <= training["resumed_from"] < 6
     assert training["epochs_run"] == 6
     assert {name: len(curve) for name, curve in training["curves"].items()} == {"loss": 6, "val_loss": 6}
+
+
+def test_a_killed_run_is_marked_as_crashed_by_the_next_one(killed: Path, resumed: Resumed) -> None:
+    assert resumed.done.code == 0
+    states = query(killed, "SELECT DISTINCT state_type FROM flow_run")
+    assert set(states) <= {("CRASHED",), ("COMPLETED",)}
+    told = query(killed, "SELECT count(*) FROM flow_run_state WHERE message LIKE 'Its process was killed%'")
+    assert told[0][0] >= 1
+    assert query(killed, "SELECT count(*) FROM concurrency_limit_v2 WHERE active_slots > 0") == [(0,)]
 
 
 def test_after_the_kill_only_whole_versions_stand(killed: Path, resumed: Resumed, warm: WarmCommand) -> None:

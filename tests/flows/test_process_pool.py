@@ -18,9 +18,10 @@ import pytest
 from flow_helpers import ROOT, python
 
 from flows.runtime import process_pool
-from flows.runtime.new_database import DATABASE, cached_database, new_database
+from flows.runtime.new_database import DATABASE, new_database
 from flows.runtime.server import prefect_server
-from storage.errors import RetrainError, SettingError
+from storage.database_file import template
+from storage.errors import SettingError
 from storage.layout import Store
 
 WRITERS, WRITES = 8, 25
@@ -92,65 +93,56 @@ def test_a_new_store_gets_a_copy_of_the_cached_empty_database(tmp_path: Path, mo
     with prefect_server(Store.at(tmp_path)) as api:
         httpx.post(f"{api}/flows/", json={"name": "of the first store"})
     assert flow_names(first) == ["of the first store"]
-    assert list(cached_database().parent.iterdir()) == [cached_database()]
-    with new_database(second, cache=True):
+    cached = template("prefect")
+    assert list(cached.parent.iterdir()) == [cached]
+    with new_database(second):
         assert flow_names(second) == []
     with closing(sqlite3.connect(second / DATABASE)) as database:
         database.execute("insert into flow (id, name) values ('1', 'of the second store')")
         database.commit()
     # A database that is there stays, and is never cached.
-    cached_database().unlink()
-    with new_database(second, cache=True):
+    cached.unlink()
+    with new_database(second):
         assert flow_names(second) == ["of the second store"]
-    assert not cached_database().exists()
+    assert not cached.exists()
 
 
-def test_no_second_server_starts_on_a_database_that_is_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_no_second_server_starts_on_a_database_before_the_first_one_answers(tmp_path: Path) -> None:
     home = tmp_path / "home"
     entered = Event()
 
     def second() -> bool:
-        with new_database(home, cache=True):
+        with new_database(home):
             entered.set()
             return (home / DATABASE).exists()
 
     with ThreadPoolExecutor() as threads:
-        with new_database(home, cache=True):
+        with new_database(home):
             later = threads.submit(second)
             assert not entered.wait(0.3)
-            with closing(sqlite3.connect(home / DATABASE)) as database:
-                database.execute("create table flow (name)")
         assert later.result()
-    assert cached_database().is_file()
 
 
-def test_a_server_that_does_not_start_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def start() -> None:
-        (tmp_path / "home" / DATABASE).write_bytes(b"half of a database")
-        raise RetrainError("the server ended")
-
-    with pytest.raises(RetrainError), new_database(tmp_path / "home", cache=True):
-        start()
-    assert not cached_database().exists()
-    # What it has left is told, and the lock is free again.
+def test_a_file_that_is_no_database_is_told_and_stays(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / DATABASE).write_bytes(b"half of a database")
     with pytest.raises(SettingError, match=rf"{DATABASE} cannot be read \(file is not a database\)"):
-        new_database(tmp_path / "home", cache=True).__enter__()
-    (tmp_path / "home" / DATABASE).unlink()
-    with new_database(tmp_path / "home", cache=True):
+        new_database(home).__enter__()
+    assert (home / DATABASE).read_bytes() == b"half of a database"
+    (home / DATABASE).unlink()
+    with new_database(home):
         pass
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match=r"PREFECT_HOME is '.*/file/home', expected a folder that can be written"):
-        new_database(tmp_path / "file" / "home", cache=True).__enter__()
+        new_database(tmp_path / "file" / "home").__enter__()
 
 
 def test_a_database_elsewhere_is_left_to_prefect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://nobody@127.0.0.1/none")
     with pytest.raises(SettingError, match=r"PostgreSQL at 127\.0\.0\.1:5432/none cannot be read"):
-        new_database(tmp_path / "home", cache=True).__enter__()
+        new_database(tmp_path / "home").__enter__()
     assert not (tmp_path / "home").exists()

@@ -99,7 +99,7 @@ def _of_log(team: Team, model: str) -> list[str]:
 
 def log_lines(team: Team, model: str) -> list[Any]:
     """The log of decisions of a model, oldest first."""
-    return list(read_log(model, store=team.store))
+    return list(read_log(model, registry=team.registry, store=team.store))
 
 
 def checkpoint_files(team: Team) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from topology import PREFIX, remove_leftovers, why_not_here  # noqa: E402
+
+from storage.temporary import shared_temporary_folder  # noqa: E402
 
 REASON = why_not_here()
 pytestmark = [
@@ -48,7 +49,7 @@ def test_hosts_are_cut_off_and_servers_killed_and_nothing_is_left() -> None:
     script("smoke.py")
     namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout  # noqa: S607
     assert PREFIX not in namespaces
-    assert [path for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") if path.is_dir()] == []
+    assert [path for path in shared_temporary_folder().glob(f"{PREFIX}*") if path.is_dir()] == []
 
 
 @IN_FULL

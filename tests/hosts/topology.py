@@ -29,6 +29,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from storage.temporary import shared_temporary_folder
+
 ROOT = Path(__file__).resolve().parents[2]
 IP = shutil.which("ip") or "ip"
 PREFIX = "retrain-hosts-"
@@ -228,10 +230,10 @@ def weed() -> str | None:
 @contextmanager
 def topology() -> Iterator[Topology]:
     """Make the hosts and enter the client; every process, namespace and folder is gone after the block."""
-    with FileLock(Path(tempfile.gettempdir(), f"{PREFIX}lock")), ExitStack() as stack:
+    with FileLock(Path(shared_temporary_folder(), f"{PREFIX}lock")), ExitStack() as stack:
         remove_leftovers()
         stack.callback(remove_leftovers)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=shared_temporary_folder()))
         folder.chmod(0o755)  # PostgreSQL's user goes through it
         ip("netns", "add", SWITCH)
         ip("-n", SWITCH, "link", "add", "bridge", "type", "bridge", "forward_delay", "0")
@@ -427,9 +429,9 @@ def remove_leftovers() -> None:
         kill_all(namespace)
     for namespace in namespaces:
         ip("netns", "del", namespace)
-    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/*/postgresql/postmaster.pid"):
+    for lock in shared_temporary_folder().glob(f"{PREFIX}*/*/postgresql/postmaster.pid"):
         _remove_shared_memory(lock)
-    for folder in [*Path(tempfile.gettempdir()).glob(f"{PREFIX}*"), *NAMES_OF_NAMESPACES.glob(f"{PREFIX}*")]:
+    for folder in [*shared_temporary_folder().glob(f"{PREFIX}*"), *NAMES_OF_NAMESPACES.glob(f"{PREFIX}*")]:
         if folder.is_dir():
             shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # others may have something there

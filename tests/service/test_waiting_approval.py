@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from service_helpers import SAMPLE, Live, running_service, wait_for
 
+from storage.registry import Registry
 from tasks.promotion.log import read_log
 
 NAME = "jena-sample"
@@ -108,7 +109,7 @@ def test_a_version_waits_until_a_person_decides(live: Live) -> None:  # noqa: PL
     ended = live.ended(run["id"])
     assert ended["state"]["message"] == "Promoted v2: by ben: Compared with the station by hand.", live.told(run["id"])
     assert live.versions(NAME) == {1: (), 2: ("candidate", "champion")}
-    last = [line for line in read_log(NAME, store=live.store) if "decision" in line][-1]
+    last = [line for line in read_log(NAME, registry=Registry.open(live.store), store=live.store) if "decision" in line][-1]
     assert (last["by"], last["person"], last["reason"]) == ("person", "ben", "Compared with the station by hand.")
     wait_for(lambda: champions(live) == ["v2"], 60, lambda: champions(live))
 

@@ -50,10 +50,10 @@ def refit_version(
     return register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-refit")
 
 
-def write_log(lines: Sequence[Mapping[str, Any]], *, store: Store, name: str = NAME) -> None:
+def write_log(lines: Sequence[Mapping[str, Any]], *, registry: Registry, store: Store, name: str = NAME) -> None:
     """Replace the log of decisions, as a kill at some earlier moment would have left it."""
     remove_folder(store.promotions(name))
-    log = open_log(name, store=store)
+    log = open_log(name, registry=registry, store=store)
     for line in lines:
         log.append(line)
 
@@ -67,7 +67,7 @@ class Desk:
         self.clear()
 
     def clear(self) -> None:
-        write_log([], store=self.store)
+        write_log([], registry=self.registry, store=self.store)
         for version in self.registry.versions(NAME):
             for alias in version.aliases:
                 self.registry.delete_alias(NAME, alias)
@@ -92,4 +92,4 @@ class Desk:
         return {alias: version.version for version in self.registry.versions(NAME) for alias in version.aliases}
 
     def lines(self) -> list[Any]:
-        return list(read_log(NAME, store=self.store))
+        return list(read_log(NAME, registry=self.registry, store=self.store))

@@ -47,7 +47,7 @@ def test_promote_makes_it_champion_with_person_and_reason_in_the_log(desk: Desk)
     assert desk.lines() == lines
 
     # Had it died between the log and the aliases, it would finish, and decide nothing anew.
-    write_log(lines[:-1], store=desk.store)
+    write_log(lines[:-1], registry=desk.registry, store=desk.store)
     desk.registry.set_aliases(NAME, {"champion": worse})
     assert say(desk, "promote", champion=f"v{worse}") == decision
     assert desk.aliases() == {"candidate": better, "champion": better, "previous": worse}

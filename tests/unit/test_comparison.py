@@ -40,7 +40,7 @@ class Bout:
         self.clear()
 
     def clear(self) -> None:
-        write_log([], store=self.store)
+        write_log([], registry=self.registry, store=self.store)
         for version in self.registry.versions(NAME):
             for alias in version.aliases:
                 self.registry._client.delete_registered_model_alias(NAME, alias)
@@ -65,7 +65,7 @@ class Bout:
         )
 
     def tests(self) -> list[dict[str, Any]]:
-        return [line["test"] for line in read_log(NAME, store=self.store) if "test" in line]
+        return [line["test"] for line in read_log(NAME, registry=self.registry, store=self.store) if "test" in line]
 
 
 @pytest.fixture
@@ -173,9 +173,9 @@ def test_what_a_champion_has_seen_may_be_unknown_and_is_then_told(bout: Bout) ->
 def test_the_same_test_spends_nothing_twice(bout: Bout) -> None:
     first = bout.decide(promote="manual")
     assert first.outcome == "manual"
-    lines = read_log(NAME, store=bout.store)
+    lines = read_log(NAME, registry=bout.registry, store=bout.store)
     assert bout.decide(promote="manual") == first  # out of the log
-    assert read_log(NAME, store=bout.store) == lines
+    assert read_log(NAME, registry=bout.registry, store=bout.store) == lines
     # Under another setting it is another decision, on the same test of the same two versions.
     assert bout.decide(promote="manual", margin=0.5).outcome == "manual"
     assert [test["number"] for test in bout.tests()] == [1, 1]

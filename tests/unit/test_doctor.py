@@ -21,6 +21,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from storage.layout import Store
+from storage.redaction import without_secrets
 from storage.registry import Registry
 from storage.schema import Dialect, Library, migrations_of, revision_of
 from storage.tables import note_ingested
@@ -28,7 +29,7 @@ from tasks.diagnosis import installation, network
 from tasks.diagnosis import store as store_checks
 from tasks.diagnosis.databases import check_database, check_locations
 from tasks.diagnosis.doctor import secrets_of
-from tasks.diagnosis.finding import Finding, run_checks, shown
+from tasks.diagnosis.finding import Finding, run_checks
 from tasks.diagnosis.network import Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -332,7 +333,7 @@ def test_secrets_are_known_by_their_names_and_places() -> None:
         "HOME": "/home/anna",
     }
     assert set(secrets_of(variables)) == {"key-1234", "anna:pass-1234", "pass-1234", "word-1234"}
-    assert shown("postgresql://anna:word@host:5/name?password=word") == "postgresql://host:5/name"
+    assert without_secrets("postgresql://anna:word@host:5/name?password=word") == "postgresql://host:5/name"
 
 
 def run_doctor(home: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -70,7 +70,7 @@ def check_consistent(home: str) -> list[Line]:
     store = Store.at(home)
     registry = Registry.open(store)
     settle(NAME, registry=registry, store=store)
-    lines = list(read_log(NAME, store=store))
+    lines = list(read_log(NAME, registry=registry, store=store))
     marked, champion, previous = applied_keys(lines), None, None
     moves = [(place, line) for place, line in enumerate(lines) if moves_of(line)]
     for place, line in moves:

@@ -58,7 +58,7 @@ again = registry.load_model(made).get_weights()
 assert all((a == b).all() for a, b in zip(registry.load_model(champion).get_weights(), again, strict=True))
 print(json.dumps({
     "outcome": decision.outcome, "champion": champion.version, "found": found and found.version, "made": made.version,
-    "lines": len(read_log(worse.name, store=store)),
+    "lines": len(read_log(worse.name, registry=registry, store=store)),
 }))
 """
 

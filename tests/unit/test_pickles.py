@@ -5,6 +5,8 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from storage import pickles
 from storage.errors import DataError
+from storage.pickle_opcodes import check_opcodes
 from storage.pickles import load_npz_arrays
 
 RAN: list[str] = []
@@ -251,3 +254,59 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path: Path) -> None:
     path = npz(tmp_path, x=header((10**12,), "<i8") + bytes(16))
     with pytest.raises(DataError, match="damaged"):
         load_npz_arrays(path, names=["x"])
+
+
+def peak_of(script: str, *arguments: str) -> tuple[str, int]:
+    """What a process prints, and the most memory that it held, in bytes."""
+    code = f"import resource, sys\n{script}\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    *lines, peak = done.stdout.splitlines()
+    return "\n".join(lines), int(peak)
+
+
+READ = """
+from pathlib import Path
+from storage.errors import DataError
+from storage.pickle_opcodes import check_opcodes
+from storage.pickles import load_npz_arrays
+try:
+    print(load_npz_arrays(Path(sys.argv[1]), names=["x"])["x"].shape)
+except DataError as error:
+    print(error)
+"""
+MAX_PEAK_BYTES = 600 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"\x80\x03]r\x00\x00\x00\x12.", "a place in the memo beyond 16,777,216"),  # a place in the memo of 300 million entries
+        (b"\x80\x03]p300000000\n.", "a place in the memo of more than eight digits"),
+        (b"\x80\x04\x8e\x00\x00\x00\x12\x00\x00\x00\x00.", "a text or number of 301,989,888 bytes"),
+        (b"\x80\x04\x8b\x00\x00\x00\x12.", "a text or number of 301,989,888 bytes"),
+        (b"\x80\x03" + b"}" * 300 + b".", "more than 200 instructions that are not of lists and numbers"),
+        (b"\x80\x03](K", "ends in the middle"),
+        (b"\x80\x03](K\x01", "no end"),
+    ],
+)
+def test_a_pickle_that_asks_for_much_is_refused_before_it_gets_it(tmp_path: Path, body: bytes, said: str) -> None:
+    printed, peak = peak_of(READ, str(npz(tmp_path, x=header() + body)))
+    assert said in printed
+    assert peak < MAX_PEAK_BYTES
+
+
+def test_a_member_that_unpacks_to_more_than_the_archive_says_is_bounded(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=header((400 * 2**20,), "|i1") + bytes(400 * 2**20))
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):  # the size unpacked, in both headers of the member
+        start = content.rindex(mark) + offset
+        content[start : start + 4] = (1_000).to_bytes(4, "little")
+    path.write_bytes(content)
+    printed, peak = peak_of(READ, str(path))
+    assert "x.npy" in printed or "cannot be read" in printed
+    assert peak < MAX_PEAK_BYTES
+
+
+@given(st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=30), min_size=1, max_size=30), st.sampled_from([2, 3, 4, 5]))
+def test_what_a_pickle_of_lists_of_numbers_consists_of_is_known(items: list[list[int]], protocol: int) -> None:
+    check_opcodes(pickle.dumps(objects(*items), protocol=protocol))

@@ -32,7 +32,7 @@ class Stage:
 
     def clear(self) -> None:
         self.clear_aliases()
-        write_log([], store=self.store)
+        write_log([], registry=self.registry, store=self.store)
 
     def clear_aliases(self) -> None:
         for alias in self.aliases():
@@ -53,7 +53,7 @@ class Stage:
         return {alias: version.version for version in self.registry.versions(NAME) for alias in version.aliases}
 
     def lines(self) -> list[Any]:
-        return list(read_log(NAME, store=self.store))
+        return list(read_log(NAME, registry=self.registry, store=self.store))
 
     def decisions(self) -> list[Any]:
         return [line for line in self.lines() if "decision" in line]
@@ -90,14 +90,14 @@ def test_the_story_of_a_champion(stage: Stage) -> None:  # noqa: PLR0915  (see b
 
     # Had the run died between the log and the aliases, the next one would carry the decision out, and not make it again.
     lines = stage.lines()
-    write_log(lines[:-1], store=stage.store)
+    write_log(lines[:-1], registry=stage.registry, store=stage.store)
     stage.delete_alias("champion")
     assert stage.decide(stage.worse, stage.better) == decision
     assert stage.aliases() == {"candidate": 1, "champion": 1}
     assert [line["key"] for line in stage.lines()] == [line["key"] for line in lines]
 
     # Had it died between the aliases and the last line, the next one would close the log, so that a person's choice stands.
-    write_log(lines[:-1], store=stage.store)
+    write_log(lines[:-1], registry=stage.registry, store=stage.store)
     stage.decide(stage.worse, stage.better)
     assert [line["key"] for line in stage.lines()] == [line["key"] for line in lines]
     stage.registry.set_aliases(NAME, {"champion": worse})
@@ -237,6 +237,6 @@ def test_a_promotion_whose_mark_was_lost_is_marked_by_the_next_run_on_any_candid
     stage.decide(stage.better)
     lines = stage.lines()
     assert "applied" in lines[-1]
-    write_log(lines[:-1], store=stage.store)
+    write_log(lines[:-1], registry=stage.registry, store=stage.store)
     stage.decide(stage.worse)
     assert any(line.get("applied") == lines[-1]["applied"] for line in stage.lines())

@@ -126,6 +126,11 @@ def get(store: Store) -> Get:
     return call
 
 
+def note_of(url: str, *, validator: str = '"one"') -> str:
+    """The note beside a partial file: a digest of the address, which may hold a password, and the version of the file."""
+    return json.dumps({"url": hashlib.sha256(url.encode()).hexdigest(), "validator": validator})
+
+
 def tree(store: Store) -> dict[str, bytes]:
     """What a reader can see: files outside the scratch folder, locks of processes left out."""
     found = (path for path in store.root.rglob("*") if path.is_file() and path.suffix != ".lock")
@@ -204,7 +209,7 @@ def test_a_whole_partial_file_is_taken_as_it_is(get: Get, host: Host, store: Sto
     partial = store.partial("jena", "upstream", "a.zip")
     partial.parent.mkdir(parents=True)
     partial.write_bytes(DATA)
-    partial.with_name("a.zip.note").write_text(json.dumps({"url": host.url, "validator": '"one"'}))
+    partial.with_name("a.zip.note").write_text(note_of(host.url))
     assert get(host.url).sha256 == DIGEST  # by way of a 416
     assert host.requests[0]["range"] == f"bytes={len(DATA)}-"
 
@@ -213,7 +218,7 @@ def test_a_partial_file_longer_than_the_file_is_thrown_away(get: Get, host: Host
     partial = store.partial("jena", "upstream", "a.zip")
     partial.parent.mkdir(parents=True)
     partial.write_bytes(DATA + b"more")
-    partial.with_name("a.zip.note").write_text(json.dumps({"url": host.url, "validator": '"one"'}))
+    partial.with_name("a.zip.note").write_text(note_of(host.url))
     assert get(host.url).sha256 == DIGEST
     assert "range" not in host.requests[1]
 
@@ -223,6 +228,52 @@ def test_a_busy_host_is_asked_again(get: Get, host: Host, status: int) -> None:
     host.faults = [status, status]
     assert get(host.url).sha256 == DIGEST
     assert len(host.requests) == 3
+
+
+@pytest.mark.parametrize("etag", ['"\xe9"', '"caf\u00e9 \u2603"'.encode().decode("latin-1"), '"a\x7fb"'])
+def test_a_version_that_no_header_can_carry_back_is_not_kept(get: Get, host: Host, store: Store, etag: str) -> None:
+    host.etag = etag
+    host.faults = [("cut", 300_000)]
+    with pytest.raises(SourceError):
+        get(host.url, policy=RetryPolicy(tries=1), growing=True)
+    assert get(host.url, growing=True).sha256 == DIGEST
+    assert get(host.url, growing=True).sha256 == DIGEST
+    locked = SharedValue(store.locks("jena")).read()["upstream:a.zip"]
+    assert locked["etag"] is None
+
+
+def test_a_lock_and_a_note_with_such_a_version_do_no_harm(get: Get, host: Host, store: Store) -> None:
+    """Releases before this one kept it, and could not fetch the file any more."""
+    get(host.url, growing=True)
+    SharedValue(store.locks("jena")).change(
+        lambda locks: {name: lock | {"etag": '"\u00e9"', "last_modified": "M\u00e4rz"} for name, lock in locks.items()}
+    )
+    partial = store.partial("jena", "upstream", "a.zip")
+    partial.write_bytes(DATA[:1000])
+    partial.with_name("a.zip.note").write_text(note_of(host.url, validator='"\u00e9"'))
+    assert get(host.url, growing=True).sha256 == DIGEST
+    assert not {"range", "if-none-match", "if-modified-since"} & set(host.requests[-1])
+
+
+@pytest.mark.parametrize("asked", ["\u00b2", "soon", "-1", "1e9", "9" * 400, "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_wait_that_is_no_number_is_no_wait(get: Get, host: Host, asked: str) -> None:
+    host.faults, host.headers = [429], {"Retry-After": asked}
+    assert get(host.url).sha256 == DIGEST
+
+
+def test_a_host_that_sends_too_slowly_is_given_up(get: Get, host: Host) -> None:
+    with pytest.raises(SourceError, match=r"was given up after .* bytes: the host sends too slowly"):
+        get(host.url, policy=RetryPolicy(total_s=0.0, backoff_s=0.01))
+
+
+def test_each_attempt_that_fails_is_told(get: Get, host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.faults = [503, ("cut", 300_000)]
+    with caplog.at_level("WARNING", logger="retrain"):
+        get(host.url)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].partition(": ")[2].partition(";")[0] == "HTTP 503"
+    assert len(said) == 2
+    assert all(text.startswith("a.zip from 127.0.0.1:") and "tried again in 0 s" in text for text in said)
 
 
 def test_the_wait_that_a_host_asks_for_is_kept_within_bounds(get: Get, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ class Run:
         self.clear()
 
     def clear(self) -> None:
-        write_log([], store=self.store)
+        write_log([], registry=self.registry, store=self.store)
         for version in self.registry.versions(NAME):
             for alias in version.aliases:
                 self.registry._client.delete_registered_model_alias(NAME, alias)
@@ -154,7 +154,7 @@ class Run:
         return {alias: version.version for version in self.registry.versions(NAME) for alias in version.aliases}
 
     def lines(self) -> list[Any]:
-        return list(read_log(NAME, store=self.store))
+        return list(read_log(NAME, registry=self.registry, store=self.store))
 
 
 @pytest.fixture
@@ -228,16 +228,16 @@ def test_a_run_that_dies_anywhere_is_completed_by_the_next_equal_one(  # noqa: P
     # Killed before the mark: the next run closes the log.
     lines = run.lines()
     assert lines[-1]["applied"] == lines[0]["key"]
-    write_log(lines[:-1], store=run.store)
+    write_log(lines[:-1], registry=run.registry, store=run.store)
     again = run.decide()
     assert again.decision.reason == f"Kept champion v{version.version}: still the best by validation on table {run.table.version}"
     assert (again.key, again.refit) == (None, None)
     assert [line.get("applied") for line in run.lines()] == [None, None, lines[0]["key"]]
-    write_log(lines, store=run.store)
+    write_log(lines, registry=run.registry, store=run.store)
 
     # The decision is told once, with its refit, of the twin and of the refit.
     for each in (twin, version):
-        (told,) = decisions_about(each, store=run.store)
+        (told,) = decisions_about(each, registry=run.registry, store=run.store)
         assert told["decision"]["refit"] == f"v{version.version}"
 
     # The report shows the twin's scores, and says whose they are and what the refit cost.

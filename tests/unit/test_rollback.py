@@ -56,17 +56,17 @@ def test_what_was_rolled_back_stays_out_of_use_until_a_person_promotes_it(desk: 
         assert kept.reason == f"Kept champion v{worse}: {said}; a person may promote it: retrain promote jena-sample@{better}"
     assert (desk.lines(), desk.aliases()["champion"]) == (lines, worse)
     versions = desk.registry.versions(NAME)
-    assert refusals_of(versions, store=desk.store) == {
+    assert refusals_of(versions, registry=desk.registry, store=desk.store) == {
         f"{NAME}@{better}": f"{said}; a person may promote it: retrain promote jena-sample@{better}"
     }
     # Other tests may have registered further versions, of which the log tells nothing.
     for version in (version for version in versions if version.version in (better, worse)):
-        assert decisions_about(version, store=desk.store)[-1]["decision"]["reason"] == decision.reason
+        assert decisions_about(version, registry=desk.registry, store=desk.store)[-1]["decision"]["reason"] == decision.reason
 
     # A person may, and then it is a champion like any other.
     desk.promote(better)
     assert desk.aliases() == {"candidate": better, "champion": better, "previous": worse}
-    assert refusals_of(versions, store=desk.store) == {}
+    assert refusals_of(versions, registry=desk.registry, store=desk.store) == {}
     assert desk.run().reason == f"Kept champion v{better}: still the best by validation on table {desk.trained.table.version}"
 
 
@@ -84,7 +84,7 @@ def test_the_twin_of_a_refit_goes_with_it(desk: Desk) -> None:
     # Had another version been champion before, both would be.
     line = dict(desk.lines()[-2]) | {"refused": sorted([better, worse])}
     mark = {"at": line["at"], "key": line["key"], "candidate": better, "applied": line["key"]}
-    write_log([line, mark], store=desk.store)
+    write_log([line, mark], registry=desk.registry, store=desk.store)
     desk.registry.delete_alias(NAME, "champion")
     decision = desk.run()
     assert decision.reason.startswith(f"Kept no champion: v{better}, in use as v{worse}, was rolled back by anna on ")
@@ -99,7 +99,7 @@ def test_a_rollback_that_dies_anywhere_is_completed_by_whatever_comes_next(desk:
     desk.roll_back()
     lines, aliases = desk.lines(), desk.aliases()
     # Back to where a kill would have left it.
-    write_log(lines[:-1], store=desk.store)
+    write_log(lines[:-1], registry=desk.registry, store=desk.store)
     if steps_done < 2:
         desk.registry.set_aliases(NAME, {"previous": worse})
     if steps_done < 1:

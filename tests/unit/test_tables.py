@@ -18,11 +18,14 @@ from upath import UPath
 
 from storage.errors import DataError
 from storage.layout import Store
+from storage.references import TableRef
 from storage.tables import (
     exists,
+    is_whole,
     newest_version,
     note_ingested,
     read_manifest,
+    read_splits,
     read_staged,
     read_table,
     write_manifest,
@@ -196,3 +199,28 @@ def test_the_newest_version_has_the_newest_reading_and_of_several_it_was_ingeste
     assert newest_version(store, "load", simulated=True) == "0d"
     with pytest.raises(DataError, match="rain has no table of the sample"):
         newest_version(store, "rain", simulated=True)
+
+
+def flipped(data: bytes, *, at: int) -> bytes:
+    """The same bytes with one bit the other way round."""
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_a_table_of_which_a_bit_was_flipped_or_a_file_replaced_is_not_read(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    folder = store.table_folder("load", "0f")
+    write_tables({"train": pa.table({"x": [1, 2, 3]}), "val": pa.table({"x": [4]})}, folder=folder)
+    write_manifest(folder, {})
+    table = TableRef(dataset="load", version="0f", uri=str(folder), simulated=False, rows={})
+    assert read_splits(table, store=store)[0]["train"]["x"].to_pylist() == [1, 2, 3]
+    assert is_whole(folder)
+    whole = (folder / "train.parquet").read_bytes()
+    for damaged in (flipped(whole, at=len(whole) // 2), flipped(whole, at=5), (folder / "val.parquet").read_bytes()):
+        (folder / "train.parquet").write_bytes(damaged)
+        assert not is_whole(folder)
+        with pytest.raises(DataError, match=r"train\.parquet has SHA-256 .* its manifest says .* was changed or damaged"):
+            read_splits(table, store=store)
+    (folder / "train.parquet").write_bytes(whole)
+    assert is_whole(folder)
+    (folder / "val.parquet").unlink()
+    assert not is_whole(folder)

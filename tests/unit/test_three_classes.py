@@ -231,7 +231,7 @@ def test_three_classes_from_file_to_report(keras: Any, monkeypatch: pytest.Monke
     splits, _ = read_splits(table, store=store)
     assert [int(seen.among(PROBLEM.row_ids(splits[name])).sum()) for name in SPLITS] == [300, 150, 0]
     decision = promote_best([model], table=table, settings=PromotionSettings(), registry=registry, store=store)
-    tests = [line["test"] for line in read_log("slopes-sample", store=store) if "test" in line]
+    tests = [line["test"] for line in read_log("slopes-sample", registry=registry, store=store) if "test" in line]
     if decision.outcome != "rejected":
         assert [(test["number"], test["rows"]["rows"]) for test in tests] == [(1, 150)]
 

@@ -101,7 +101,7 @@ def test_one_that_is_killed_on_the_way_leaves_the_old_file(home: Path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(upgrades, "_upgrade_mlflow", killed)
+        patched.setattr(upgrades, "migrate_mlflow_file", killed)
         with pytest.raises(KeyboardInterrupt):
             upgrade_registry(f"sqlite:///{path}")
     assert path.read_bytes() == before
@@ -168,7 +168,7 @@ def test_the_prefect_database_of_a_newer_release_is_refused(tmp_path: Path) -> N
         database.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
         database.commit()
     with pytest.raises(SettingError, match="newer prefect"):
-        new_database(tmp_path, cache=False).__enter__()
+        new_database(tmp_path).__enter__()
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_an_older_prefect_database_is_migrated_before_a_server_starts(tmp_path: 
     upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y", "-r", old]
     subprocess.run(upgrade, env=environment, check=True, capture_output=True)
     assert revision_of(f"sqlite:///{path}") == old
-    with new_database(tmp_path, cache=False):
+    with new_database(tmp_path):
         assert revision_of(f"sqlite:///{path}") == migrations_of("prefect", dialect="sqlite").head
     assert revision_of(f"sqlite:///{tmp_path}/{DATABASE}.{old}.backup") == old
     assert upgrade_prefect(f"sqlite:///{path}") is None

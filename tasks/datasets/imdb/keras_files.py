@@ -88,6 +88,11 @@ def read_words(path: Path) -> dict[str, int]:
             raise DataError(
                 f"{path.name} gives {word[:40]!r} the rank {str(rank)[:40]!r}: expected a whole number from 1 to {_MAX_RANK:,}"
             )
+        if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise DataError(
+                f"{path.name} has the word {word[:40]!a} with half of a character (a lone surrogate): expected whole ones; "
+                "fetch it again"
+            )
     if len(set(words.values())) != len(words):
         raise DataError(f"{path.name} gives one rank to two words: expected {len(words):,} different ranks")
     return words

@@ -43,6 +43,13 @@ class Ranks:
         starts: np.ndarray = np.cumsum(self.lengths) - self.lengths
         return starts
 
+    def take(self, rows: np.ndarray) -> Self:
+        """Return some of the lists, in the order of `rows`."""
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        positions = np.arange(int(lengths.sum())) + np.repeat(self.starts[rows] - (ends - lengths), lengths)
+        return type(self)(self.flat[positions], lengths)
+
     def hashable(self) -> list[bytes]:
         """Return one hashable value a list, equal where the lists are."""
         return [self.flat[start : start + length].tobytes() for start, length in zip(self.starts, self.lengths, strict=True)]

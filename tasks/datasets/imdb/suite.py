@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,11 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.datasets.imdb.keras_files import OFFICIAL_REVIEWS
+from tasks.datasets.imdb.plausibility import FIGURES, SIGNS, part_figures
 from tasks.datasets.imdb.ranks import Ranks
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, Expectation, Parsed, Severity
+from tasks.datasets.tokens import RANK_OFFSET, VOCABULARY_SIZE
 
 EMPTY_REVIEWS_LIMIT = 0.001
 _LONGEST_REVIEW_TOKENS = 5_000
@@ -73,7 +76,7 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
     is_train = ~twins.is_test
     starts = ranks.starts
     label = np.asarray(parsed.table["label"]).astype(np.int64)
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "split": pd.Series(split, dtype="str"),
             "review": np.asarray(parsed.table["review"]).astype(np.int64),
@@ -87,6 +90,28 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
             "is_repeated": twins.is_repeated,
         }
     )
+    for name, values in _figures_of_parts(ranks, labels=label, is_test=twins.is_test, words=_words_of(parsed)).items():
+        frame[name] = values
+    return frame
+
+
+def _words_of(parsed: Parsed) -> dict[str, int]:
+    words = parsed.extras["words"]
+    return dict(zip(words["word"].to_pylist(), words["rank"].to_pylist(), strict=True))
+
+
+def _figures_of_parts(
+    ranks: Ranks, *, labels: np.ndarray, is_test: np.ndarray, words: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Return the figures of train and of test, each in the rows of its part."""
+    columns = {name: np.full(len(labels), np.nan) for name in FIGURES}
+    for part in (~is_test, is_test):
+        rows = np.flatnonzero(part)
+        if len(rows):
+            figures = part_figures(ranks.take(rows), labels=labels[rows], words=words, vocabulary=VOCABULARY_SIZE - RANK_OFFSET)
+            for name in FIGURES:
+                columns[name][rows] = getattr(figures, name)
+    return columns
 
 
 def expectations(request: TableRequest) -> tuple[Expectation, ...]:
@@ -105,7 +130,7 @@ def expectations(request: TableRequest) -> tuple[Expectation, ...]:
     def expect(severity: Severity, meaning: str, kind: str, **arguments: Any) -> Expectation:
         return Expectation(kind=kind, arguments=arguments, severity=severity, meaning=meaning)
 
-    def between(column: str, low: int | None, high: int | None) -> dict[str, Any]:
+    def between(column: str, low: float | None, high: float | None) -> dict[str, Any]:
         return {"kind": "column_values_to_be_between", "column": column, "min_value": low, "max_value": high}
 
     def mean(column: str, low: float, high: float) -> dict[str, Any]:
@@ -135,6 +160,14 @@ def expectations(request: TableRequest) -> tuple[Expectation, ...]:
         expect("critical", "A rank past the word index of Keras.", **between("max_rank", None, _INDEX_WORDS)),
         expect("warning", "The most frequent words are in no review: ranks may be shifted.", **first_words),
         expect("critical", "A place in the file comes twice.", **places),
+        *(
+            expect(severity, sign.meaning, **between(sign.column, *bounds))
+            for sign in SIGNS
+            if source in sign.sources
+            for severity, bounds in sign.judged
+        ),
+        expect("critical", "Many test reviews are in train too.", **within("is_in_train", [0], mostly=0.9)),
+        expect("critical", "Many reviews stand twice in their part.", **within("is_repeated", [0], mostly=0.9)),
         # The real data has 123 in 25,000 (0.5 %), and 297 in 50,000 (0.6 %): both are far from a leak.
         expect("warning", "More test reviews than usual are in train too.", **within("is_in_train", [0], mostly=0.99)),
         expect("warning", "More reviews than usual stand twice in their part.", **within("is_repeated", [0], mostly=0.99)),

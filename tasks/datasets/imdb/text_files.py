@@ -125,7 +125,7 @@ def _parquet_parts(file: Path, *, column: str | None) -> Iterator[list[Any]]:
         name = _chosen(parquet.schema_arrow.names, column=column, where=file.name)
         for batch in parquet.iter_batches(batch_size=PART_TEXTS, columns=[name]):
             yield batch.column(0).to_pylist()
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeError) as error:
         raise DataError(f"{file.name} is not readable as Parquet ({_one_line(error)}): write it again") from error
 
 
@@ -141,7 +141,7 @@ def _csv_parts(file: Path, *, column: str | None) -> Iterator[list[Any]]:
         with pa_csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert) as batches:
             for batch in batches:
                 yield batch.column(0).to_pylist()
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeError) as error:
         raise DataError(f"{file.name} is not readable as csv ({_one_line(error)}): expected a header and UTF-8 rows") from error
 
 

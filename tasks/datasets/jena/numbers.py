@@ -69,9 +69,17 @@ def numbers_of_text(
             column = pc.cast(pointed, pa.float32())
         except pa.ArrowInvalid:
             row = _first_no_number(pointed)
-            _raise_no_number(text[row].as_py(), where=place(row), name=name, header=headers[name])
+            _raise_no_number(_readable(text[row]), where=place(row), name=name, header=headers[name])
         numbers[name] = np.asarray(column, dtype=np.float32)
     return numbers, overflows
+
+
+def _readable(value: pa.Scalar) -> str:
+    """Return a text for a message, also where its bytes are no UTF-8."""
+    try:
+        return str(value.as_py())
+    except UnicodeDecodeError:
+        return str(value.cast(pa.binary()).as_py().decode("latin-1"))
 
 
 def _count(mask: pa.Array) -> int:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasks.datasets.jena.faults import FAULT_COLUMNS, fault_columns, fault_expectations, stuck_signs
+from tasks.datasets.jena.plausibility import COLUMNS as PLAUSIBILITY_COLUMNS
+from tasks.datasets.jena.plausibility import plausibility_columns, plausibility_expectations
 from tasks.datasets.request import TableRequest
 from tasks.datasets.series_suite import between, series_expectations, series_frame
 from tasks.datasets.spec import Expectation, FaultSign, Parsed
@@ -129,7 +131,9 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
             temperature, pressure_mbar=pressure, vapor_pressure_mbar=vapor
         )
         data["gust_excess_m_per_s"] = data["max_wind_speed_m_per_s"] - data["wind_speed_m_per_s"]
-    signs = fault_columns(data, seconds=data[TIMESTAMP].astype(np.int64), is_broken=_broken_ties(data), row_seconds=ROW_SECONDS)
+    seconds = data[TIMESTAMP].astype(np.int64)
+    signs = fault_columns(data, seconds=seconds, is_broken=_broken_ties(data), row_seconds=ROW_SECONDS)
+    signs |= plausibility_columns(data, seconds=seconds, row_seconds=ROW_SECONDS)
     return pd.DataFrame(data | signs, copy=False)
 
 
@@ -241,7 +245,7 @@ FAULT_SIGNS: tuple[FaultSign, ...] = (
     *(FaultSign(tie.column, tie.readings, tie.minimum, tie.maximum, tie.law, is_equation=tie.is_equation) for tie in _TIES),
     *stuck_signs(),
 )
-DERIVED: tuple[str, ...] = (*(tie.column for tie in _TIES), *FAULT_COLUMNS)
+DERIVED: tuple[str, ...] = (*(tie.column for tie in _TIES), *FAULT_COLUMNS, *PLAUSIBILITY_COLUMNS)
 
 
 def expectations(request: TableRequest) -> tuple[Expectation, ...]:
@@ -268,4 +272,5 @@ def expectations(request: TableRequest) -> tuple[Expectation, ...]:
             for tie in _TIES
         ),
         *fault_expectations(),
+        *plausibility_expectations(),
     )

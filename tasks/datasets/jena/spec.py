@@ -24,8 +24,10 @@ from tasks.datasets.jena.layout import STATION_LAYOUT
 from tasks.datasets.jena.own_file import OwnFileOptions, layout_of, own_files
 from tasks.datasets.jena.parse import Seconds, read_file
 from tasks.datasets.jena.physics import COLUMNS, FAULT_SIGNS, ROW_SECONDS, TIMESTAMP, expectations, validation_frame
+from tasks.datasets.jena.plausibility import STAMP_DAY
 from tasks.datasets.jena.sample import SAMPLE_FILE, simulate
 from tasks.datasets.jena.station import (
+    LATE_DAYS,
     PERIOD_OR_LATEST,
     Period,
     StationOptions,
@@ -38,7 +40,8 @@ from tasks.datasets.jena.station import (
 from tasks.datasets.overlaps import without_known_rows
 from tasks.datasets.repairs import Part, fill_holes, repair_row_order
 from tasks.datasets.request import TableRequest
-from tasks.datasets.spec import DatasetSpec, Parsed, Source, SourceFile, SourceOptions, SplitTables
+from tasks.datasets.series_suite import between
+from tasks.datasets.spec import DatasetSpec, Expectation, Parsed, Severity, Source, SourceFile, SourceOptions, SplitTables
 from tasks.datasets.time_series import edge_facts, edges_of_facts, iso, spacing_facts, split_by_time, split_edges
 
 __all__ = ["COLUMNS", "REFERENCE_ROWS", "ROW_SECONDS", "SPEC", "TRAIN_ROWS", "VAL_ROWS"]
@@ -54,6 +57,8 @@ _FULL_SPAN = ("2009-01-01T00:10:00", "2017-01-01T00:00:00")
 _FIRST_YEAR_AFTER = "2017"
 # The two publications meet at a new year. A sensor may have been off then, for no longer than this.
 _MAX_SEAM_DAYS = 7
+# At the end of a finished period more may be missing than the limit of missing rows sees in a long series.
+_MAX_MISSING_END_DAYS = 31
 
 _SENTINEL = -999.0
 
@@ -300,6 +305,38 @@ def _check_seam(parts: Mapping[str, Part]) -> None:
         )
 
 
+def suite(request: TableRequest) -> tuple[Expectation, ...]:
+    """Return the expectations of the readings, and those of the span of the stamps where it is known which day is today."""
+    return (*expectations(request), *_span_expectations(request))
+
+
+def _span_expectations(request: TableRequest) -> tuple[Expectation, ...]:
+    if request.today is None or request.source == SAMPLE_SOURCE:
+        return ()
+    span: list[Expectation] = []
+
+    def expect(meaning: str, *, low: date | None = None, high: date | None = None, severity: Severity) -> None:
+        bounds = [None if day is None else float((day - date(1970, 1, 1)).days) for day in (low, high)]
+        arguments = between(STAMP_DAY, *bounds)
+        span.append(Expectation("column_max_to_be_between", arguments, severity, meaning, can_be_accepted=True))
+
+    # The clocks of the station and of this host may be in different zones.
+    expect("no reading is of the future", high=request.today + timedelta(days=2), severity="critical")
+    period = _period_of(request)
+    if period and period.end and period.end + timedelta(days=LATE_DAYS) <= request.today:
+        expect(
+            "the readings reach the end of the period that was asked for",
+            low=period.end - timedelta(days=_MAX_SEAM_DAYS),
+            severity="warning",
+        )
+        expect(
+            "the readings come near the end of the period that was asked for; otherwise a file is cut off",
+            low=period.end - timedelta(days=_MAX_MISSING_END_DAYS),
+            severity="critical",
+        )
+    return tuple(span)
+
+
 def read_input(path: Path, options: Mapping[str, Any], *, until: datetime | None) -> Parsed:
     """Return the readings of a person's own file, repaired as those that train.
 
@@ -343,7 +380,7 @@ SPEC = DatasetSpec(
     transform_version=2,
     schema=SCHEMA,
     parse=parse,
-    expectations=expectations,
+    expectations=suite,
     validation_frame=validation_frame,
     split=split,
     simulate=simulate,

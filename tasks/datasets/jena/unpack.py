@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import lzma
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -14,6 +16,19 @@ MAX_UNPACKED_BYTES = 500_000_000
 _MAX_RATIO = 50
 _MAX_MEMBERS = 8
 REMEDY = "correct it if it is your own, else delete it from the store or mirror and fetch it again"
+
+# What `zipfile` and the methods of compression raise for a damaged file, or for a method that is none.
+_DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    struct.error,
+)
 
 _ZIP, _GZIP, PARQUET = b"PK", b"\x1f\x8b", b"PAR1"
 _HEAD_BYTES = 512
@@ -92,7 +107,7 @@ def _unzip(name: str, *, path: Path, limit: int) -> bytes:
                 raise DataError(f"{name} holds {listed}, expected exactly one csv: {REMEDY}")
             with archive.open(members[0]) as stream:
                 return stream.read(limit + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
+    except _DAMAGES as error:
         raise DataError(f"{name} is not a sound zip file ({error}): {REMEDY}") from error
 
 

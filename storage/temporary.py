@@ -1,0 +1,60 @@
+"""A temporary folder of a process's own, so that nothing of it is left where libraries leave files when a process is killed.
+
+TensorFlow writes a Python file for each function that it translates and removes it at the exit of the interpreter, which the
+processes of a pool never come to.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_PREFIX = f"retrain-run-{os.getuid()}-"
+# The path of a Unix socket may have about 100 characters, and Python makes some below the temporary folder.
+_MAX_BASE_CHARACTERS = 30
+
+
+def use_own_temporary_folder() -> Path:
+    """Let this process, and those that it starts, keep their temporary files in a folder that is removed at its exit.
+
+    Folders of processes that were killed are removed first. A process whose parent has such a folder keeps to that. Where the
+    path of the shared temporary folder is long, it is used itself.
+    """
+    base = shared_temporary_folder()
+    _remove_of_dead(base)
+    current = Path(tempfile.gettempdir())
+    if current != base and current.is_dir():
+        return current
+    if len(str(base)) > _MAX_BASE_CHARACTERS:
+        return base
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    # Functions that libraries register later are called before this one.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def shared_temporary_folder() -> Path:
+    """Return the temporary folder that all processes of this user share."""
+    folder = Path(tempfile.gettempdir())
+    return folder.parent if folder.name.startswith(_PREFIX) else folder
+
+
+def _remove_of_dead(base: Path) -> None:
+    for folder in base.glob(f"{_PREFIX}*-*"):
+        number = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if number.isdecimal() and not _is_alive(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,182 @@
+"""Databases that survive their making: whoever is killed at any statement leaves a store that the next command opens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flows.runtime.new_database import DATABASE, new_database
+from storage.database_file import is_half_made, make_file, template
+from storage.errors import SettingError
+from storage.layout import Store
+from storage.registry import Registry
+from storage.schema import migrations_of, revision_of
+
+ROOT = Path(__file__).resolve().parents[2]
+# Of the 574 statements by which MLflow makes its tables: the first and the last ones, and some between.
+POINTS = (1, 2, 40, 170, 330, 480, 570)
+
+# In a process that has imported MLflow: a child is killed at a statement, and another one opens what it left.
+KILL = """
+import os, sys, traceback
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+import mlflow.tracking, mlflow.db
+from storage.layout import Store
+from storage.mlflow_compat import make_tables
+from storage.registry import Registry
+
+def child(function):
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1]
+    try:
+        function()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+def killed(point, function):
+    def run():
+        count = 0
+        @event.listens_for(Engine, "before_cursor_execute")
+        def die(*_):
+            nonlocal count
+            count += 1
+            if count == point:
+                os.kill(os.getpid(), 9)
+        function()
+    return child(run)
+
+in_place, base = sys.argv[1] == "in place", Path(sys.argv[2])
+for point in map(int, sys.argv[3:]):
+    home = base / f"{sys.argv[1]} {point}"
+    (home / "mlflow").mkdir(parents=True)
+    os.environ["XDG_CACHE_HOME"] = str(home / "cache")
+    make = (lambda: make_tables(home / "mlflow" / "mlflow.db")) if in_place else (lambda: Registry.open(Store.at(home)))
+    status = killed(point, make)
+    def check():
+        assert Registry.open(Store.at(home)).names() == ()
+        left = sorted(path.name for path in (home / "mlflow").iterdir() if not path.name.endswith(".lock"))
+        assert [name for name in left if not name.endswith(".half-made")] == ["mlflow.db"], left
+    print(point, status, child(check), flush=True)
+"""
+
+
+def survived(how: str, folder: Path, points: tuple[int, ...]) -> dict[int, tuple[int, int]]:
+    """Of each point how the process ended that was to be killed there, and how the next one did."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-c", KILL, how, str(folder), *map(str, points)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1_500)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert all(line[2] == "0" for line in lines), done.stderr
+    return {int(point): (int(status), int(opened)) for point, status, opened in lines}
+
+
+@pytest.mark.parametrize("how", ["beside", "in place"])
+def test_whoever_is_killed_while_the_registry_is_made_leaves_one_that_opens(tmp_path: Path, how: str) -> None:
+    """`in place` is how releases before this one made it, and how MLflow's own server does."""
+    found = survived(how, tmp_path, POINTS)
+    assert found == dict.fromkeys(POINTS, (signal.SIGKILL, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait_s", [3, 5, 6, 7, 8, 9])
+def test_whoever_is_killed_while_prefects_database_is_made_leaves_one_that_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_s: float
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    home = tmp_path / "home"
+    home.mkdir()
+    variables = {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / DATABASE}", "PREFECT_API_URL": ""}
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+    with subprocess.Popen(
+        command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as making:
+        time.sleep(wait_s)
+        making.kill()
+    with new_database(home):
+        assert revision_of(f"sqlite:///{home / DATABASE}") == migrations_of("prefect", dialect="sqlite").head
+
+
+def tables_of(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def execute(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+
+
+def test_a_half_made_file_is_put_aside_and_one_that_holds_something_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    execute(path, "CREATE TABLE runs (run_uuid TEXT)", "CREATE TABLE alembic_version (version_num TEXT)")
+    assert is_half_made(path, library="mlflow")
+    execute(path, "INSERT INTO runs VALUES ('a')")
+    assert not is_half_made(path, library="mlflow")
+    execute(path, "DELETE FROM runs", "INSERT INTO alembic_version VALUES ('ffffffffffff')")
+    assert not is_half_made(path, library="mlflow")  # of a newer release, which is told
+    path.write_bytes(b"no database")
+    assert not is_half_made(path, library="mlflow")
+
+
+def test_a_new_store_gets_a_copy_of_the_empty_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made: list[Path] = []
+
+    def make(path: Path) -> None:
+        made.append(path)
+        head = migrations_of("mlflow", dialect="sqlite").head
+        execute(path, "CREATE TABLE alembic_version (version_num TEXT)", f"INSERT INTO alembic_version VALUES ('{head}')")
+
+    for name in ("first", "second"):
+        assert make_file(tmp_path / f"{name}.db", library="mlflow", make=make) is None
+    assert len(made) == 1
+    assert not made[0].exists()
+    # A template that was damaged is not taken, and made anew.
+    template("mlflow").write_bytes(b"")
+    make_file(tmp_path / "third.db", library="mlflow", make=make)
+    assert len(made) == 2
+    assert tables_of(tmp_path / "third.db") == tables_of(template("mlflow")) == {"alembic_version"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "first.db", "second.db", "third.db"]
+
+
+def test_one_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def full(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SettingError, match=r"mlflow\.db cannot be made \(No space left on device\): free the disk"):
+        make_file(tmp_path / "mlflow.db", library="mlflow", make=full)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SettingError, match="made no whole database"):
+        make_file(tmp_path / "mlflow.db", library="mlflow", make=lambda path: execute(path, "CREATE TABLE a (b)"))
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
+
+
+def test_copies_of_killed_processes_are_removed_and_backups_stay(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    Registry.open(store)
+    folder, mark = store.mlflow_folder, "0" * 32
+    left = [f".mlflow.db.{mark}", f".mlflow.db.{mark}-journal", f".mlflow.db.1a2b.backup.{mark}"]
+    for name in [*left, "mlflow.db.1a2b.backup"]:
+        (folder / name).write_bytes(b"")
+    Registry.open(store)
+    assert sorted(path.name for path in folder.iterdir()) == [".mlflow.db.lock", "mlflow.db", "mlflow.db.1a2b.backup"]
