@@ -13,11 +13,12 @@ READY := $(VENV)/.ready
 POOL ?= cpu
 BENCH ?=
 ONLY ?=
+FAULTS ?=
 COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --extra postgres --generate-hashes --no-emit-index-url --no-header
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
 LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
 
-.PHONY: help run up down worker test test-slow test-all test-hosts coverage servicetest bench check format lock clean
+.PHONY: help run up down worker test test-slow test-all test-hosts test-faults coverage servicetest bench check format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -39,6 +40,9 @@ test-hosts: $(READY) ## As root: several hosts in network namespaces, every faul
 	@RETRAIN_TEST_HOSTS=all $(BIN)/python -m pytest -q -m hosts -k "not cut_off_for_ever"
 	@$(BIN)/python tests/hosts/faults.py
 	@$(BIN)/python tests/hosts/load.py
+
+test-faults: $(READY) ## Count the faults that are survived: make test-faults FAULTS="--only plausible --seeds 10"
+	@PYTHONPATH=tests:tests/unit $(BIN)/python -m planted $(FAULTS)
 
 coverage: $(READY) ## Tell the share of lines and branches that the tests of units and contracts reach
 	@$(BIN)/python -m coverage run -m pytest -n auto -q -m "not slow" tests/unit tests/contracts

@@ -47,7 +47,7 @@ def _take_credentials(name: str, *, user: str = "", password: str = "", both: st
     for variable, value in ((user, values[0]), (password, values[1]), (both, ":".join(values))):
         if variable:
             os.environ.setdefault(variable, value)
-    os.environ[name] = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    os.environ[name] = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], *parts[2:]))
 
 
 def bypass_proxies(*hosts: str) -> None:

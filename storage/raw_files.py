@@ -347,7 +347,7 @@ def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
 def _beside(mirror: str, name: str) -> str:
     """Return the address of a file in a remote mirror; a query, such as a token, stays at its end."""
     parts = urlsplit(mirror)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
+    return urlunsplit((*parts[:2], f"{parts.path.rstrip('/')}/{quote(name)}", *parts[3:]))
 
 
 def _read_remote(url: str) -> bytes:

@@ -26,7 +26,7 @@ def without_secrets(address: str) -> str:
         parts = urlsplit(address)
     except ValueError:  # no address at all, such as http://[
         return _USER.sub("", address.partition("?")[0])
-    if not parts.scheme or "://" not in address:
+    if not parts.netloc or "://" not in address:
         return address
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 

@@ -105,13 +105,12 @@ def read_table(path: UPath | Path, *, columns: Sequence[str] | None = None, sha2
                 )
             table = file.read(columns=list(columns) if columns is not None else None)
             schema = _written_schema(file)
+        table = table.select(list(columns) if columns is not None else table.column_names)
+        return table.cast(pa.schema([schema.field(name) for name in table.column_names])) if schema else table
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there: run ingestion again") from error
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
         raise DataError(f"{path} is not a readable Parquet file ({error}): remove its folder and run ingestion again") from error
-    names = list(columns) if columns is not None else table.column_names
-    table = table.select(names)
-    return table.cast(pa.schema([schema.field(name) for name in names])) if schema else table
 
 
 def _checked(data: bytes, *, path: UPath | Path, sha256: str) -> bytes:

@@ -51,6 +51,7 @@ GROUP_OF_FILE = {
             "test_approval",
             "test_collect",
             "test_comparison",
+            "test_damage",
             "test_load_check",
             "test_model_card",
             "test_moved_store",

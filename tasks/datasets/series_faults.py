@@ -38,23 +38,24 @@ def unchanged_hours(
         equal &= values[1:] == only
     if but_for is not None:
         equal &= values[1:] != but_for
-    return run_hours(equal, row_seconds=row_seconds, min_hours=min_hours)
+    return run_hours(equal, rows=len(values), row_seconds=row_seconds, min_hours=min_hours)
 
 
-def run_hours(equal: npt.NDArray[np.bool_], *, row_seconds: int, min_hours: float = 1.0) -> Hours:
+def run_hours(equal: npt.NDArray[np.bool_], *, rows: int, row_seconds: int, min_hours: float = 1.0) -> Hours:
     """Return how long the run of equal rows is that each row lies in, 0 for runs shorter than `min_hours`.
 
     Args:
         equal: Whether each row but the first equals the one before.
+        rows: Number of rows.
         row_seconds: Spacing of the rows.
         min_hours: Length of the shortest run that counts.
     """
-    hours = np.zeros(len(equal) + 1, dtype=np.float32)
+    hours = np.zeros(rows, dtype=np.float32)
     # Rows that equal the one before are few, so their neighbourhoods are found faster than those of all rows.
-    rows = np.flatnonzero(equal)
-    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-    starts = rows[np.concatenate(([0], breaks))] if len(rows) else rows
-    stops = rows[np.concatenate((breaks - 1, [-1]))] + 2 if len(rows) else rows
+    repeats = np.flatnonzero(equal)
+    breaks = np.flatnonzero(np.diff(repeats) != 1) + 1
+    starts = repeats[np.concatenate(([0], breaks))] if len(repeats) else repeats
+    stops = repeats[np.concatenate((breaks - 1, [-1]))] + 2 if len(repeats) else repeats
     counts = (stops - starts) * row_seconds >= min_hours * 3600
     for start, stop in zip(starts[counts], stops[counts], strict=True):
         hours[start:stop] = (stop - start) * row_seconds / 3600

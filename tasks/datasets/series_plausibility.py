@@ -23,7 +23,7 @@ _BASE, _MIX = np.uint64(0x9E37_79B9_7F4A_7C15), np.uint64(0x2B7E_1516_28AE_D2A7)
 
 def frozen_hours(columns: Sequence[Values], *, row_seconds: int) -> Hours:
     """Return how long all columns together have stayed the same, 0 for runs shorter than an hour."""
-    return run_hours(_equals_row_before(columns), row_seconds=row_seconds)
+    return run_hours(_equals_row_before(columns), rows=len(columns[0]), row_seconds=row_seconds)
 
 
 def repeated_hours_of_day(columns: Sequence[Values], *, seconds: Seconds, row_seconds: int) -> Hours:
@@ -107,7 +107,7 @@ def straight_hours(columns: Sequence[Values], *, seconds: Seconds, row_seconds: 
             for values in columns:
                 straight &= np.abs(np.diff(values, n=2)) <= 2.1 * rounding
         is_straight[1:] = straight
-    return run_hours(is_straight, row_seconds=row_seconds)
+    return run_hours(is_straight, rows=len(seconds), row_seconds=row_seconds)
 
 
 def of_month(values: Values, *, seconds: Seconds, min_rows: int, reduce: Callable[[Values], float]) -> npt.NDArray[np.float32]:

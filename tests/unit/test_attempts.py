@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,14 @@ def test_attempts_that_begin_together_get_numbers_of_their_own(tmp_path: Path) -
     assert [attempt.number for attempt in attempts if is_last(attempt, folder=folder)] == [16]
 
 
+def content(text: str) -> bytes:
+    """A whole checkpoint that says something."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("text"), text)
+    return stream.getvalue()
+
+
 @given(st.lists(st.sampled_from(["begin", "save by the first", "save by the last"]), min_size=1, max_size=12))
 def test_only_the_last_attempt_saves_and_the_next_one_loads_it(steps: list[str]) -> None:
     folder = UPath(f"memory://checkpoints/{'-'.join(steps).replace(' ', '')}")
@@ -66,7 +76,7 @@ def test_only_the_last_attempt_saves_and_the_next_one_loads_it(steps: list[str])
         if step == "begin":
             attempts.append(begin_attempt(folder))
             continue
-        writer, data = attempts[0 if step == "save by the first" else -1], f"{number}".encode()
+        writer, data = attempts[0 if step == "save by the first" else -1], content(f"{number}")
         checkpoints = Checkpoints(folder, attempt=writer)
         if writer == attempts[-1]:
             checkpoints.save(data)
@@ -81,21 +91,21 @@ def test_a_write_that_was_on_its_way_overwrites_no_later_checkpoint(folder: UPat
     """A host that falls asleep between the question and the write has its own file to write to."""
     first = begin_attempt(folder)
     second = begin_attempt(folder)
-    Checkpoints(folder, attempt=second).save(b"later")
-    (folder / f"checkpoint-{first.number}.npz").write_bytes(b"earlier")
+    Checkpoints(folder, attempt=second).save(content("later"))
+    (folder / f"checkpoint-{first.number}.npz").write_bytes(content("earlier"))
     third = Checkpoints(folder, attempt=begin_attempt(folder))
-    assert third.load() == b"later"
-    third.save(b"latest")
+    assert third.load() == content("later")
+    third.save(content("latest"))
     assert [path.name for path in folder.iterdir() if path.suffix == ".npz"] == ["checkpoint-3.npz"]
 
 
 def test_a_checkpoint_of_version_0_1_0_is_gone_on_from(folder: UPath) -> None:
     attempt = begin_attempt(folder)
-    (folder / "checkpoint.npz").write_bytes(b"old")
+    (folder / "checkpoint.npz").write_bytes(content("old"))
     checkpoints = Checkpoints(folder, attempt=attempt)
-    assert checkpoints.load() == b"old"
-    checkpoints.save(b"new")
-    assert checkpoints.load() == b"new"
+    assert checkpoints.load() == content("old")
+    checkpoints.save(content("new"))
+    assert checkpoints.load() == content("new")
     checkpoints.remove()
     assert checkpoints.load() is None
 

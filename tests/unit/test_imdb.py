@@ -317,11 +317,17 @@ def test_a_fault_fails_the_suite(sample: Parsed, column: str) -> None:
     assert f"{column}: expected" in rejected_message(report)
 
 
-def test_leaks_are_a_warning(sample: Parsed) -> None:
-    frame = SPEC.validation_frame(sample).assign(is_in_train=1.0)
+@pytest.mark.parametrize(("share", "severities"), [(0.005, []), (0.05, ["warning"]), (0.2, ["critical", "warning"])])
+def test_some_test_reviews_in_train_are_a_warning_and_many_are_refused(
+    sample: Parsed, share: float, severities: list[str]
+) -> None:
+    frame = SPEC.validation_frame(sample)
+    test = np.flatnonzero(frame["split"] == "test")
+    leak = frame["is_in_train"].to_numpy().copy()
+    leak[test[: int(share * len(test))]] = 1.0
+    frame = frame.assign(is_in_train=leak)
     report = run_suite(frame, name="imdb", expectations=SPEC.expectations(TableRequest(source="sample")))
-    assert [(outcome.column, outcome.severity) for outcome in report.failed] == [("is_in_train", "warning")]
-    assert report.passed_critical
+    assert [(outcome.column, outcome.severity) for outcome in report.failed] == [("is_in_train", each) for each in severities]
 
 
 def test_the_real_suite_wants_the_real_number_of_reviews(sample: Parsed) -> None:

@@ -370,8 +370,8 @@ def test_validation_counts_by_severity_and_lists_what_failed_worst_first() -> No
     counts, failed = tables_of(text)
     assert counts[2:] == [["critical", "1", "0"], ["warning", "0", "1"], ["info", "0", "1"]]
     assert failed[2:] == [
-        ["warning", "wind_speed_m_per_s", "wind speed is outside 0 \\| 60 m/s", "12,345", "column_values_to_be_between"],
-        ["info", "-", "five gaps", "5", "gaps"],
+        ["warning", "wind_speed_m_per_s", "wind speed is outside 0 \\| 60 m/s", "12,345", "-", "column_values_to_be_between"],
+        ["info", "-", "five gaps", "5", "-", "gaps"],
     ]
 
 

@@ -17,6 +17,7 @@ from storage.folders import remove_folder
 from storage.io import read_json
 from storage.layout import Store
 from storage.references import TableRef
+from storage.registry import Registry
 from tasks.config import TrainSettings
 from tasks.datasets import DATASETS
 from tasks.models import PROBLEMS, problem_named, variant_named
@@ -71,7 +72,8 @@ def key(table: TableRef = TABLE, variant: str = "gru_baseline", **settings: Any)
 def test_a_key_is_the_same_where_the_training_would_be() -> None:
     assert len(key()) == 16
     assert key() == key(epochs=20, steps_per_epoch=500, patience_epochs=10, seed=0)  # the variant's own values, spelt out
-    assert key() == key(threads=2) == key(require_gpu=True)
+    assert key() == key(threads=1) == key(require_gpu=True)
+    assert key(variant="ridge") == key(variant="ridge", threads=2)  # its batch is not sharded
     assert key() == key(TABLE.model_copy(update={"published": False, "uri": "elsewhere", "rows": {"train": 1}}))
 
 
@@ -322,10 +324,27 @@ def test_an_equal_training_is_found_and_another_is_not(trained: Any) -> None:
         return find_trained(trained.table, variant=variant, settings=settings, registry=trained.registry, store=trained.store)
 
     assert find() == trained.better.model_copy(update={"trained": False})
-    assert find(threads=2) == find()
+    assert find(threads=1) == find()
+    assert find(threads=2) is None
     assert find(seed=1) is None
     assert find(epochs=3) is None
     assert find("gru_dropout") is None
+
+
+def test_where_the_host_chooses_the_threads_any_number_is_found(keras: Any, samples: Any, tmp_path: Path) -> None:
+    store, table = samples.store, samples.tables["jena"]
+    registry = Registry.open(Store.at(tmp_path))
+    settings = TrainSettings(epochs=1, steps_per_epoch=2, seed=77, threads=2)
+    fitted = fit_variant(table, variant="gru_baseline", settings=settings, store=store, on_progress=quiet)
+    evaluation = scoring.evaluate_fitted(fitted, store=store)
+    made = register_fitted(fitted, evaluation=evaluation, registry=registry, store=store, flow_run_id="run-1")
+
+    def find(threads: int | None) -> Any:
+        asked = settings.model_copy(update={"threads": threads})
+        return find_trained(table, variant="gru_baseline", settings=asked, registry=registry, store=store)
+
+    assert find(2) == find(None) == made.model_copy(update={"trained": False})
+    assert find(1) is None
 
 
 def test_the_folder_of_a_run_that_was_killed_after_registering_is_removed(trained: Any) -> None:

@@ -96,7 +96,9 @@ def validation_frame(parsed: Parsed) -> pd.DataFrame:
 
 
 def _words_of(parsed: Parsed) -> dict[str, int]:
-    words = parsed.extras["words"]
+    words = parsed.extras.get("words")
+    if words is None:
+        return {}
     return dict(zip(words["word"].to_pylist(), words["rank"].to_pylist(), strict=True))
 
 

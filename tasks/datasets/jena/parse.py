@@ -203,7 +203,10 @@ def _header_fields(line: str, *, layout: Layout, where: str) -> tuple[str, list[
     stamps = {header_key(name) for name in layout.stamp_columns}
     candidates = []
     for separator in _SEPARATORS:
-        fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+        try:
+            fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+        except csv.Error as error:  # such as a carriage return in the middle
+            raise DataError(f"{where}: the names of the columns cannot be read ({error}): {REMEDY}") from error
         candidates.append((any(header_key(name) in stamps for name in fields), len(fields), separator, fields))
     _, _, separator, fields = max(candidates, key=lambda candidate: candidate[:2])
     return separator, fields
@@ -300,7 +303,7 @@ def _read_parquet(name: str, *, path: Path, layout: Layout) -> FileContent:
         header = file.schema_arrow.names
         columns = find_columns(header, layout=layout, where=name)
         table = file.read(columns=[header[position] for position in (columns.stamp, *columns.readings.values())])
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError, KeyError) as error:
         raise DataError(f"{name} is not a sound Parquet file ({error}): write it again") from error
     if table.num_rows == 0:
         raise DataError(f"{name} has a header and no rows: write it again")

@@ -28,6 +28,7 @@ _DAMAGES = (
     OSError,
     ValueError,
     struct.error,
+    IndexError,  # a member without a name
 )
 
 _ZIP, _GZIP, PARQUET = b"PK", b"\x1f\x8b", b"PAR1"

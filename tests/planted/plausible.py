@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from faults import jena_planted, review_planted
-from faults.review_planted import Part
+from planted import jena_planted, review_planted
+from planted.review_planted import Part
 
 from tasks.datasets.imdb import spec as imdb
 from tasks.datasets.imdb.ranks import Ranks

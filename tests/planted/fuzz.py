@@ -1,6 +1,6 @@
 """Files with random damage, read by the project's own readers: nothing but its own errors may come out.
 
-    python -m faults.fuzz --seconds 600          (in tests/, with the project on the path)
+    python -m planted.fuzz --seconds 600          (in tests/, with the project on the path)
 
 The damage is that of fuzzers for binary formats: flipped bits, cut ends, parts doubled, moved or replaced by numbers at the
 edges of their types. Every example follows from its number, so a failure is named by format and number.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -203,6 +204,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600, help="for each format")
     parser.add_argument("--first", type=int, default=0, help="number of the first example")
     asked = parser.parse_args()
+    logging.disable(logging.WARNING)
     failed = False
     for name in FORMATS:
         started, number = time.monotonic(), asked.first
