@@ -26,7 +26,7 @@ logger = logging.getLogger("retrain")
 # A database whose tables of these names are empty, or not there, holds nothing that anybody has made.
 _CONTENT: dict[Library, tuple[str, ...]] = {
     "mlflow": ("runs", "registered_models"),
-    "prefect": ("flow_run", "deployment", "block_document", "variable", "automation"),
+    "prefect": ("flow", "deployment", "block_document", "variable", "automation"),
 }
 _JOURNALS = ("-journal", "-wal", "-shm")
 

@@ -24,7 +24,7 @@ from tasks.config import TrainSettings
 from tasks.training import steps
 
 RUNS = 4
-ARGUMENTS = ("run", "jena", "--data", "sample", "--epochs", "2", "--steps-per-epoch", "20", "--no-refit", "--json")
+ARGUMENTS = ("run", "jena", "--data", "sample", "--epochs", "2", "--steps", "20", "--no-refit", "--json")
 
 
 def start(home: Path, *more: str) -> subprocess.Popen[str]:

@@ -326,7 +326,7 @@ class Year:
             state,
             message,
             self._last_state("retrain") if monday.trains else ("", ""),
-            frozenset(path.name for path in folder.iterdir() if path.is_dir()),
+            frozenset(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")),
             json.loads(manifest.read_text()) if manifest else {},
             self._champion(),
             self._events(monday),

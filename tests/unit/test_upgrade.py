@@ -186,6 +186,9 @@ def test_an_older_prefect_database_is_migrated_before_a_server_starts(tmp_path: 
     upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y", "-r", old]
     subprocess.run(upgrade, env=environment, check=True, capture_output=True)
     assert revision_of(f"sqlite:///{path}") == old
+    with closing(sqlite3.connect(path)) as database:  # an empty one would be made anew
+        database.execute("INSERT INTO flow (id, name) VALUES ('1', 'of before')")
+        database.commit()
     with new_database(tmp_path):
         assert revision_of(f"sqlite:///{path}") == migrations_of("prefect", dialect="sqlite").head
     assert revision_of(f"sqlite:///{tmp_path}/{DATABASE}.{old}.backup") == old
