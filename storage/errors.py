@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from storage.redaction import redact
+from storage.redaction import printable, redact
 
 
 class RetrainError(Exception):
     """An error of input or environment; its message says what, where, what was expected, and what to do, and no password."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(redact(message))
+        super().__init__(printable(redact(message)))
 
 
 class SettingError(RetrainError):

@@ -10,11 +10,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 HIDDEN = "***"
 
 # A password may hold an `@` that should have been written as %40: up to the last one before the path.
-_USER = re.compile(r"(?<=://)[^/\s?#'\"]+@")
+# An example in a message names its parts in capital letters.
+_USER = re.compile(r"(?<=://)(?!USER:PASSWORD@)[^/\s?#'\"]+@")
 _PARAMETER = re.compile(
     r"([?&;][^=&;\s'\"]*(?:token|key|secret|password|passwd|pwd|sig|signature|credential|auth)[^=&;\s'\"]*=)[^&;\s'\"]+",
     re.IGNORECASE,
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SECRET_VARIABLE = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|ACCESS_KEY$")
 # A shorter one would be found in ordinary words.
 _MIN_CHARACTERS = 6
@@ -39,6 +41,14 @@ def redact(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Return a text whose control characters are written out: those of a strange file could rewrite a person's terminal.
+
+    Line ends and tabs stay; marks that turn the direction of writing do not.
+    """
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
 def _secrets_of_environment() -> list[str]:
     """Return the passwords and tokens in the environment, the longest first: one may hold another."""
     secrets: set[str] = set()
@@ -52,12 +62,12 @@ def _secrets_of_environment() -> list[str]:
 
 
 class RedactingFilter(logging.Filter):
-    """Hide secrets in the records of a logger."""
+    """Hide secrets in the records of a logger, and write control characters out."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Replace the message by its redacted form; every record passes."""
         message = record.getMessage()
-        redacted = redact(message)
+        redacted = printable(redact(message))
         if redacted != message:
             record.msg, record.args = redacted, ()
         return True

@@ -13,7 +13,7 @@ from pathlib import Path
 
 _LOCK = ".runs.lock"
 _CRASHED = "Its process was killed; this was found when the next run started."
-_PAGE = 200
+_PAGE, _MAX_PAGES = 200, 50
 
 
 @contextmanager
@@ -53,9 +53,12 @@ def clear_dead_runs() -> None:
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]))
     unfinished = FlowRunFilter(state=state, deployment_id=FlowRunFilterDeploymentId(is_null_=True))
     with get_client(sync_client=True) as client:
-        while runs := client.read_flow_runs(flow_run_filter=unfinished, limit=_PAGE):
+        for _ in range(_MAX_PAGES):
+            runs = client.read_flow_runs(flow_run_filter=unfinished, limit=_PAGE)
             for run in runs:
                 client.set_flow_run_state(run.id, Crashed(message=_CRASHED), force=True)
+            if len(runs) < _PAGE:
+                return
 
 
 def release_stale_leases() -> None:

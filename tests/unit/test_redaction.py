@@ -11,7 +11,7 @@ import pytest
 from storage.errors import RetrainError, SettingError, SourceError
 from storage.layout import Store
 from storage.library_variables import set_library_variables
-from storage.redaction import RedactingFilter, redact, without_secrets
+from storage.redaction import RedactingFilter, printable, redact, without_secrets
 from tasks.config import DataSettings
 from tasks.ingestion.fetching import fetch_raw
 
@@ -27,6 +27,7 @@ SECRET = "s3cr3t-word"
         (f"http://host/x?token={SECRET}&year=2020", "http://host/x?token=***&year=2020"),
         (f"https://host/x?X-Amz-Signature={SECRET}", "https://host/x?X-Amz-Signature=***"),
         (f"postgresql+psycopg2://anna:{SECRET}@host:5432/x", "postgresql+psycopg2://***@host:5432/x"),
+        ("write it as postgresql://USER:PASSWORD@HOST/x", "write it as postgresql://USER:PASSWORD@HOST/x"),
         ("mail to anna@example.org about http://host/x", "mail to anna@example.org about http://host/x"),
     ],
 )
@@ -51,6 +52,19 @@ def test_what_is_logged_is_hidden_too(caplog: pytest.LogCaptureFixture) -> None:
         logger.info("from %s: %d bytes", f"http://anna:{SECRET}@host/x", 3)
         logger.info("nothing to hide in %s", "this")
     assert [record.getMessage() for record in caplog.records] == ["from http://***@host/x: 3 bytes", "nothing to hide in this"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("name \x1b[2J\x07 of a column", "name \\x1b[2J\\x07 of a column"),
+        ("a\rb\x9bc\u202ed", "a\\rb\\x9bc\\u202ed"),
+        ("two\nlines\tand \u00e4, \u65e5\u672c", "two\nlines\tand \u00e4, \u65e5\u672c"),
+    ],
+)
+def test_control_characters_of_strange_files_never_reach_a_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert str(SettingError(text)) == shown
 
 
 def test_an_address_without_its_secrets() -> None:
