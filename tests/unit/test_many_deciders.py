@@ -288,7 +288,7 @@ def test_a_mark_that_a_log_of_version_0_1_lacks_is_added(home: str, monkeypatch:
     store = Store.at(home)
     registry = Registry.open(store)
     decision = {"outcome": "promoted", "reason": "", "candidate": "v2", "champion": None, "checks": [], "refit": None}
-    line = {"at": "2026-11-01T12:00:00+00:00", "key": "a", "candidate": 2, "by": "run", "decision": decision}
+    line = {"at": "2999-11-01T12:00:00+00:00", "key": "a", "candidate": 2, "by": "run", "decision": decision}
     write_atomically(store.first_promotions(NAME), (json.dumps(line) + "\n").encode())
     registry.set_aliases(NAME, {"champion": 2})
     for _ in range(2):
@@ -310,7 +310,8 @@ def test_a_log_of_version_0_1_goes_on(home: str, monkeypatch: pytest.MonkeyPatch
         {"key": "b", "candidate": 2, "applied": "b"},
         {"key": "c", "candidate": 1, **said, "decision": first | {"outcome": "rolled back", "champion": "v2"}},
     ]
-    old = [{"at": f"2026-11-01T12:00:0{second}+00:00", **entry} for second, entry in enumerate(entries)]
+    # Lines of that version count only if they are not older than the model in the registry.
+    old = [{"at": f"2999-11-01T12:00:0{second}+00:00", **entry} for second, entry in enumerate(entries)]
     content = "".join(json.dumps(line) + "\n" for line in old).encode()
     write_atomically(store.first_promotions(NAME), content)
     registry.set_aliases(NAME, {"previous": 1, "champion": 2})
