@@ -31,8 +31,8 @@ _CONTENT: dict[Library, tuple[str, ...]] = {
 _JOURNALS = ("-journal", "-wal", "-shm")
 
 
-def make_file(database: Path, *, library: Library, make: Callable[[Path], None]) -> Path | None:
-    """Make the database of a library unless it is there; the caller holds its lock.
+def make_file(database: Path, *, library: Library, make: Callable[[Path], None]) -> None:
+    """Make the database of a library unless it is there; the caller holds its lock. A half-made one is put aside.
 
     An empty database of the installed version is kept in the user's cache folder, and copied for every further store.
 
@@ -41,18 +41,14 @@ def make_file(database: Path, *, library: Library, make: Callable[[Path], None])
         library: Whose database it is.
         make: Makes all tables in a file that is not there yet.
 
-    Returns:
-        The new name of a half-made file that was in its place, if there was one.
-
     Raises:
         SettingError: It cannot be made, as on a full disk; nothing is in its place then.
     """
     remove_copies(database)
-    half_made = None
     if database.exists():
         if not is_half_made(database, library=library):
-            return None
-        half_made = _put_aside(database)
+            return
+        _put_aside(database)
     beside = database.with_name(f".{database.name}.{uuid.uuid4().hex}")
     try:
         if not _copy_template(library, into=beside):
@@ -67,7 +63,6 @@ def make_file(database: Path, *, library: Library, make: Callable[[Path], None])
         raise SettingError(f"{database} cannot be made ({error.strerror or error}): free the disk, or mend its rights") from error
     finally:
         _remove(beside)
-    return half_made
 
 
 def remove_copies(database: Path) -> None:
@@ -101,19 +96,18 @@ def template(library: Library) -> Path:
     return cache_folder() / library / f"{importlib.metadata.version(library)}.db"
 
 
-def _put_aside(database: Path) -> Path | None:
+def _put_aside(database: Path) -> None:
     """Rename a half-made file; one without a byte is removed. SQLite's journals belong to its name, and go."""
     for end in _JOURNALS:
         Path(f"{database}{end}").unlink(missing_ok=True)
     if not database.stat().st_size:
         database.unlink()
-        return None
+        return
     aside = database.with_name(f"{database.name}.{uuid.uuid4().hex[:8]}.half-made")
     database.rename(aside)
     logger.warning(
         "%s was half made by a run that was killed, and held nothing: it is %s now, and is made anew", database, aside.name
     )
-    return aside
 
 
 def _is_whole(path: Path, *, library: Library) -> bool:

@@ -57,10 +57,6 @@ class DecisionLog:
         """Add a line unless another writer has added one since `entries`; False if one has, and nothing was added."""
         return self._journal.add({**line, "registered_ms": self._registered_ms})
 
-    def append(self, line: Line) -> None:
-        """Add a line after whatever there is."""
-        self._journal.append({**line, "registered_ms": self._registered_ms})
-
     def _counts(self, line: Line) -> bool:
         if self._registered_ms is None:
             return False

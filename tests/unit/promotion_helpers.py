@@ -54,8 +54,9 @@ def write_log(lines: Sequence[Mapping[str, Any]], *, registry: Registry, store: 
     """Replace the log of decisions, as a kill at some earlier moment would have left it."""
     remove_folder(store.promotions(name))
     log = open_log(name, registry=registry, store=store)
+    log.entries()
     for line in lines:
-        log.append(line)
+        assert log.add(line)
 
 
 class Desk:

@@ -145,7 +145,7 @@ def test_a_new_store_gets_a_copy_of_the_empty_database(tmp_path: Path, monkeypat
         execute(path, "CREATE TABLE alembic_version (version_num TEXT)", f"INSERT INTO alembic_version VALUES ('{head}')")
 
     for name in ("first", "second"):
-        assert make_file(tmp_path / f"{name}.db", library="mlflow", make=make) is None
+        make_file(tmp_path / f"{name}.db", library="mlflow", make=make)
     assert len(made) == 1
     assert not made[0].exists()
     # A template that was damaged is not taken, and made anew.

@@ -52,8 +52,8 @@ def test_lines_about_a_lost_registry_do_not_count(tmp_path: Path, caplog: pytest
     registry = with_versions(store)
     log = open_log(NAME, registry=registry, store=store)
     for version, over in ((1, None), (2, 1)):
-        for line in promoted(version, over=over):
-            log.append(line)
+        log.entries()
+        assert all(log.add(line) for line in promoted(version, over=over))
         settle(NAME, registry=registry, store=store)
     assert superseded_since([line for line in read_log(NAME, registry=registry, store=store) if line["candidate"] == 1])
 
@@ -64,8 +64,7 @@ def test_lines_about_a_lost_registry_do_not_count(tmp_path: Path, caplog: pytest
     assert (standing.champion, standing.lines) == (None, [])
     assert "its 6 logged decisions are about versions of a registry that was lost or emptied" in caplog.text
     # The new version 1 can become champion, and once it has, nothing is told any more.
-    for line in promoted(1, over=None):
-        standing.log.append(line)
+    assert all(standing.log.add(line) for line in promoted(1, over=None))
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="retrain"):
         champion = settle(NAME, registry=anew, store=store).champion
@@ -78,7 +77,7 @@ def test_lines_about_a_lost_registry_do_not_count(tmp_path: Path, caplog: pytest
 
 def test_a_model_that_is_not_registered_has_no_decisions(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
-    open_log(NAME, registry=with_versions(store), store=store).append(promoted(1, over=None)[0])
+    assert open_log(NAME, registry=with_versions(store), store=store).add(promoted(1, over=None)[0])
     store = with_the_log_of(store, home=tmp_path / "anew")
     assert read_log(NAME, registry=Registry.open(store), store=store) == []
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.datasets.imdb.ranks import Ranks
-from tasks.datasets.spec import Severity
+from tasks.datasets.signs import Sign
 
 # Words of Keras's index whose tone nobody doubts.
 _POSITIVE = ("wonderful", "excellent", "amazing", "superb", "perfect", "favorite", "loved", "beautiful", "brilliant", "enjoyed")
@@ -51,51 +51,15 @@ class PartFigures:
     sorted_share: float
 
 
-@dataclass(frozen=True)
-class Sign:
-    """A figure, and within which bounds it lies in sound reviews.
-
-    Attributes:
-        possible: Bounds outside of which the reviews cannot be what they are said to be; None: there are none.
-        usual: Bounds outside of which they are unlikely; None: there are none.
-        sources: Where this can be asked: a person's own reviews have other words and lengths, the sample made-up ones.
-    """
-
-    column: str
-    meaning: str
-    possible: tuple[float | None, float | None] | None
-    usual: tuple[float | None, float | None] | None
-    sources: tuple[str, ...] = ("keras",)
-
-    @property
-    def judged(self) -> tuple[tuple[Severity, tuple[float | None, float | None]], ...]:
-        """What is judged: the bounds of a warning, and those of a critical failure, where there are any."""
-        warning: tuple[tuple[Severity, tuple[float | None, float | None]], ...] = (("warning", self.usual),) if self.usual else ()
-        return (*warning, ("critical", self.possible)) if self.possible else warning
-
-
-SIGNS = (
-    Sign(
-        "label_accuracy",
-        "The labels follow from the words; otherwise they were shuffled.",
-        (0.7, 1),
-        (0.8, 0.95),
-        ("keras", "sample"),
-    ),
-    Sign(
-        "tone_agreement",
-        "Reviews with clearly positive words are positive; otherwise the labels were exchanged.",
-        (0.6, 1),
-        (0.7, 1),
-        ("keras", "files"),
-    ),
-    Sign(
-        "word_order",
-        "Words stand in the order of English; otherwise they were sorted or turned round.",
-        (0.7, 1),
-        (0.9, 1),
-        ("keras", "files"),
-    ),
+_LABELS = Sign("label_accuracy", "The labels follow from the words; otherwise they were shuffled.", (0.7, 1), (0.8, 0.95))
+_TONE = Sign(
+    "tone_agreement", "Reviews with clearly positive words are positive; otherwise the labels were exchanged.", (0.6, 1), (0.7, 1)
+)
+_ORDER = Sign(
+    "word_order", "Words stand in the order of English; otherwise they were sorted or turned round.", (0.7, 1), (0.9, 1)
+)
+_SORTED = Sign("sorted_share", "Words do not stand in the order of their ranks.", (0.2, 0.8), (0.4, 0.6))
+_OF_THE_INDEX = (
     Sign("most_frequent_rank", "The most frequent word has rank 1; otherwise the ranks are shifted.", (1, 1), None),
     Sign(
         "zipf_slope",
@@ -106,8 +70,13 @@ SIGNS = (
     Sign("rare_share", "Some words are rare; otherwise the vocabulary was cut.", (0.01, 0.2), (0.02, 0.1)),
     Sign("highest_rank", "Ranks reach far into the index; otherwise the vocabulary was cut.", (20_000, None), (60_000, None)),
     Sign("same_length_share", "Reviews have many lengths; otherwise they were cut.", (0, 0.2), (0, 0.05)),
-    Sign("sorted_share", "Words do not stand in the order of their ranks.", (0.2, 0.8), (0.4, 0.6), ("keras", "sample", "files")),
 )
+# By source: a person's own reviews have other words and lengths than the published ones, and those of the sample are made up.
+SIGNS: Mapping[str, tuple[Sign, ...]] = {
+    "keras": (_LABELS, _TONE, _ORDER, *_OF_THE_INDEX, _SORTED),
+    "files": (_TONE, _ORDER, _SORTED),
+    "sample": (_LABELS, _SORTED),
+}
 FIGURES: tuple[str, ...] = tuple(field.name for field in fields(PartFigures))
 
 

@@ -14,6 +14,7 @@ from tasks.datasets.imdb.keras_files import OFFICIAL_REVIEWS
 from tasks.datasets.imdb.plausibility import FIGURES, SIGNS, part_figures
 from tasks.datasets.imdb.ranks import Ranks
 from tasks.datasets.request import TableRequest
+from tasks.datasets.signs import expectations_of
 from tasks.datasets.spec import SPLITS, Expectation, Parsed, Severity
 from tasks.datasets.tokens import RANK_OFFSET, VOCABULARY_SIZE
 
@@ -132,7 +133,7 @@ def expectations(request: TableRequest) -> tuple[Expectation, ...]:
     def expect(severity: Severity, meaning: str, kind: str, **arguments: Any) -> Expectation:
         return Expectation(kind=kind, arguments=arguments, severity=severity, meaning=meaning)
 
-    def between(column: str, low: float | None, high: float | None) -> dict[str, Any]:
+    def between(column: str, low: int | None, high: int | None) -> dict[str, Any]:
         return {"kind": "column_values_to_be_between", "column": column, "min_value": low, "max_value": high}
 
     def mean(column: str, low: float, high: float) -> dict[str, Any]:
@@ -162,12 +163,7 @@ def expectations(request: TableRequest) -> tuple[Expectation, ...]:
         expect("critical", "A rank past the word index of Keras.", **between("max_rank", None, _INDEX_WORDS)),
         expect("warning", "The most frequent words are in no review: ranks may be shifted.", **first_words),
         expect("critical", "A place in the file comes twice.", **places),
-        *(
-            expect(severity, sign.meaning, **between(sign.column, *bounds))
-            for sign in SIGNS
-            if source in sign.sources
-            for severity, bounds in sign.judged
-        ),
+        *expectations_of(SIGNS[source]),
         expect("critical", "Many test reviews are in train too.", **within("is_in_train", [0], mostly=0.9)),
         expect("critical", "Many reviews stand twice in their part.", **within("is_repeated", [0], mostly=0.9)),
         # The real data has 123 in 25,000 (0.5 %), and 297 in 50,000 (0.6 %): both are far from a leak.

@@ -16,9 +16,11 @@ import pandas as pd
 
 from tasks.datasets.jena.faults import FAULT_COLUMNS, fault_columns, fault_expectations, stuck_signs
 from tasks.datasets.jena.plausibility import COLUMNS as PLAUSIBILITY_COLUMNS
-from tasks.datasets.jena.plausibility import plausibility_columns, plausibility_expectations
+from tasks.datasets.jena.plausibility import SIGNS as PLAUSIBILITY_SIGNS
+from tasks.datasets.jena.plausibility import plausibility_columns
 from tasks.datasets.request import TableRequest
 from tasks.datasets.series_suite import between, series_expectations, series_frame
+from tasks.datasets.signs import expectations_of
 from tasks.datasets.spec import Expectation, FaultSign, Parsed
 
 ROW_SECONDS = 600
@@ -272,5 +274,5 @@ def expectations(request: TableRequest) -> tuple[Expectation, ...]:
             for tie in _TIES
         ),
         *fault_expectations(),
-        *plausibility_expectations(),
+        *expectations_of(PLAUSIBILITY_SIGNS),
     )

@@ -7,7 +7,6 @@ What cannot be must not be published; what is only unlikely is a warning.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,7 @@ from tasks.datasets.series_plausibility import (
     step_from_row_before,
     straight_hours,
 )
-from tasks.datasets.series_suite import between
-from tasks.datasets.spec import Expectation, Severity
+from tasks.datasets.signs import Sign
 
 _MEASURED = (
     "pressure_mbar",
@@ -46,84 +44,56 @@ _HALF_DAY_ROWS = 72
 _ALL_BUT_FEW = 0.9998
 
 
-@dataclass(frozen=True)
-class _Sign:
-    """A column of the validation frame, and within which bounds it lies in sound data.
-
-    Attributes:
-        possible: Bounds outside of which the readings cannot be true; None: there are none.
-        usual: Bounds outside of which they are unlikely; None: there are none.
-        mostly: Share of rows within `possible` that is enough, because the publisher's own files hold such faults.
-    """
-
-    column: str
-    meaning: str
-    possible: tuple[float | None, float | None] | None = None
-    usual: tuple[float | None, float | None] | None = None
-    mostly: float = 1.0
-
-    @property
-    def judged(self) -> tuple[tuple[Severity, tuple[float | None, float | None]], ...]:
-        """What is judged: the bounds of a warning, and those of a critical failure, where there are any."""
-        warning: tuple[tuple[Severity, tuple[float | None, float | None]], ...] = (("warning", self.usual),) if self.usual else ()
-        return (*warning, ("critical", self.possible)) if self.possible else warning
-
-
 STAMP_DAY = "stamp_day"
 """Column of the days from 1970 to the stamp, with their fraction."""
 
 SIGNS = (
-    _Sign("air_frozen_h", "pressure, temperature and humidity do not stay the same together", (0, 6), (0, 2)),
-    _Sign(
-        "repeated_rows_h_of_day", "rows do not repeat the row before in every reading, as hourly values would", (0, 12), (0, 2)
-    ),
-    _Sign(
+    Sign("air_frozen_h", "pressure, temperature and humidity do not stay the same together", (0, 6), (0, 2)),
+    Sign("repeated_rows_h_of_day", "rows do not repeat the row before in every reading, as hourly values would", (0, 12), (0, 2)),
+    Sign(
         "pressure_step_mbar",
         "pressure moves by little in ten minutes; otherwise parts of the series are out of place",
         (0, 5),
         (0, 4),
         mostly=_ALL_BUT_FEW,
     ),
-    _Sign(
+    Sign(
         "temperature_step_degc",
         "temperature moves by little in ten minutes; otherwise readings are out of place",
         (0, 8),
         (0, 6.5),
         mostly=_ALL_BUT_FEW,
     ),
-    _Sign(
+    Sign(
         "temperature_spike_degc",
         "no single reading of temperature stands out from both neighbours",
         (0, 4),
         (0, 2.5),
         mostly=_ALL_BUT_FEW,
     ),
-    _Sign("is_repeated_half_day", "no half day comes again with the same readings; otherwise a part was copied", (0, 0)),
-    _Sign("straight_h", "air and wind do not follow straight lines together; otherwise a hole was filled", (0, 24), (0, 4)),
-    _Sign("temperature_roughness_degc_of_month", "temperature changes smoothly from row to row", (0.005, 0.6), (0.02, 0.35)),
-    _Sign("wind_roughness_m_per_s_of_month", "the wind is never smooth for a whole month", (0.005, 3), (0.03, 1)),
-    _Sign(
+    Sign("is_repeated_half_day", "no half day comes again with the same readings; otherwise a part was copied", (0, 0), None),
+    Sign("straight_h", "air and wind do not follow straight lines together; otherwise a hole was filled", (0, 24), (0, 4)),
+    Sign("temperature_roughness_degc_of_month", "temperature changes smoothly from row to row", (0.005, 0.6), (0.02, 0.35)),
+    Sign("wind_roughness_m_per_s_of_month", "the wind is never smooth for a whole month", (0.005, 3), (0.03, 1)),
+    Sign(
         "max_wind_direction_deg_of_month",
         "the wind comes from everywhere in a month; otherwise its direction has another unit",
         (200, 360),
         (300, 360),
     ),
-    _Sign(
+    Sign(
         "mean_wind_speed_m_per_s_of_month",
         "the mean wind of a month is that of Jena; otherwise it has another unit",
         (0.2, 8),
         (0.8, 4.2),
     ),
-    _Sign("whole_degrees_share_of_month", "temperatures have decimals; otherwise they were rounded", (0, 0.9), (0, 0.1)),
-    _Sign("season_excess_degc_of_month", "the mean temperature of a month is that of its season at Jena", (-14, 14), (-9, 9)),
-    _Sign("calm_gusts_share_of_month", "gusts are stronger than the mean wind in most rows", None, (0, 0.3)),
-    _Sign("share_of_month_present", "no month lacks more than a tenth of its rows", None, (0.9, 1)),
-    _Sign(STAMP_DAY, "stamps are those of the station", None, None),
-    _Sign(
-        "temperature_range_degc_of_day", "the temperature of a day has a range, and not that of a desert", (0.2, 35), (0.4, 28)
-    ),
+    Sign("whole_degrees_share_of_month", "temperatures have decimals; otherwise they were rounded", (0, 0.9), (0, 0.1)),
+    Sign("season_excess_degc_of_month", "the mean temperature of a month is that of its season at Jena", (-14, 14), (-9, 9)),
+    Sign("calm_gusts_share_of_month", "gusts are stronger than the mean wind in most rows", None, (0, 0.3)),
+    Sign("share_of_month_present", "no month lacks more than a tenth of its rows", None, (0.9, 1)),
+    Sign("temperature_range_degc_of_day", "the temperature of a day has a range, and not that of a desert", (0.2, 35), (0.4, 28)),
 )
-COLUMNS: tuple[str, ...] = tuple(sign.column for sign in SIGNS)
+COLUMNS: tuple[str, ...] = (*(sign.column for sign in SIGNS), STAMP_DAY)
 
 
 def plausibility_columns(readings: Mapping[str, Any], *, seconds: Seconds, row_seconds: int) -> dict[str, npt.NDArray[Any]]:
@@ -158,20 +128,7 @@ def plausibility_columns(readings: Mapping[str, Any], *, seconds: Seconds, row_s
         season_excess(temperature, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, **_SEASON),
         of_month(has_no_gusts, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.mean),
         share_of_month_present(seconds, row_seconds=row_seconds),
-        seconds / 86_400,
         range_of_day(temperature, seconds=seconds, row_seconds=row_seconds),
+        seconds / 86_400,
     )
     return dict(zip(COLUMNS, signs, strict=True))
-
-
-def plausibility_expectations() -> tuple[Expectation, ...]:
-    """Return what is expected of the signs: what cannot be is critical, what is unlikely a warning."""
-    expectations: list[Expectation] = []
-    for sign in SIGNS:
-        for severity, bounds in sign.judged:
-            share = {"mostly": sign.mostly} if severity == "critical" and sign.mostly < 1 else {}
-            arguments = between(sign.column, *bounds, **share)
-            expectations.append(
-                Expectation("column_values_to_be_between", arguments, severity, sign.meaning, can_be_accepted=True)
-            )
-    return tuple(expectations)
