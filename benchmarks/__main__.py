@@ -38,6 +38,11 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rewrite", action="store_true", help="measure nothing; write the markdown anew from the JSON")
     parser.add_argument("--rounds", type=int, help="turns of each way in a case of steps")
+    parser.add_argument(
+        "--before",
+        type=Path,
+        help="checkout of another commit, whose steps take turns with those of this one; nothing is written to docs/",
+    )
     return parser.parse_args()
 
 
@@ -56,13 +61,14 @@ def main() -> None:
     command = shlex.join(["python", "-m", "benchmarks", *_without_mirrors(sys.argv[1:])])
     parts: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), sizes=sizes, mirrors=mirrors, quick=asked.quick)
+        before = asked.before.resolve() if asked.before else None
+        bench = Bench(Path(folder), sizes=sizes, mirrors=mirrors, quick=asked.quick, before=before)
         for name in asked.only or PARTS:
             around = circumstances(command)
             bench.say(f"== {name} (load {around['load at the start']})")
             part: Part = importlib.import_module(f"benchmarks.{name}").measure(bench)
             parts[name] = plain_part(part, circumstances=around)
-            if not asked.quick:
+            if not asked.quick and not before:
                 _write(parts)
     if asked.quick:
         sys.stdout.write("QUICK RUN: tiny sizes, to see that all works. None of these figures means anything.\n\n")

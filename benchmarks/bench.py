@@ -41,10 +41,11 @@ class Bench:
         folder: Everything that is written lies in it, and goes with it.
         sizes: How much is measured.
         mirrors: Folders with real files; the simulation stands in for what they lack.
+        before: Checkout of another commit, whose steps take turns with those of this one.
     """
 
-    def __init__(self, folder: Path, *, sizes: Sizes, mirrors: Sequence[str], quick: bool) -> None:
-        self.folder, self.sizes, self.mirrors, self.quick = folder, sizes, tuple(mirrors), quick
+    def __init__(self, folder: Path, *, sizes: Sizes, mirrors: Sequence[str], quick: bool, before: Path | None = None) -> None:
+        self.folder, self.sizes, self.mirrors, self.quick, self.before = folder, sizes, tuple(mirrors), quick, before
 
     def say(self, text: str) -> None:
         """Tell the person who waits what is being done."""

@@ -1,4 +1,7 @@
-"""One training step and epoch: the project's own beside what a user would use instead, in turns."""
+"""One training step and epoch: the project's own beside what a user would use instead, in turns.
+
+With another checkout of the project (`--before FOLDER`), its own steps take turns with the others, and a table compares them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,6 +29,7 @@ JENA_EPOCH_STEPS = 500
 PROBE_TOLERANCE = 1e-3
 # A training alone has every core; beside another it has one.
 OURS, OURS_ON_ONE_CORE = "ours, its own threads", "ours, 1 thread"
+OF_BEFORE = {OURS: "ours before, its own threads", OURS_ON_ONE_CORE: "ours before, 1 thread"}
 # Opponent, script, environment; ours comes first in every round.
 SCRIPTS = (
     ("tutorial's way", "tutorial.py", None),
@@ -48,6 +54,7 @@ class Contender:
 
     Attributes:
         opponent: Name without the number of threads.
+        turns_ms: Of a step, by round.
         step_ms: Of a step.
         epoch_s: Of an epoch.
         compile_s: What the first turn took beyond a later one.
@@ -59,6 +66,7 @@ class Contender:
     opponent: str
     library: str
     parameters: int
+    turns_ms: tuple[float, ...]
     step_ms: Spread
     epoch_s: Spread
     compile_s: float
@@ -72,6 +80,7 @@ def measure(bench: Bench) -> Part:
     goals: list[Goal] = []
     tables: list[Table] = []
     values: dict[str, Any] = {}
+    compared: list[tuple[str, ...]] = []
     for dataset, variant, aim in CASES:
         if variant not in problem_named(dataset).variants:
             tables.append(Table(f"{dataset} {variant}", (), (), ("skipped: there is no such variant",)))
@@ -79,9 +88,25 @@ def measure(bench: Bench) -> Part:
             continue
         table, found, notes = _case(bench, dataset=dataset, variant=variant)
         tables.append(table)
+        compared += [(f"{dataset} {variant}", *row) for row in _compared(found)]
         values[f"{dataset} {variant}"] = {name: _plain(contender) for name, contender in found.items()} | {"notes": notes}
         goals += _goals(f"{dataset} {variant} epoch", found=found, aim=aim)
+    if compared:
+        columns = ("case", "threads", "ms a step before", "now", "now / before")
+        notes = ("medians of the rounds; the ratio is the median of the ratios within a round",)
+        tables.append(Table("ours before and now", columns, tuple(compared), notes))
     return Part("steps", tuple(goals), tuple(tables), values)
+
+
+def _compared(found: Mapping[str, Contender]) -> list[tuple[str, ...]]:
+    """Return a row for each way of ours that the other checkout has too: threads, before, now, ratio."""
+    rows = []
+    for now, before in OF_BEFORE.items():
+        if now in found and before in found:
+            new, old = found[now], found[before]
+            ratio = median(one / other for one, other in zip(new.turns_ms, old.turns_ms, strict=True))
+            rows.append((now.split(", ")[1], f"{median(old.turns_ms):.2f}", f"{median(new.turns_ms):.2f}", f"{ratio:.3f}"))
+    return rows
 
 
 def _goals(what: str, *, found: Mapping[str, Contender], aim: float) -> list[Goal]:
@@ -107,11 +132,18 @@ def _commands(bench: Bench, *, dataset: str, variant: str) -> tuple[dict[str, li
     data, notes = bench.data, []
     table = data.tables[dataset]["uri"]
     arguments = ("turns", dataset, variant)
-    commands = {OURS: own_module("benchmarks.opponents.ours", table, str(data.arrays), str(OWN_THREADS), *arguments)}
+    ways = {OURS: OWN_THREADS}
     if network_signature(problem_named(dataset).variants[variant]).can_shard:
-        commands[OURS_ON_ONE_CORE] = own_module("benchmarks.opponents.ours", table, str(data.arrays), "1", *arguments)
+        ways[OURS_ON_ONE_CORE] = 1
     else:
         notes.append("its batch is not split, so our own threads are one")
+    commands = {}
+    for name, threads in ways.items():
+        commands[name] = own_module("benchmarks.opponents.ours", table, str(data.arrays), str(threads), *arguments)
+        if bench.before:
+            # -P keeps the folder of this process off the path, so that the worker imports the other checkout.
+            module = [sys.executable, "-P", "-m", "benchmarks.opponents.ours"]
+            commands[OF_BEFORE[name]] = [*module, table, str(data.arrays), str(threads), *arguments]
     for opponent, script, environment in SCRIPTS:
         python = sys.executable
         if environment:
@@ -134,11 +166,12 @@ def _case(bench: Bench, *, dataset: str, variant: str) -> tuple[Table, dict[str,
     commands, notes = _commands(bench, dataset=dataset, variant=variant)
     turn_steps = sizes.jena_steps if dataset == "jena" else sizes.imdb_steps
     # Ours takes a whole pass on IMDB: its steps differ in width, and a few of them would be no fair sample.
-    steps = {name: 0 if name in {OURS, OURS_ON_ONE_CORE} and dataset == "imdb" else turn_steps for name in commands}
+    own = {*OF_BEFORE, *OF_BEFORE.values()}
+    steps = {name: 0 if name in own and dataset == "imdb" else turn_steps for name in commands}
     with ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for name, command in commands.items():
-            workers[name] = Worker(command)
+            workers[name] = Worker(command, variables=_variables(name, before=bench.before))
             stack.callback(workers[name].close)
         described = _asked(workers, lambda worker, _: worker.ask("describe"), notes=notes)  # all are up before one is timed
         before = _asked(workers, lambda worker, _: worker.ask("probe"), notes=notes)
@@ -161,7 +194,7 @@ def _case(bench: Bench, *, dataset: str, variant: str) -> tuple[Table, dict[str,
     found = {}
     epoch_steps = JENA_EPOCH_STEPS if dataset == "jena" else -(-bench.data.tables["imdb"]["rows"]["train"] // BATCH_SIZE)
     for name in workers:
-        own_epoch = described[name]["epoch_steps"] if name in {OURS, OURS_ON_ONE_CORE} and dataset == "imdb" else epoch_steps
+        own_epoch = described[name]["epoch_steps"] if name in own and dataset == "imdb" else epoch_steps
         found[name] = _contender(
             name.rsplit(",", 1)[0],
             described=described[name],
@@ -174,6 +207,10 @@ def _case(bench: Bench, *, dataset: str, variant: str) -> tuple[Table, dict[str,
     notes += [f"{name} is not comparable: {one.fault}" for name, one in found.items() if one.fault]
     notes.append(f"data: {bench.data.told(dataset)}; an epoch is {epoch_steps} steps of {BATCH_SIZE}, scaled from the measured")
     return _table(f"{dataset} {variant}", found=found, notes=notes), found, notes
+
+
+def _variables(name: str, *, before: Path | None) -> dict[str, str]:
+    return {"PYTHONPATH": str(before)} if before and name in OF_BEFORE.values() else {}
 
 
 def _asked(
@@ -218,6 +255,7 @@ def _contender(
         opponent=opponent,
         library=described["library"],
         parameters=described["parameters"],
+        turns_ms=tuple(1e3 * one for one in step_s),
         step_ms=spread_of(step_s, scale=1e3),
         epoch_s=spread_of(step_s, scale=epoch_steps),
         compile_s=max(0.0, first["whole_s"] - usual_s),
