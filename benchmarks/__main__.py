@@ -43,7 +43,11 @@ def arguments() -> argparse.Namespace:
         type=Path,
         help="checkout of another commit, whose steps take turns with those of this one; nothing is written to docs/",
     )
-    return parser.parse_args()
+    parser.add_argument("--alone", action="store_true", help="leave the opponents of steps out; with --before")
+    asked = parser.parse_args()
+    if asked.alone and not asked.before:
+        parser.error("--alone compares with nothing: name a checkout with --before")
+    return asked
 
 
 def main() -> None:
@@ -62,7 +66,7 @@ def main() -> None:
     parts: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         before = asked.before.resolve() if asked.before else None
-        bench = Bench(Path(folder), sizes=sizes, mirrors=mirrors, quick=asked.quick, before=before)
+        bench = Bench(Path(folder), sizes=sizes, mirrors=mirrors, quick=asked.quick, before=before, alone=asked.alone)
         for name in asked.only or PARTS:
             around = circumstances(command)
             bench.say(f"== {name} (load {around['load at the start']})")

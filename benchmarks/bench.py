@@ -42,10 +42,21 @@ class Bench:
         sizes: How much is measured.
         mirrors: Folders with real files; the simulation stands in for what they lack.
         before: Checkout of another commit, whose steps take turns with those of this one.
+        alone: Whether the opponents of steps are left out.
     """
 
-    def __init__(self, folder: Path, *, sizes: Sizes, mirrors: Sequence[str], quick: bool, before: Path | None = None) -> None:
-        self.folder, self.sizes, self.mirrors, self.quick, self.before = folder, sizes, tuple(mirrors), quick, before
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sizes: Sizes,
+        mirrors: Sequence[str],
+        quick: bool,
+        before: Path | None = None,
+        alone: bool = False,
+    ) -> None:
+        self.folder, self.sizes, self.mirrors, self.quick = folder, sizes, tuple(mirrors), quick
+        self.before, self.alone = before, alone
 
     def say(self, text: str) -> None:
         """Tell the person who waits what is being done."""

@@ -60,7 +60,9 @@ def exponent_of(sizes: Sequence[float], costs: Sequence[float]) -> float:
 def interleaved(
     names: Sequence[str], *, rounds: int, take: Callable[[str], Measured], pause: Callable[[], None] = lambda: None
 ) -> dict[str, list[Measured]]:
-    """Let everyone take a turn, and again, so that a drift of the machine meets all alike: a, b, c, a, b, c, ...
+    """Let everyone take a turn, and again in the reverse order: a, b, c, c, b, a, a, ...
+
+    A drift of the machine then meets all alike, and so does what one of them leaves behind for the next.
 
     Args:
         names: Who takes turns, in this order.
@@ -69,8 +71,8 @@ def interleaved(
         pause: Called before every turn.
     """
     taken: dict[str, list[Measured]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name in names:
+    for number in range(rounds):
+        for name in names if number % 2 == 0 else reversed(names):
             pause()
             taken[name].append(take(name))
     return taken

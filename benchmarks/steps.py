@@ -144,7 +144,7 @@ def _commands(bench: Bench, *, dataset: str, variant: str) -> tuple[dict[str, li
             # -P keeps the folder of this process off the path, so that the worker imports the other checkout.
             module = [sys.executable, "-P", "-m", "benchmarks.opponents.ours"]
             commands[OF_BEFORE[name]] = [*module, table, str(data.arrays), str(threads), *arguments]
-    for opponent, script, environment in SCRIPTS:
+    for opponent, script, environment in () if bench.alone else SCRIPTS:
         python = sys.executable
         if environment:
             peer, why = bench.peers[environment]

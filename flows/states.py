@@ -11,7 +11,7 @@ from prefect.states import Completed, Failed
 from flows.runtime.replaced import end_if_replaced
 from storage.environment import Environment
 from storage.errors import RejectedError, ReplacedError, RetrainError
-from storage.references import ModelRef, PredictionRef, TableRef
+from storage.references import ModelRef, PredictionRef, Reference, TableRef
 from storage.remote_store import known_error
 from storage.temporary import use_own_temporary_folder
 from tasks.promotion.rule import Decision
@@ -113,3 +113,10 @@ def monitored_state(summary: str, *, result: dict[str, Any], is_new: bool) -> St
     if is_new:
         return Completed(message=summary, data=result)
     return Completed(name="Skipped", message=f"Skipped: nothing came since the last run. {summary}", data=result)
+
+
+def verified_state(summary: str, *, result: Reference, is_whole: bool) -> State[Any]:
+    """Return the final state of a verification: `Damaged`, which is a failure, if damage is left."""
+    if is_whole:
+        return Completed(message=summary, data=result)
+    return Failed(name="Damaged", message=f"{summary}: see the artifact verification", data=result)

@@ -13,7 +13,7 @@ import uuid
 from upath import UPath
 
 from storage.errors import ReplacedError
-from storage.io import create_exclusively
+from storage.io import create_exclusively, json_line, with_checksum
 from storage.references import Reference
 
 _FOLDER = "attempts"
@@ -37,7 +37,7 @@ def begin_attempt(folder: UPath) -> Attempt:
     mark = uuid.uuid4().hex
     while True:
         number = _last_number(folder) + 1
-        if create_exclusively(_file(folder, number), json.dumps({"mark": mark}).encode()):
+        if create_exclusively(_file(folder, number), json_line(with_checksum({"mark": mark}))):
             return Attempt(number=number, mark=mark)
 
 

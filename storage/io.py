@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from upath import UPath
 from storage.disk import disk_error
 from storage.errors import DataError, SettingError
 from storage.layout import lock_file
+
+CHECKSUM = "sha256"
+"""Under this name a JSON object of the store holds the SHA-256 of all else that it holds."""
 
 _MAX_CONFLICTS = 8
 # What a file system answers that has no hard links, such as FAT.
@@ -144,13 +147,13 @@ def _refuse_careless(path: UPath) -> None:
 
 
 def read_json(path: UPath | Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; an object that was written with a checksum is compared with it, and returned without it.
 
     Raises:
-        DataError: The file is not there, or is not JSON.
+        DataError: The file is not there, is not JSON, or is not as it was written.
     """
     try:
-        return json.loads(path.read_bytes())
+        return without_checksum(json.loads(path.read_bytes()), path=path)
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there: run the step that writes it") from error
     except ValueError as error:
@@ -159,7 +162,63 @@ def read_json(path: UPath | Path) -> Any:
 
 def write_json(path: UPath | Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, _indented(value))
+
+
+def write_record(path: UPath | Path, value: Mapping[str, Any]) -> None:
+    """Write an object with its checksum as indented JSON, atomically; `read_json` compares it."""
+    write_atomically(path, _indented(with_checksum(value)))
+
+
+def _indented(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON object that also holds the SHA-256 of all that it holds."""
+    plain = json.loads(json.dumps(value))  # as it will be read: names are texts, and tuples lists
+    return {**plain, CHECKSUM: _checksum(plain)}
+
+
+def without_checksum(value: Any, *, path: UPath | Path) -> Any:
+    """Return a JSON value as it was before `with_checksum`; one without a checksum is returned as it is.
+
+    Raises:
+        DataError: An object differs from its checksum.
+    """
+    if not isinstance(value, dict) or CHECKSUM not in value:
+        return value
+    plain = {name: each for name, each in value.items() if name != CHECKSUM}
+    if _checksum(plain) != value[CHECKSUM]:
+        raise DataError(
+            f"{path} is not as it was written, its {CHECKSUM} says so: restore it from a backup; if it was corrected by hand, "
+            f"take {CHECKSUM} out of it"
+        )
+    return plain
+
+
+def _checksum(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def is_as_written(data: bytes) -> bool | None:
+    """Tell whether the bytes of a JSON object are those that were written with its checksum; None if it has none.
+
+    What is not JSON is not as written, and another way to write the same value is damage too.
+    """
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return False
+    if not isinstance(value, dict) or CHECKSUM not in value:
+        return None
+    plain = {name: each for name, each in value.items() if name != CHECKSUM}
+    return _checksum(plain) == value[CHECKSUM] and data in (_indented(value), json_line(value))
+
+
+def json_line(value: Any) -> bytes:
+    """Return a value as one line of JSON."""
+    return (json.dumps(value, ensure_ascii=False) + "\n").encode()
 
 
 def read_lines(path: UPath | Path) -> list[Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from upath import UPath
 
 from storage.errors import DataError
-from storage.io import create_exclusively, read_json, read_lines
+from storage.io import create_exclusively, json_line, read_json, read_lines, with_checksum, without_checksum
 
 _ID = "id"
 _NAME = re.compile(r"(\d{8})\.json")
@@ -41,7 +41,7 @@ class Journal:
         """Return all entries, oldest first, and remember for `add` which they were.
 
         Raises:
-            DataError: An entry is not JSON.
+            DataError: An entry is not JSON, or not as it was written.
         """
         if self._old is None:
             self._old = read_lines(self._beginning) if self._beginning else []
@@ -64,10 +64,10 @@ class Journal:
         path = self._folder / _name(number)
         # No two entries are alike, so that a writer knows its own: where an answer is lost on the way, the client asks again, and
         # then the entry is there already.
-        data = _line({**entry, _ID: uuid.uuid4().hex})
+        data = json_line(with_checksum({**entry, _ID: uuid.uuid4().hex}))
         if not create_exclusively(path, data) and path.read_bytes() != data:
             return False
-        self._entries[number] = _without_id(json.loads(data))
+        self._entries[number] = _without_id(_parse(data, path=path))
         return True
 
     def append(self, entry: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ class SharedValue:
         """Return the value; empty if nobody has set it.
 
         Raises:
-            DataError: It is not JSON.
+            DataError: It is not JSON, or not as it was written.
         """
         return self._newest()[1]
 
@@ -96,7 +96,7 @@ class SharedValue:
         """Replace the value by what a function makes of it; the function is called again if another writer was first."""
         while True:
             number, value = self._newest()
-            if create_exclusively(self._folder / _name(number + 1), _line(change(value))):
+            if create_exclusively(self._folder / _name(number + 1), json_line(with_checksum(change(value)))):
                 break
         for old in _numbers(self._folder):
             if old <= number - _KEPT_SNAPSHOTS:
@@ -141,14 +141,10 @@ def _read_all(folder: UPath | Path, paths: list[UPath]) -> list[bytes]:
 
 def _parse(data: bytes, *, path: UPath) -> Any:
     try:
-        return json.loads(data)
+        return without_checksum(json.loads(data), path=path)
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}): correct it by hand, or restore it from a backup") from error
 
 
 def _without_id(entry: Any) -> Any:
     return {name: value for name, value in entry.items() if name != _ID}
-
-
-def _line(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, ensure_ascii=False) + "\n").encode()

@@ -15,7 +15,7 @@ from upath import UPath
 from storage.environment import Environment, variable
 from storage.errors import SettingError
 from storage.redaction import without_secrets
-from storage.temporary import shared_temporary_folder
+from storage.temporary import shared_temporary_folder, staging_name
 
 HOME_VARIABLE = variable("home")
 MANIFEST = "manifest.json"
@@ -34,15 +34,19 @@ class Store:
     root: UPath
 
     @classmethod
-    def at(cls, home: str | os.PathLike[str]) -> Store:
+    def at(cls, home: str | os.PathLike[str], *, to_write: bool = True) -> Store:
         """Open the tree at a folder or an fsspec URL; a folder that does not exist is made.
+
+        Args:
+            home: The address.
+            to_write: False for what only reads: a folder that is there is taken although nothing can be written into it.
 
         Raises:
             SettingError: The address cannot be a store, or cannot be written.
         """
         address = os.fspath(home)
         if "://" not in address:
-            return cls(root=_writable_folder(Path(address).expanduser().absolute()))
+            return cls(root=_folder(Path(address).expanduser().absolute(), to_write=to_write))
         if without_secrets(address) != address:
             raise SettingError(
                 f"{HOME_VARIABLE}={without_secrets(address)!r} also holds a user, a key or a query, expected the address alone, "
@@ -58,7 +62,7 @@ class Store:
                 "such as s3://bucket/prefix, and install the file system's package"
             ) from error
         if root.protocol in {"file", "local"}:
-            return cls(root=_writable_folder(Path(root.path)))
+            return cls(root=_folder(Path(root.path), to_write=to_write))
         if root.protocol in {"http", "https"} or not root.path.strip("/"):
             raise SettingError(
                 f"{HOME_VARIABLE}={address!r} cannot be a store: name a folder or an fsspec URL that can be written, such as s3://bucket/prefix"
@@ -66,13 +70,13 @@ class Store:
         return cls(root=root)
 
     @classmethod
-    def from_environment(cls) -> Store:
-        """Open the tree that `RETRAIN_HOME` names, or `./var`.
+    def from_environment(cls, *, to_write: bool = True) -> Store:
+        """Open the tree that `RETRAIN_HOME` names, or `./var`, as `at` does.
 
         Raises:
             SettingError: The address cannot be a store, or cannot be written; or a variable has a wrong value.
         """
-        return cls.at(Environment.read().home)
+        return cls.at(Environment.read().home, to_write=to_write)
 
     @property
     def is_local(self) -> bool:
@@ -150,7 +154,7 @@ class Store:
 
         Each process has its own, so that two that build the same version do not see each other's half-written files.
         """
-        name = f"{_segment(key, kind='staging key')}-{os.getpid()}"
+        name = staging_name(_segment(key, kind="staging key"))
         return self.scratch / "staging" / _segment(dataset, kind="data set") / name
 
     def damaged(self, dataset: str, version: str) -> Path:
@@ -284,12 +288,27 @@ def _segment(value: str, *, kind: str) -> str:
     return value
 
 
-def _writable_folder(folder: Path) -> UPath:
+def can_be_written(folder: Path) -> bool:
+    """Tell whether this process can write into a folder."""
+    try:
+        _try_to_write(folder)
+    except OSError:
+        return False
+    return True
+
+
+def _try_to_write(folder: Path) -> None:
+    # os.access is wrong for root and on read-only mounts.
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def _folder(folder: Path, *, to_write: bool) -> UPath:
+    if not to_write and folder.is_dir():
+        return UPath(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # os.access is wrong for root and on read-only mounts, so try a write.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _try_to_write(folder)
     except OSError as error:
         raise SettingError(
             f"{HOME_VARIABLE} cannot be {str(folder)!r} ({error.strerror or error}): "

@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from storage import artifacts
 from storage.database import database_lock, registry_database
 from storage.database_file import make_file
 from storage.errors import RegistryError
-from storage.layout import Store
+from storage.layout import Store, can_be_written
 from storage.metric_history import MetricHistory
 from storage.mlflow_compat import code_that_would_load, make_tables, pages, pickles, quiet, translate_mlflow_errors
 from storage.records import ModelVersion, RunRecord
 from storage.redaction import without_secrets
-from storage.run_logging import CURVE_PREFIX, log_model, log_record
+from storage.run_logging import CURVE_PREFIX, log_checksums, log_model, log_record
 from storage.schema import sqlite_path
 from storage.upgrade import upgrade_registry
 
@@ -54,7 +55,7 @@ class Registry:
 
     @classmethod
     def open(cls, store: Store) -> Registry:
-        """Open the registry that `MLFLOW_TRACKING_URI` names, or the one in the store.
+        """Open the registry that `MLFLOW_TRACKING_URI` names, or the one in the store; one that cannot be written is only read.
 
         Raises:
             SettingError: The store is remote and the environment names no registry, or PostgreSQL cannot be used.
@@ -65,17 +66,20 @@ class Registry:
         with quiet(), translate_mlflow_errors(f"cannot open the registry at {without_secrets(address)}"):
             from mlflow.tracking import MlflowClient
 
-            with database_lock(address):
-                if address.startswith("sqlite:"):
-                    make_file(sqlite_path(address), library="mlflow", make=make_tables)
-                upgrade_registry(address)
+            is_fixed = address.startswith("sqlite:") and not can_be_written(sqlite_path(address).parent)
+            with nullcontext() if is_fixed else database_lock(address):
+                if not is_fixed:
+                    if address.startswith("sqlite:"):
+                        make_file(sqlite_path(address), library="mlflow", make=make_tables)
+                    upgrade_registry(address)
                 client = MlflowClient(tracking_uri=address, registry_uri=address)
                 artifacts.register_scheme()
                 if not is_server:
                     client.search_registered_models(max_results=1)
                     client.search_experiments(max_results=1)
                     artifacts.remember_folder(address, store=store)
-                    artifacts.make_relative(address, store=store)
+                    if not is_fixed:
+                        artifacts.make_relative(address, store=store)
         return cls(client, server=address if is_server else None)
 
     def names(self) -> tuple[str, ...]:
@@ -159,8 +163,11 @@ class Registry:
             run = self._client.create_run(experiment_id, run_name=record.run_name, tags=tags)
             run_id = run.info.run_id
             try:
-                log_record(self._client, run_id, record=record)
-                model_id, location = log_model(self._client, run_id, experiment_id=experiment_id, model=model, record=record)
+                files = log_record(self._client, run_id, record=record)
+                model_id, location, checksums = log_model(
+                    self._client, run_id, experiment_id=experiment_id, model=model, record=record
+                )
+                log_checksums(self._client, run_id, files=files, model=checksums)
                 require_owner()
             except BaseException:
                 self._client.set_terminated(run_id, status="FAILED")

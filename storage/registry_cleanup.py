@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +42,24 @@ class Leftover:
     def size_bytes(self) -> int:
         """The bytes of its files."""
         return sum(size_of(place) for place in self.places)
+
+
+def end_trainings(flow_run_ids: Collection[str], *, registry: Registry) -> None:
+    """Mark the unfinished runs of MLflow that some killed runs of Prefect have left as killed, and their models as failed."""
+    from mlflow.entities import LoggedModelStatus, ViewType
+
+    client = registry.client
+    with quiet(), translate_mlflow_errors("cannot end the runs of killed trainings"):
+        experiments = [each.experiment_id for each in pages(client.search_experiments)]
+        for run in pages(client.search_runs, experiments, "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY):
+            if KEY_TAG not in run.data.tags or run.data.tags.get("flow_run_id") not in flow_run_ids:
+                continue
+            for model in client.search_logged_models(
+                [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'"
+            ):
+                if model.status == LoggedModelStatus.PENDING:
+                    client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+            client.set_terminated(run.info.run_id, status="KILLED")
 
 
 @dataclass(frozen=True)

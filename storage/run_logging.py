@@ -8,15 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from storage.checksums import SUMS, checksums_of, sha256_of_bytes, sums_text
 from storage.errors import RegistryError
 from storage.mlflow_compat import quiet, save_model, translate_mlflow_errors
 from storage.records import RunRecord
 
 CURVE_PREFIX = "epoch/"
+MODEL_FOLDER = "model/"
 
 
-def log_record(client: Any, run_id: str, *, record: RunRecord) -> None:
-    """Log parameters, metrics with their curves, data sets, files and the manifest of a training."""
+def log_record(client: Any, run_id: str, *, record: RunRecord) -> dict[str, str]:
+    """Log parameters, metrics with their curves, data sets, files and the manifest of a training.
+
+    Returns:
+        The checksums of the files, by their path in the run.
+    """
     import json
 
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
@@ -45,11 +51,17 @@ def log_record(client: Any, run_id: str, *, record: RunRecord) -> None:
     if inputs:
         client.log_inputs(run_id, inputs)
     manifest = json.dumps(record.manifest, indent=2, ensure_ascii=False) + "\n"
-    _log_files(client, run_id, files={**record.files, "manifest.json": manifest.encode()})
+    files = {**record.files, "manifest.json": manifest.encode()}
+    _log_files(client, run_id, files=files)
+    return {name: sha256_of_bytes(data) for name, data in files.items()}
 
 
-def log_model(client: Any, run_id: str, *, experiment_id: str, model: Any, record: RunRecord) -> tuple[str, str]:
-    """Log a Keras model as one of a run, and return its id and its location."""
+def log_model(client: Any, run_id: str, *, experiment_id: str, model: Any, record: RunRecord) -> tuple[str, str, dict[str, str]]:
+    """Log a Keras model as one of a run.
+
+    Returns:
+        Its id, its location, and the checksums of its files by their path in the model.
+    """
     with quiet():
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model, infer_signature
@@ -68,10 +80,17 @@ def log_model(client: Any, run_id: str, *, experiment_id: str, model: Any, recor
                 requirements=record.pip_requirements,
                 code=record.code,
             )
+            checksums = checksums_of(Path(folder, "model"))
             client.log_model_artifacts(logged.model_id, str(Path(folder, "model")))
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return str(logged.model_id), str(logged.artifact_location)
+    return str(logged.model_id), str(logged.artifact_location), checksums
+
+
+def log_checksums(client: Any, run_id: str, *, files: Mapping[str, str], model: Mapping[str, str]) -> None:
+    """Log the checksums of a run's files and of its model's, the latter below `model/`, as `SHA256SUMS` of the run."""
+    names = {**files, **{f"{MODEL_FOLDER}{name}": checksum for name, checksum in model.items()}}
+    _log_files(client, run_id, files={SUMS: sums_text(names)})
 
 
 def _log_files(client: Any, run_id: str, *, files: Mapping[str, bytes]) -> None:

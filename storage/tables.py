@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from storage.errors import DataError
-from storage.io import read_json, sha256_of, write_atomically, write_json
+from storage.io import read_json, sha256_of, write_atomically, write_record
 from storage.journal import SharedValue
 from storage.layout import MANIFEST, Store
 from storage.references import TableRef
@@ -140,7 +140,7 @@ def write_manifest(folder: UPath | Path, content: Mapping[str, Any]) -> dict[str
     """
     files = {path.name: _describe_file(path) for path in sorted(UPath(folder).glob("*.parquet"), key=lambda path: path.name)}
     manifest = {**content, "files": files}
-    write_json(folder / MANIFEST, manifest)
+    write_record(folder / MANIFEST, manifest)
     return manifest
 
 

@@ -7,12 +7,21 @@ processes of a pool never come to.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
+import re
 import shutil
+import socket
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storage.layout import Store
 
 _PREFIX = f"retrain-run-{os.getuid()}-"
+# The name that `staging_name` gives, and what is made beside it.
+_STAGING = re.compile(r".+-(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)(-table)?")
 # The path of a Unix socket may have about 100 characters, and Python makes some below the temporary folder.
 _MAX_BASE_CHARACTERS = 30
 
@@ -41,6 +50,23 @@ def shared_temporary_folder() -> Path:
     """Return the temporary folder that all processes of this user share."""
     folder = Path(tempfile.gettempdir())
     return folder.parent if folder.name.startswith(_PREFIX) else folder
+
+
+def staging_name(key: str) -> str:
+    """Return the name of a folder in which this process builds something, by which others know whether it is still at it."""
+    return f"{key}-{_host_mark()}-{os.getpid()}"
+
+
+def remove_staging_of_dead(store: Store) -> None:
+    """Remove the folders in which processes of this host were building something when they were killed."""
+    for folder in (store.scratch / "staging").glob("*/*"):
+        match = _STAGING.fullmatch(folder.name)
+        if match and match["host"] == _host_mark() and not _is_alive(int(match["pid"])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _host_mark() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def _remove_of_dead(base: Path) -> None:

@@ -61,6 +61,7 @@ GROUP_OF_FILE = {
             "test_rollback",
             "test_seen",
             "test_training",
+            "test_verify",
         ),
         "trained",
     ),

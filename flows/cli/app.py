@@ -21,6 +21,7 @@ from flows.cli.predict import predict
 from flows.cli.promote import promote
 from flows.cli.rollback import rollback
 from flows.cli.serve import serve
+from flows.cli.verify import verify
 from flows.runtime.authentication import set_variables
 from storage.errors import RetrainError
 from tasks.choices import DataOrigin, PromoteMode, SplitRule
@@ -293,6 +294,7 @@ app.command()(serve)
 app.command()(monitor)
 app.command()(doctor)
 app.command()(gc)
+app.command()(verify)
 
 
 @app.command()

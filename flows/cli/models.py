@@ -22,7 +22,7 @@ def models(
     from storage.registry import Registry
     from tasks.promotion.rollback import refusals_of
 
-    store = Store.from_environment()
+    store = Store.from_environment(to_write=False)
     registry = Registry.open(store)
     names = registry.names()
     if name and name not in names:
@@ -49,7 +49,7 @@ def show(
     from tasks.promotion.log import decisions_about
     from tasks.training.refit import evaluated_version
 
-    store = Store.from_environment()
+    store = Store.from_environment(to_write=False)
     registry = Registry.open(store)
     version = registry.resolve(model)
     manifest = registry.read_json(version.run_id, "manifest.json")

@@ -35,7 +35,7 @@ def serve(
 
     typed = {"max_rows": max_rows, "max_body_bytes": max_body_bytes, "poll_s": poll_seconds}
     settings = settings_of(ServeSettings, typed, command="serve", options={"poll_s": "--poll-seconds"})
-    registry = Registry.open(Store.from_environment())
+    registry = Registry.open(Store.from_environment(to_write=False))
     registry.resolve(model)  # what is not there is told before the port is taken and anything is loaded
     listener = _listener(Environment.read().host, port)
     with listener:

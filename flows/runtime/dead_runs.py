@@ -1,4 +1,4 @@
-"""What killed runs have left in Prefect's database: runs that seem to go on, and devices that seem taken.
+"""What killed runs have left: runs in Prefect and MLflow that seem to go on, devices that seem taken, and unfinished folders.
 
 A run with a temporary server is told by nobody when it is killed. Each such run holds a share of one lock; whoever gets the lock
 alone, when it starts, knows that no other one lives.
@@ -10,6 +10,11 @@ import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from storage.layout import Store
+from storage.registry import Registry
+from storage.registry_cleanup import end_trainings
+from storage.temporary import remove_staging_of_dead
 
 _LOCK = ".runs.lock"
 _CRASHED = "Its process was killed; this was found when the next run started."
@@ -37,8 +42,18 @@ def share_of_database(home: Path, *, alone: Callable[[], None]) -> Iterator[None
         yield
 
 
-def clear_dead_runs() -> None:
-    """End runs that seem to go on, and release what they hold. Runs of a deployment are left to the service that started them."""
+def clear_dead_runs(store: Store) -> None:
+    """End runs that seem to go on, here and in MLflow, and release what they hold.
+
+    Runs of a deployment are left to the service that started them.
+    """
+    remove_staging_of_dead(store)
+    if dead := _end_dead_runs():
+        end_trainings(dead, registry=Registry.open(store))
+
+
+def _end_dead_runs() -> tuple[str, ...]:
+    """Mark the runs that seem to go on as crashed, and return their ids."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         FlowRunFilter,
@@ -52,13 +67,16 @@ def clear_dead_runs() -> None:
     release_stale_leases()
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]))
     unfinished = FlowRunFilter(state=state, deployment_id=FlowRunFilterDeploymentId(is_null_=True))
+    dead: list[str] = []
     with get_client(sync_client=True) as client:
         for _ in range(_MAX_PAGES):
             runs = client.read_flow_runs(flow_run_filter=unfinished, limit=_PAGE)
             for run in runs:
                 client.set_flow_run_state(run.id, Crashed(message=_CRASHED), force=True)
+            dead += [str(run.id) for run in runs]
             if len(runs) < _PAGE:
-                return
+                break
+    return tuple(dead)
 
 
 def release_stale_leases() -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from flows.runtime.automations import check_access
@@ -78,7 +79,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
             if shared_database():  # other hosts may be at work on it
                 release_stale_leases()
             else:
-                stack.enter_context(share_of_database(Path(os.environ["PREFECT_HOME"]), alone=clear_dead_runs))
+                stack.enter_context(share_of_database(Path(os.environ["PREFECT_HOME"]), alone=partial(clear_dead_runs, store)))
             try:
                 yield f"{address}/api"
             finally:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from storage.checksums import SUMS, checksums_of, sums_text
 from storage.environment import Environment
 from storage.errors import DataError, RejectedError
 from storage.folders import copy_folder, publish_folder, put_aside, remove_others
-from storage.io import digest_of_json, locked, read_json, write_json
+from storage.io import digest_of_json, locked, read_json, write_atomically, write_json, write_record
 from storage.layout import Store
 from storage.raw_files import local_copy
 from storage.references import RawFile, RawRef, Reference, TableRef
@@ -36,7 +38,8 @@ from tasks.datasets import dataset_named
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair
 from tasks.ingestion.acceptance import acceptance, excess_text, remedy
-from tasks.ingestion.fetching import source_named, today
+from tasks.ingestion.continuity import Series, continuity_frame, expectations_about, series_of, table_before
+from tasks.ingestion.fetching import OWN, raw_name, source_named, today
 
 logger = logging.getLogger("retrain")
 
@@ -80,6 +83,20 @@ def table_version(raw: RawRef, *, transform_version: int) -> str:
     digests = _digests(raw)
     content = {"dataset": raw.dataset, "raw": digests, "transform_version": transform_version}
     return digest_of_json(content | _request_of(raw).content(), length=VERSION_DIGITS)
+
+
+def raw_of_table(dataset: str, *, manifest: Mapping[str, Any], store: Store) -> RawRef:
+    """Return the raw files that a table was made from, as its manifest lists them; whether they are there is not looked at."""
+    name = raw_name(dataset, simulated=manifest["simulated"])
+    files = tuple(RawFile(uri=str(store.raw_file(name, raw["sha256"], raw["name"])), **raw) for raw in manifest["raw"])
+    return RawRef(
+        dataset=dataset,
+        source=manifest["source"],
+        origin=manifest["origin"],
+        simulated=manifest["simulated"],
+        files=files,
+        request=manifest.get("request", {}),
+    )
 
 
 def _digests(raw: RawRef) -> dict[str, str]:
@@ -227,6 +244,12 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
     data = _read_parsed(staged)
     expectations = spec.expectations(_request_of(parsed.raw).model_copy(update={"today": today()}))
     report = run_suite(spec.validation_frame(data), name=f"{spec.name}-{parsed.version}", expectations=expectations)
+    before = None if parsed.raw.simulated else _before(parsed, spec=spec, store=store)
+    if before is not None:
+        frame = continuity_frame(series_of(data.table), before=before)
+        more = expectations_about(frame)
+        expectations = (*expectations, *more)
+        report = replace(report, outcomes=(*report.outcomes, *run_suite(frame, name=report.suite, expectations=more).outcomes))
     excessive = [repair for repair in data.repairs if not repair.is_within_limit]
     critical = [
         expectation
@@ -241,7 +264,7 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         # What is there is of an earlier validation of this version. Its report is replaced and never missing: another host may
         # be about to read it.
         docs_index.unlink(missing_ok=True)
-        write_json(store.validation_report(parsed.dataset, parsed.version), report.as_dict() | {"acceptance": accepted})
+        write_record(store.validation_report(parsed.dataset, parsed.version), report.as_dict() | {"acceptance": accepted})
         remove_others(docs_index.parent, keep=store.validation_report(parsed.dataset, parsed.version))
     if (excessive or critical) and accepted is None:
         shutil.rmtree(staged, ignore_errors=True)
@@ -259,6 +282,13 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         acceptance=accepted,
         warnings=tuple(failed_text(outcome) for outcome in report.failed if outcome.severity == "warning"),
     )
+
+
+def _before(parsed: ParsedRef, *, spec: DatasetSpec, store: Store) -> Series | None:
+    """Return the table to which this one is to be continuous. Of a person's own files nothing says that they are of one place."""
+    if parsed.raw.origin == OWN:
+        return None
+    return table_before(spec, version=parsed.version, source=parsed.raw.source, store=store)
 
 
 def _docs_address(parsed: ParsedRef, *, store: Store) -> str:
@@ -292,6 +322,7 @@ def _write_docs(dataset: str, *, version: str, store: Store) -> None:
     with tempfile.TemporaryDirectory() as folder, locked(docs_index.parent):
         report = ValidationReport.from_dict(read_json(store.validation_report(dataset, version)))
         write_data_docs(report, folder=Path(folder))
+        write_atomically(Path(folder, SUMS), sums_text(checksums_of(Path(folder))))
         copy_folder(Path(folder), into=docs_index.parent, last=docs_index.name)
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 from upath import UPath
 
+from storage.checksums import CHECKSUMS, checksums_of
 from storage.errors import RetrainError, SettingError
 from storage.folders import publish_folder
-from storage.io import digest_of_json, read_json, write_atomically, write_json
+from storage.io import digest_of_json, read_json, write_atomically, write_record
 from storage.layout import MANIFEST, Store
 from storage.records import ModelVersion
 from storage.registry import CHAMPION, Registry
@@ -238,7 +239,7 @@ def _keep(report: MonitorReport, *, key: str, folder: UPath, store: Store) -> Mo
     for name in HISTORY:
         if rows := [dict(row) for row in getattr(report.watch, name)]:
             write_table(pa.Table.from_pylist(rows), staging / f"{name}.parquet")
-    write_json(staging / MANIFEST, report.as_dict() | {"titles": list(pictures)})
+    write_record(staging / MANIFEST, report.as_dict() | {"titles": list(pictures), CHECKSUMS: checksums_of(staging)})
     publish_folder(staging, into=place)
     return Monitored(report=report, markdown=markdown, pictures=pictures, folder=place, is_new=True)
 
@@ -259,7 +260,7 @@ def was_told(folder: UPath) -> bool:
 
 def mark_told(folder: UPath) -> None:
     """Record that the events of a result were emitted."""
-    write_json(folder / TOLD_FILE, {"at": datetime.now(tz=UTC).isoformat(timespec="seconds")})
+    write_record(folder / TOLD_FILE, {"at": datetime.now(tz=UTC).isoformat(timespec="seconds")})
 
 
 def _read(folder: UPath) -> Monitored:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
+from storage.checksums import write_sum_beside
 from storage.io import digest_of_json
 from storage.layout import Store
 from storage.tables import read_table, write_table
@@ -87,6 +88,7 @@ def append_issued(predictions: pa.Table, *, model_name: str, store: Store) -> pa
         if part.num_rows:
             name = digest_of_json(_key_values(part, keys=keys).tolist(), length=DIGEST_DIGITS)
             write_table(part, folder / f"{name}.parquet")
+            write_sum_beside(folder / f"{name}.parquet")
             appended.append(part)
     return pa.concat_tables(appended) if appended else predictions.slice(0, 0)
 

@@ -15,16 +15,15 @@ import pyarrow as pa
 
 from storage.errors import DataError, RejectedError, SettingError
 from storage.layout import Store
-from storage.references import RawFile, RawRef
 from storage.tables import read_manifest
 from tasks.config import InputSettings
 from tasks.datasets import dataset_named
 from tasks.datasets.request import TableRequest
 from tasks.datasets.spec import Parsed
 from tasks.ingestion.acceptance import excess_text
-from tasks.ingestion.fetching import raw_name, today
+from tasks.ingestion.fetching import today
 from tasks.ingestion.outcomes import rejected_message
-from tasks.ingestion.pipeline import read_raw
+from tasks.ingestion.pipeline import raw_of_table, read_raw
 from tasks.ingestion.validation import run_suite
 from tasks.models.spec import Floats
 from tasks.prediction.issued import DIGEST_DIGITS, TABLE
@@ -56,17 +55,7 @@ def readings_of_table(dataset: str, version: str, *, columns: Sequence[str], unt
         DataError: A raw file is no longer in the store, or no reading is that old.
     """
     manifest = read_manifest(store.table_folder(dataset, version))
-    name = raw_name(dataset, simulated=manifest["simulated"])
-    files = tuple(RawFile(uri=str(store.raw_file(name, raw["sha256"], raw["name"])), **raw) for raw in manifest["raw"])
-    raw = RawRef(
-        dataset=dataset,
-        source=manifest["source"],
-        origin=manifest["origin"],
-        simulated=manifest["simulated"],
-        files=files,
-        request=manifest.get("request", {}),
-    )
-    parsed = read_raw(raw, until=until, store=store)
+    parsed = read_raw(raw_of_table(dataset, manifest=manifest, store=store), until=until, store=store)
     return _readings(parsed, columns=columns, until=until, origin=TABLE)
 
 

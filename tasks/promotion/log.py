@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ Line = Mapping[str, Any]
 
 # Between the host that decides and the one that keeps the registry.
 _MAX_CLOCK_DIFFERENCE_MS = 600_000
+# A host that was slow puts right within milliseconds what it moved back; a person's change in MLflow's UI stays.
+_LOOKS, _LOOK_S = 4, 0.5
 
 
 class DecisionLog:
@@ -99,8 +102,13 @@ def read_log(model_name: str, *, registry: Registry, store: Store) -> Sequence[L
 
 
 def settle(model_name: str, *, registry: Registry, store: Store) -> Standing:
-    """Complete what the log says and the aliases do not yet, and return both as they stand."""
+    """Complete what the log says and the aliases do not yet, and return both as they stand.
+
+    Where they differ and nothing is due, a person has moved the alias in MLflow's UI, or a slow host has just moved it back and
+    is about to see that. So the alias is read again for two seconds before it counts as a person's.
+    """
     log = open_log(model_name, registry=registry, store=store)
+    looks = 0
     while True:
         lines: Sequence[Line] = log.entries()
         if log.earlier_lines and not lines:
@@ -114,10 +122,20 @@ def settle(model_name: str, *, registry: Registry, store: Store) -> Standing:
         due = due_moves(lines, champion=champion)
         if due:
             _carry_out(due, model_name=model_name, log=log, registry=registry)
-        elif not (champion and (mark := _lost_mark(champion, lines=lines))):
-            return Standing(log, lines, champion)
-        else:
+        elif champion and (mark := _lost_mark(champion, lines=lines)):
             log.add(mark)
+        elif looks < _LOOKS and not _agree(lines, champion=champion):
+            looks += 1
+            time.sleep(_LOOK_S)
+        else:
+            return Standing(log, lines, champion)
+
+
+def _agree(lines: Sequence[Line], *, champion: ModelVersion | None) -> bool:
+    """Return whether the champion is the one that the moves made which were marked last."""
+    applied = next((line["applied"] for line in reversed(lines) if "applied" in line), None)
+    moves = next((moves for line in lines if line["key"] == applied and (moves := moves_of(line))), None)
+    return moves is None or moves[CHAMPION] == (champion.version if champion else None)
 
 
 def due_moves(lines: Sequence[Line], *, champion: ModelVersion | None) -> Line | None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from upath import UPath
 
+from storage.checksums import CHECKSUMS, sha256_of_bytes
 from storage.environment import Environment
-from storage.io import digest_of_json, read_json, write_atomically, write_json
+from storage.io import digest_of_json, read_json, write_atomically, write_record
 from storage.layout import Store
 from storage.records import ModelVersion
 from storage.references import ModelRef, TableRef
@@ -178,10 +179,11 @@ def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dic
 def save_report(report: RenderedReport, *, table: TableRef, store: Store) -> None:
     """Write the report beside the Data Docs of its table, and its pictures as files."""
     folder = store.report_folder(table.dataset, table.version)
-    for title, png in report.pictures.items():
-        write_atomically(folder / _file_name(title), png)
-    write_json(folder / PICTURES_FILE, {"drawn_from": report.drawn_from, "titles": list(report.pictures)})
-    write_atomically(folder / "report.md", report.markdown.encode())
+    files = {_file_name(title): png for title, png in report.pictures.items()} | {"report.md": report.markdown.encode()}
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    checksums = {name: sha256_of_bytes(data) for name, data in files.items()}
+    write_record(folder / PICTURES_FILE, {"drawn_from": report.drawn_from, "titles": list(report.pictures), CHECKSUMS: checksums})
 
 
 def _file_name(title: str) -> str:

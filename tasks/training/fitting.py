@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import struct
@@ -22,9 +21,10 @@ import pyarrow as pa
 from upath import UPath
 
 from storage.attempts import Attempt, begin_attempt, require_last
+from storage.checksums import sha256_of_bytes
 from storage.disk import require_free
 from storage.errors import DataError, RetrainError
-from storage.io import read_json, sha256_of, write_atomically, write_json
+from storage.io import CHECKSUM, read_json, sha256_of, write_atomically, write_record
 from storage.layout import Store
 from storage.references import Reference, Refit, TableRef
 from storage.tables import read_splits
@@ -39,6 +39,8 @@ logger = logging.getLogger("retrain")
 # Weights, best weights and two moments in a checkpoint, of which the next is written beside it, then the exported model.
 _COPIES_KEPT = 9
 _SPARE_BYTES = 1_000_000
+# The record that ends a zip without a comment.
+_END_OF_ZIP, _END_OF_ZIP_BYTES = b"PK\x05\x06", 22
 
 
 class FittedRef(Reference):
@@ -147,13 +149,14 @@ def fit_variant(
         "fitted_rows": fitted_splits["train"].num_rows,
         "refit": refit.model_dump() if refit else None,
         "device": asdict(device),
-        "model_sha256": hashlib.sha256(exported).hexdigest(),
+        "model_sha256": sha256_of_bytes(exported),
+        "ids_sha256": sha256_of(folder / IDS_FILE) if ids.size else None,
         "batch_size": configured.batch_size,
         "learning_rate": configured.learning_rate,
         "execution": asdict(learner.execution) | {"notes": [str(note) for note in notes]},
     }
     require_last(attempt, folder=folder)
-    write_json(folder / "fitted.json", record)  # last: a folder without it is an unfinished training
+    write_record(folder / "fitted.json", record)  # last: a folder without it is an unfinished training
     checkpoints.remove()
     return reference(attempt=attempt)
 
@@ -164,8 +167,9 @@ def _is_finished(folder: UPath) -> bool:
     if not record.is_file():
         return False
     try:
-        expected = read_json(record).get("model_sha256")
-        if expected is None or sha256_of(folder / "model.keras") == expected:
+        written = read_json(record)
+        expected = {"model.keras": written.get("model_sha256"), IDS_FILE: written.get("ids_sha256")}
+        if all(digest is None or sha256_of(folder / name) == digest for name, digest in expected.items()):
             return True
     except (DataError, AttributeError, OSError):
         pass
@@ -187,8 +191,8 @@ class Checkpoints:
         """Return the checkpoint of the last attempt that has a whole one; None if there is none. A damaged one is put aside."""
         for path in sorted(self._files(), key=_attempt_number, reverse=True):
             data = path.read_bytes()
-            if _is_whole(data):
-                return data
+            if (checkpoint := whole_checkpoint(data)) is not None:
+                return checkpoint
             logger.warning("%s is damaged: it is put aside, and the training goes on without it", path)
             write_atomically(path.with_name(f"damaged-{path.name}"), data)
             path.unlink()
@@ -201,7 +205,7 @@ class Checkpoints:
             ReplacedError: A later attempt has begun. It reads what was there when it began, and nothing is written.
         """
         require_last(self._attempt, folder=self._folder)
-        write_atomically(self._own, data)
+        write_atomically(self._own, data + _checksum_line(data))
         for path in self._files():
             if _attempt_number(path) < self._attempt.number:
                 path.unlink(missing_ok=True)
@@ -215,8 +219,22 @@ class Checkpoints:
         return [path for path in self._folder.iterdir() if path.name.startswith("checkpoint") and path.suffix == ".npz"]
 
 
-def _is_whole(data: bytes) -> bool:
-    """Tell whether every byte of an npz is as it was written, by the checksums of its members."""
+def _checksum_line(checkpoint: bytes) -> bytes:
+    return f"{CHECKSUM}:{sha256_of_bytes(checkpoint)}\n".encode()
+
+
+def whole_checkpoint(data: bytes) -> bytes | None:
+    """Return the npz in a checkpoint, which is followed by a line with its checksum; None if it is not as it was written.
+
+    One of release 0.1 ends with its npz. Its members have checksums of their own.
+    """
+    if data[-_END_OF_ZIP_BYTES:].startswith(_END_OF_ZIP):
+        return data if _has_whole_members(data) else None
+    length = len(_checksum_line(b""))
+    return data[:-length] if data[-length:] == _checksum_line(data[:-length]) else None
+
+
+def _has_whole_members(data: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return archive.testzip() is None

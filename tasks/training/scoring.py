@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from upath import UPath
 
+from storage.checksums import CHECKSUMS, fault_of
 from storage.errors import DataError
-from storage.io import read_json, write_atomically, write_json
+from storage.io import read_json, sha256_of, write_atomically, write_json, write_record
 from storage.layout import Store
 from storage.records import ModelVersion
 from storage.references import Reference, TableRef
@@ -89,10 +90,14 @@ def _existing_evaluation(table: TableRef, *, training_key: str, store: Store) ->
     try:  # evaluations of version 0.1 do not say which examples they are of
         read_table(store.evaluation(table.version, training_key)).select(["row"])
         values = read_json(scores)
-    except (DataError, KeyError):  # a damaged one is made again
+        files = {scores.with_name(name): digest for name, digest in values.get(CHECKSUMS, {}).items()}
+        if any(fault_of(path, sha256=digest) for path, digest in files.items()):
+            return None
+    except (DataError, KeyError, AttributeError):  # a damaged one is made again
         return None
     uri = str(store.evaluation(table.version, training_key))
-    return EvaluationRef(training_key=training_key, uri=uri, scores=values)
+    # Release 0.1 wrote the scores alone.
+    return EvaluationRef(training_key=training_key, uri=uri, scores=values.get("scores", values))
 
 
 def _evaluate(
@@ -111,7 +116,9 @@ def _evaluate(
         write_json(uncertainty_file(path), uncertainty_json(uncertainty.state))
     write_table(pa.table({name: _column(values) for name, values in columns.items()}), path, checksums=True)
     _save_examples(problem, learner=learner, path=path.with_suffix(".npz"))
-    write_json(path.with_suffix(".json"), scores)  # last: it completes the evaluation
+    written = [path, path.with_suffix(".npz"), *([uncertainty_file(path)] if uncertainty else [])]
+    checksums = {each.name: sha256_of(each) for each in written}
+    write_record(path.with_suffix(".json"), {"scores": scores, CHECKSUMS: checksums})  # last: it completes the evaluation
     return EvaluationRef(training_key=training_key, uri=str(path), scores=scores)
 
 

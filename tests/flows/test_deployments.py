@@ -85,6 +85,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "predict": "cpu",
         "monitor": "cpu",
         "gc": "cpu",
+        "verify": "cpu",
         "rollback": "cpu",
         "approve": "cpu",
     }
@@ -98,6 +99,7 @@ def test_every_deployment_is_there_with_its_pool_and_schedule(api: str) -> None:
         "predict": ["20 * * * *", "45 5 * * *"],
         "monitor": ["15 6 * * *"],
         "gc": ["0 12 * * 0"],
+        "verify": ["0 14 2 * *"],
         "rollback": [],
         "approve": [],
     }

@@ -54,7 +54,16 @@ def test_everything_is_healthy_and_deployed(live: Live) -> None:
         workers = live.ask(f"/work_pools/{pool}/workers/filter", {})
         assert [worker["status"] for worker in workers] == ["ONLINE"], pool
     started_by_hand = {"train", "promote", "rollback", "approve"}
-    assert set(live.deployments()) == {"retrain-jena", "retrain-imdb", "ingest", "predict", "monitor", "gc", *started_by_hand}
+    assert set(live.deployments()) == {
+        "retrain-jena",
+        "retrain-imdb",
+        "ingest",
+        "predict",
+        "monitor",
+        "gc",
+        "verify",
+        *started_by_hand,
+    }
 
 
 def test_each_cron_deployment_has_a_scheduled_run(live: Live) -> None:
@@ -63,7 +72,9 @@ def test_each_cron_deployment_has_a_scheduled_run(live: Live) -> None:
     def scheduled() -> set[str]:
         return {names[run["deployment_id"]] for run in live.runs(state={"type": {"any_": ["SCHEDULED"]}})}
 
-    wait_for(lambda: scheduled() == {"retrain-jena", "retrain-imdb", "ingest", "predict", "monitor", "gc"}, 90, scheduled)
+    wait_for(
+        lambda: scheduled() == {"retrain-jena", "retrain-imdb", "ingest", "predict", "monitor", "gc", "verify"}, 90, scheduled
+    )
 
 
 def test_a_second_up_changes_nothing(live: Live) -> None:

@@ -56,8 +56,8 @@ def test_turns_are_interleaved() -> None:
         return len(order)
 
     taken = measuring.interleaved(["a", "b", "c"], rounds=2, take=take, pause=lambda: pauses.append(None))
-    assert order == ["a", "b", "c", "a", "b", "c"]
-    assert taken == {"a": [1, 4], "b": [2, 5], "c": [3, 6]}
+    assert order == ["a", "b", "c", "c", "b", "a"]
+    assert taken == {"a": [1, 6], "b": [2, 5], "c": [3, 4]}
     assert len(pauses) == 6
 
 

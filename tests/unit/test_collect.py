@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from storage.io import write_json
 from storage.tables import read_table, write_table
 from tasks.ingestion.pipeline import write_missing_docs
 from tasks.promotion.rule import Check, Decision
@@ -132,11 +133,13 @@ def test_an_evaluation_of_before_is_reported_without_intervals(trained: Any) -> 
     version = trained.registry.version("jena-sample", 1)
     evaluation = evaluate_version(version, table=trained.table, registry=trained.registry, store=trained.store)
     path = trained.store.evaluation(trained.table.version, evaluation.training_key)
-    whole = path.read_bytes()
+    whole, record = path.read_bytes(), path.with_suffix(".json").read_bytes()
     write_table(read_table(path).select(["prediction", "truth", "naive", "row"]), path)
+    write_json(path.with_suffix(".json"), evaluation.scores)
     try:
         report = rendered(trained, candidate="v1", champion=None)
     finally:
         path.write_bytes(whole)
+        path.with_suffix(".json").write_bytes(record)
     assert report.plain["intervals"] == []
     assert "gru_baseline v1 was scored before versions kept intervals" in report.markdown

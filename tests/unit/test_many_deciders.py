@@ -22,7 +22,7 @@ from storage.io import write_atomically
 from storage.layout import Store
 from storage.registry import Registry
 from tasks.config import RollbackSettings
-from tasks.promotion import promote, rollback
+from tasks.promotion import log, promote, rollback
 from tasks.promotion.log import Line, applied_keys, moves_of, read_log, settle
 from tasks.promotion.promote import PendingDecision, apply_decision, promote_by_hand
 from tasks.promotion.rollback import roll_back
@@ -281,6 +281,29 @@ def test_a_host_that_was_asleep_while_it_moved_the_aliases_gives_way(home: str, 
     champion = other.by_alias(NAME, "champion")
     assert champion is not None
     assert champion.version == 3
+
+
+@pytest.mark.parametrize(("put_right", "champion"), [(True, 2), (False, 1)])
+def test_an_alias_that_differs_from_the_log_is_read_again(
+    home: str, monkeypatch: pytest.MonkeyPatch, put_right: bool, champion: int
+) -> None:
+    """A slow host has moved the alias back and puts it right a moment later; a person's move in MLflow's UI stays."""
+    store = Store.at(home)
+    registry = Registry.open(store)
+    monkeypatch.setattr(promote, "load_check", lambda version, registry: Check("loads", passed=True, detail=""))
+    for version in (1, 2):
+        promote_by_hand(f"{NAME}@{version}", registry=registry, store=store)
+    registry.set_aliases(NAME, {"champion": 1})
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if put_right and len(slept) == 2:
+            registry.set_aliases(NAME, {"champion": 2})
+
+    monkeypatch.setattr(log.time, "sleep", sleep)
+    assert settle(NAME, registry=registry, store=store).champion_number == champion
+    assert sum(slept) == (1.0 if put_right else 2.0)
 
 
 def test_a_mark_that_a_log_of_version_0_1_lacks_is_added(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
