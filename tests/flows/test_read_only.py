@@ -27,7 +27,9 @@ def fixed(tmp_path: Path) -> Iterator[Path]:
     run = client.create_run(experiment).info.run_id
     client.create_model_version(NAME, f"mlflow-artifacts:/{NAME}/none", run_id=run, tags={"complete": "true"})
     home.mkdir()
-    mounted = subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", str(home)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["/bin/mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", str(home)], capture_output=True, check=False
+    )
     if mounted.returncode != 0:
         pytest.skip("only root can mount a disk")
     try:
