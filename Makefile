@@ -63,11 +63,12 @@ down: $(READY) ## End the service; it loses nothing
 worker: $(READY) ## Serve one pool of another host: make worker POOL=gpu, with PREFECT_API_URL and RETRAIN_HOME set
 	@$(BIN)/retrain worker $(POOL)
 
-check: $(READY) ## Format, lint, types and import laws
+check: $(READY) ## Format, lint, types, import laws, and known vulnerabilities of the locked packages
 	@echo "== format"; $(BIN)/ruff format --check .
 	@echo "== lint"; $(BIN)/ruff check .
 	@echo "== types"; $(BIN)/mypy
 	@echo "== import laws"; $(BIN)/lint-imports
+	@echo "== known vulnerabilities"; .ci/audit $(BIN)/python
 
 format: $(READY) ## Format the code and sort its imports
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -77,11 +78,13 @@ lock: ## Renew requirements.lock from pyproject.toml
 	@.lock/bin/uv pip compile --quiet $(COMPILE) --upgrade --output-file .lock/cpu pyproject.toml
 	@.lock/bin/uv pip compile --quiet $(COMPILE) --extra gpu --constraint .lock/cpu --output-file .lock/gpu pyproject.toml
 	@for kind in cpu gpu; do { echo "# Made by \`make lock\` from pyproject.toml: every file with its hashes, and no index address."; cat .lock/$$kind; } > .lock/$$kind.lock; done
+	@.lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --output-file .lock/audit .ci/audit.in
+	@{ echo "# Made by \`make lock\` from .ci/audit.in: every file with its hashes, and no index address."; cat .lock/audit; } > requirements-audit.lock
 	@mv .lock/cpu.lock requirements.lock; mv .lock/gpu.lock requirements-gpu.lock
 	@rm -rf .lock; echo "requirements.lock is new: run make test"
 
 clean: ## Remove the environment and every cache; the store stays
-	@rm -rf $(VENV) .bench .lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* .import_linter_cache build dist *.egg-info
+	@rm -rf $(VENV) .audit .bench .lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* .import_linter_cache build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Hashes are checked for every file. --no-deps, because the lock is complete, and because pip 23 takes a pin without its

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import shutil
@@ -29,6 +28,8 @@ from flow_helpers import (
     station_zip,
     web_mirror,
 )
+
+from storage.io import read_json
 
 # The first test that asks for a trained store waits for it.
 pytestmark = pytest.mark.timeout(1200)
@@ -78,7 +79,7 @@ def check_refused(done: Done, pattern: str) -> None:
 
 def locks_of(home: Path) -> dict[str, dict[str, str]]:
     newest = {path.parent.parent.name: path for path in sorted(home.glob("raw/*/locks/*.json"))}
-    return {dataset: json.loads(path.read_text()) for dataset, path in newest.items()}
+    return {dataset: read_json(path) for dataset, path in newest.items()}
 
 
 class Watched:

@@ -1,6 +1,6 @@
 """Every promise of docs/explanation/reliability.md that can be counted: tried, survived, seeds, seconds.
 
-    make test-faults                     (all; about three quarters of an hour on two cores)
+    make test-faults                     (all; hours on two cores)
     make test-faults FAULTS="--only plausible --seeds 10"
 
 Needs the real data of a mirror (RETRAIN_MIRROR) for the plausible faults.
@@ -10,23 +10,29 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
+sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / name) for name in ("", "unit", "flows"))]
 
 from jena_helpers import MIRROR, real  # noqa: E402
-from planted import fuzz, jena_planted, review_planted  # noqa: E402
+from planted import fuzz, jena_planted, review_planted, small_disks  # noqa: E402
 from planted.plausible import JenaBench, ReviewBench  # noqa: E402
+from test_database_file import survived  # noqa: E402
 
 from tasks.datasets.imdb import spec as imdb  # noqa: E402
 from tasks.datasets.request import TableRequest  # noqa: E402
+
+_POINTS_AT_ONCE = 25
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,55 @@ def files(asked: argparse.Namespace) -> Iterator[Counted]:
         yield Counted(f"damaged files: {name}", number, number - len(failed), f"0 to {number - 1}", seconds, tuple(failed[:5]))
 
 
+def points(asked: argparse.Namespace) -> Iterator[Counted]:
+    """Kill the making of MLflow's tables at every statement, or at every so manieth, and open what is left."""
+    for how in ("beside", "in place"):
+        started, tried, lost, point = time.monotonic(), 0, [], 1
+        while True:
+            chunk = tuple(range(point, point + _POINTS_AT_ONCE * asked.every, asked.every))
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    found = survived(how, Path(folder), chunk)
+                except AssertionError as error:
+                    lost.append(f"one of {chunk[0]} to {chunk[-1]}: {str(error)[:300]}")
+                    found = dict.fromkeys(chunk, (signal.SIGKILL, 1))
+            killed = [each for each, (status, _) in found.items() if status == signal.SIGKILL]
+            tried += len(killed)
+            if len(killed) < len(chunk):  # all statements had been made before
+                break
+            point = chunk[-1] + asked.every
+        seconds = time.monotonic() - started
+        seeds = f"statements 1 to {point + _POINTS_AT_ONCE * asked.every}, every {asked.every}"
+        yield Counted(f"kills while MLflow's tables are made {how}", tried, tried - len(lost), seeds, seconds, tuple(lost))
+
+
+def sizes(asked: argparse.Namespace) -> Iterator[Counted]:
+    """Run on disks of every size, two at a time."""
+    started = time.monotonic()
+    wanted = range(asked.smallest, asked.largest + 1, asked.step)
+    with ThreadPoolExecutor(2) as threads:
+        faults = dict(zip(wanted, threads.map(small_disks.fault_on, wanted), strict=True))
+    lost = tuple(f"{size} MB: {fault}" for size, fault in faults.items() if fault)
+    seeds = f"{asked.smallest} to {asked.largest} MB, every {asked.step}"
+    yield Counted("runs on small disks", len(faults), len(faults) - len(lost), seeds, time.monotonic() - started, lost)
+
+
 TESTS = {
     "kills": ("kills while databases are made", ("tests/unit/test_database_file.py",)),
     "runs": ("equal runs at once", ("tests/flows/test_equal_runs.py",)),
     "killed": ("killed runs", ("tests/flows/test_killed_run.py",)),
     "hosts": ("odd hosts and headers", ("tests/unit/test_raw_files.py", "tests/unit/test_living_files.py")),
     "secrets": ("secrets in addresses", ("tests/unit/test_redaction.py",)),
-    "disks": ("full disks, damaged files of the store", ("tests/unit/test_disk.py", "tests/unit/test_damage.py")),
+    "disks": ("full and read-only disks", ("tests/unit/test_disk.py", "tests/flows/test_read_only.py")),
+    "store": (
+        "damaged files of the store",
+        (
+            "tests/unit/test_damage.py",
+            "tests/unit/test_verify.py",
+            "tests/unit/test_checksums.py",
+            "tests/flows/test_verify_command.py",
+        ),
+    ),
 }
 """What is counted as tests: by name, what it is and its files."""
 
@@ -103,10 +151,19 @@ def tests(name: str) -> Iterator[Counted]:
 
 def main() -> None:
     """Run what is asked for, print a line for each kind as it ends, and fail if something was not survived."""
-    kinds: dict[str, Callable[[argparse.Namespace], Iterator[Counted]]] = {"plausible": plausible, "files": files}
+    kinds: dict[str, Callable[[argparse.Namespace], Iterator[Counted]]] = {
+        "plausible": plausible,
+        "files": files,
+        "points": points,
+        "sizes": sizes,
+    }
     parser = argparse.ArgumentParser(prog="make test-faults", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", choices=(*kinds, *TESTS), help="this kind alone; can be given again")
     parser.add_argument("--seeds", type=int, default=5, help="of each plausible fault")
+    parser.add_argument("--every", type=int, default=1, help="of the statements at which a making of tables is killed")
+    parser.add_argument("--smallest", type=int, default=1, help="MB of the smallest disk")
+    parser.add_argument("--largest", type=int, default=60, help="MB of the largest disk")
+    parser.add_argument("--step", type=int, default=1, help="MB from one disk to the next")
     parser.add_argument("--seconds", type=float, default=60, help="of damaged files, for each format")
     asked = parser.parse_args()
     logging.disable(logging.WARNING)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,3 +80,61 @@ def test_a_file_predicts_in_this_process_too(folder: Callable[..., Path]) -> Non
     predicted = predict_file(folder(weight=2.0) / "data" / "model.keras", inputs=INPUTS)
     assert predicted.shape == (4,)
     np.testing.assert_allclose(predicted, 2 * OUTPUTS, rtol=1e-6)
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the description of a network in a `.keras` file."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config)
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def call(module: str, name: str, **arguments: Any) -> Callable[[dict[str, Any]], None]:
+    """Put an object of another module in the place of the last layer."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["config"]["layers"][-1] = {"module": module, "class_name": name, "config": arguments, "registered_name": None}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        call("os", "system", command="touch HERE"),
+        call("subprocess", "Popen", args=["touch", "HERE"]),
+        call("builtins", "exec", source="open('HERE', 'w')"),
+        call("keras.utils", "get_file", fname="HERE", origin="file:///etc/hostname", cache_dir="FOLDER"),
+    ],
+    ids=["os.system", "subprocess", "exec", "a function of Keras"],
+)
+def test_a_hostile_model_is_refused_and_calls_nothing(
+    folder: Callable[..., Path], tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    place = folder()
+    mark = tmp_path / "called"
+
+    def planted(config: dict[str, Any]) -> None:
+        change(config)
+        text = json.dumps(config).replace("HERE", str(mark)).replace("FOLDER", str(tmp_path))
+        config.update(json.loads(text))
+
+    rewritten(place / "data" / "model.keras", planted)
+    passed, detail = check_in_fresh_process(place, examples=npz())
+    assert not passed, detail
+    assert not mark.exists()
+    assert not (tmp_path / "datasets").exists()
+
+
+def test_a_layer_with_code_of_its_own_is_refused(keras: Any, folder: Callable[..., Path]) -> None:
+    place = folder()
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda values: values.sum(axis=1, keepdims=True))])
+    model.save(place / "data" / "model.keras")
+    passed, detail = check_in_fresh_process(place, examples=npz())
+    assert not passed
+    assert "Lambda" in detail or "lambda" in detail
