@@ -1,4 +1,4 @@
-"""A whole run on disks of every size: one too small is one line and nothing half published; with room the next run completes it."""
+"""A whole run on disks of every size: one too small is one line, and nothing half published; with room the next completes it."""
 
 from __future__ import annotations
 
