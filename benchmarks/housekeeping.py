@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from storage.io import read_json, write_record
+
 OLD_DAYS = 200
 _DAY_S = 86_400
 _BUDGET = ("--variants", "gru_baseline", "--epochs", "1", "--steps", "20")
@@ -43,7 +45,8 @@ def age_everything(home: Path) -> None:
         os.utime(path, (then, then))
     for ingested in home.glob("tables/*/.ingested*"):
         for file in [ingested] if ingested.is_file() else ingested.iterdir():
-            file.write_text(re.sub(r"20\d\d-", "2020-", file.read_text()))
+            times = {version: re.sub(r"20\d\d-", "2020-", at) for version, at in read_json(file).items()}
+            write_record(file, times)
     with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
         database.execute(f"UPDATE flow_run SET end_time = datetime(end_time, '-{OLD_DAYS} days')")
         database.commit()

@@ -137,3 +137,9 @@ def test_reviews_have_no_table_before(tmp_path: Path) -> None:
 def test_a_table_without_stamps_is_no_series() -> None:
     with pytest.raises(ValueError, match="no column holds time stamps: label"):
         series_of(pa.table({"label": [1]}))
+
+
+def test_the_mean_of_an_angle_is_no_level() -> None:
+    before, june = years(level_of_last_june=25.0)
+    turned = [Series(each.seconds, {"wind_direction_deg": each.readings["air"]}) for each in (june, before)]
+    assert np.isnan(level_shifts(turned[0], before=turned[1])).all()
