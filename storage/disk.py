@@ -22,6 +22,10 @@ _SAID_BY_SQLITE = (
 )
 
 
+# SQLite writes whole pages, and a log beside its file.
+_ROOM_OF_A_SERVER = 1_000_000
+
+
 def free_bytes(place: Path) -> int | None:
     """Return the bytes that are free where a file or folder is or would be; None if that cannot be told."""
     for folder in (place, *place.parents):
@@ -48,8 +52,18 @@ def disk_error(error: BaseException, *, home: str, needed: int | None = None) ->
         for said, numbers in _SAID_BY_SQLITE:
             if said in str(chain):
                 return _refused(home, reason=said, number=min(numbers), needed=needed)
+        if _is_of_full_server(chain, home=home):
+            return _refused(home, reason="its server cannot write", number=errno.ENOSPC, needed=needed)
         chain = chain.__cause__ or chain.__context__
     return None
+
+
+def _is_of_full_server(error: BaseException, *, home: str) -> bool:
+    """Tell whether a server failed whose database has no room: Prefect's own says nothing but that it failed."""
+    if "500 Internal Server Error" not in str(error) or "://" in home:
+        return False
+    free = free_bytes(Path(home).expanduser().absolute())
+    return free is not None and free < _ROOM_OF_A_SERVER
 
 
 def _refused(place: str, *, reason: str, number: int | None, needed: int | None) -> DiskError:

@@ -13,15 +13,19 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from upath import UPath
+
 from flows.runtime.automations import check_access
 from flows.runtime.dead_runs import clear_dead_runs, release_stale_leases, share_of_database
 from flows.runtime.new_database import names_prefect_database, new_database, shared_database
 from flows.runtime.service import is_healthy, running_api
 from storage.database import make_database, named_database
+from storage.disk import require_free
 from storage.errors import RetrainError, SettingError
 from storage.layout import Store
 from storage.temporary import use_own_temporary_folder
 
+ROOM_BYTES = 3_000_000
 START_S = 120
 STOP_S = 10
 
@@ -115,6 +119,8 @@ def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
     deadline_s = time.monotonic() + START_S
     while not is_healthy(health):
         if server.poll() is not None:
+            # Without room it ends so too, and says nothing of that.
+            require_free(UPath(os.environ["PREFECT_HOME"]), needed=ROOM_BYTES, what="Prefect's server")
             raise RetrainError(f"Prefect's server ended with code {server.returncode} as it started: run again, or `make up`")
         if time.monotonic() > deadline_s:
             raise RetrainError(f"Prefect's server did not answer within {START_S} s: the machine is too busy, run again later")

@@ -89,3 +89,12 @@ def test_work_that_could_not_be_kept_is_not_begun(tmp_path: Path) -> None:
 
 def test_a_place_whose_parents_are_not_there_is_of_the_disk_above(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "a" / "b" / "c") is not None
+
+
+def test_a_server_that_fails_for_want_of_room_is_told_as_that(small_disk: Path, tmp_path: Path) -> None:
+    error = RuntimeError("Server error '500 Internal Server Error' for url 'http://127.0.0.1:4200/api/flows/'")
+    assert disk_error(error, home=str(tmp_path)) is None
+    (small_disk / "database").write_bytes(bytes(900_000))
+    known = disk_error(error, home=str(small_disk))
+    assert str(known).startswith(f"{small_disk} cannot be used (its server cannot write, ")
+    assert str(known).endswith("are free): free the disk (retrain gc), and run again: what is complete is kept")
