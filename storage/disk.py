@@ -22,8 +22,8 @@ _SAID_BY_SQLITE = (
 )
 
 
-# SQLite writes whole pages, and a log beside its file.
-_ROOM_OF_A_SERVER = 1_000_000
+# SQLite writes whole pages, and a log beside its file: with less room a server of Prefect ends, or answers 500.
+ROOM_OF_A_SERVER_BYTES = 3_000_000
 
 
 def free_bytes(place: Path) -> int | None:
@@ -63,7 +63,7 @@ def _is_of_full_server(error: BaseException, *, home: str) -> bool:
     if "500 Internal Server Error" not in str(error) or "://" in home:
         return False
     free = free_bytes(Path(home).expanduser().absolute())
-    return free is not None and free < _ROOM_OF_A_SERVER
+    return free is not None and free < ROOM_OF_A_SERVER_BYTES
 
 
 def _refused(place: str, *, reason: str, number: int | None, needed: int | None) -> DiskError:

@@ -188,13 +188,17 @@ def without_checksum(value: Any, *, path: UPath | Path) -> Any:
     """
     if not isinstance(value, dict) or CHECKSUM not in value:
         return value
-    plain = {name: each for name, each in value.items() if name != CHECKSUM}
+    plain = _without(value)
     if _checksum(plain) != value[CHECKSUM]:
         raise DataError(
             f"{path} is not as it was written, its {CHECKSUM} says so: restore it from a backup; if it was corrected by hand, "
             f"take {CHECKSUM} out of it"
         )
     return plain
+
+
+def _without(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each for name, each in value.items() if name != CHECKSUM}
 
 
 def _checksum(plain: Mapping[str, Any]) -> str:
@@ -212,8 +216,7 @@ def is_as_written(data: bytes) -> bool | None:
         return False
     if not isinstance(value, dict) or CHECKSUM not in value:
         return None
-    plain = {name: each for name, each in value.items() if name != CHECKSUM}
-    return _checksum(plain) == value[CHECKSUM] and data in (_indented(value), json_line(value))
+    return _checksum(_without(value)) == value[CHECKSUM] and data in (_indented(value), json_line(value))
 
 
 def json_line(value: Any) -> bytes:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from upath import UPath
 
 from storage import download
+from storage.checksums import SUMS
 from storage.download import Progress, RetryPolicy, UnreachableError, host_of, is_web_address, local_source
 from storage.errors import DigestChangedError, NotFoundError, SettingError, SourceError
 from storage.expected_file import ExpectedFile
@@ -26,8 +27,7 @@ from storage.layout import Store
 from storage.redaction import without_secrets
 from storage.references import RawFile
 
-_SUMS = "SHA256SUMS"
-_MAX_SUMS_BYTES = 1 << 20
+_MAXSUMS_BYTES = 1 << 20
 
 
 def local_copy(raw: RawFile, *, store: Store) -> Path:
@@ -331,16 +331,16 @@ def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
         SourceError: The mirror has no `SHA256SUMS`, or not this file.
     """
     if is_web_address(mirror):
-        return _beside(mirror, name), _listed(_read_remote(_beside(mirror, _SUMS)), name, mirror=without_secrets(mirror))
+        return _beside(mirror, name), _listed(_read_remote(_beside(mirror, SUMS)), name, mirror=without_secrets(mirror))
     folder = local_source(mirror).absolute()
     if not folder.is_dir():
         raise SourceError(f"mirror {mirror!r} is neither a folder nor an http address: correct RETRAIN_MIRROR")
-    sums = folder / _SUMS
+    sums = folder / SUMS
     if not sums.is_file():
-        raise SourceError(f"mirror {folder} has no {_SUMS}: make it there with `sha256sum * > {_SUMS}`")
+        raise SourceError(f"mirror {folder} has no {SUMS}: make it there with `sha256sum * > {SUMS}`")
     digest = _listed(sums.read_bytes(), name, mirror=str(folder))
     if not (folder / name).is_file():
-        raise NotFoundError(f"mirror {folder} lists {name} in {_SUMS} but does not hold it: copy the file there")
+        raise NotFoundError(f"mirror {folder} lists {name} in {SUMS} but does not hold it: copy the file there")
     return str(folder / name), digest
 
 
@@ -352,18 +352,18 @@ def _beside(mirror: str, name: str) -> str:
 
 def _read_remote(url: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        into = Path(folder, _SUMS)
+        into = Path(folder, SUMS)
         policy = RetryPolicy()
         try:
             download.download(
                 url,
                 into,
-                expected=ExpectedFile(name=_SUMS, max_bytes=_MAX_SUMS_BYTES),
+                expected=ExpectedFile(name=SUMS, max_bytes=_MAXSUMS_BYTES),
                 policy=policy,
                 contact_s=policy.contact_s,
             )
         except SourceError as error:
-            raise SourceError(f"mirror gave no {_SUMS}: {error}: correct RETRAIN_MIRROR") from error
+            raise SourceError(f"mirror gave no {SUMS}: {error}: correct RETRAIN_MIRROR") from error
         return into.read_bytes()
 
 
@@ -375,6 +375,6 @@ def _listed(sums: bytes, name: str, *, mirror: str) -> str:
             listed[file_name.strip().removeprefix("*").removeprefix("./")] = digest.lower()
     if name not in listed:
         raise NotFoundError(
-            f"mirror {mirror} does not list {name} in {_SUMS}, listed are {', '.join(sorted(listed)) or 'none'}: add it there"
+            f"mirror {mirror} does not list {name} in {SUMS}, listed are {', '.join(sorted(listed)) or 'none'}: add it there"
         )
     return listed[name]

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storage.layout import Store
-from storage.registry import Registry
-from storage.registry_cleanup import end_trainings
 from storage.temporary import remove_staging_of_dead
 
 _LOCK = ".runs.lock"
@@ -49,6 +47,9 @@ def clear_dead_runs(store: Store) -> None:
     """
     remove_staging_of_dead(store)
     if dead := _end_dead_runs():
+        from storage.registry import Registry
+        from storage.registry_cleanup import end_trainings
+
         end_trainings(dead, registry=Registry.open(store))
 
 

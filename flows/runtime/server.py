@@ -20,12 +20,11 @@ from flows.runtime.dead_runs import clear_dead_runs, release_stale_leases, share
 from flows.runtime.new_database import names_prefect_database, new_database, shared_database
 from flows.runtime.service import is_healthy, running_api
 from storage.database import make_database, named_database
-from storage.disk import require_free
+from storage.disk import ROOM_OF_A_SERVER_BYTES, require_free
 from storage.errors import RetrainError, SettingError
 from storage.layout import Store
 from storage.temporary import use_own_temporary_folder
 
-ROOM_BYTES = 3_000_000
 START_S = 120
 STOP_S = 10
 
@@ -120,7 +119,7 @@ def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
     while not is_healthy(health):
         if server.poll() is not None:
             # Without room it ends so too, and says nothing of that.
-            require_free(UPath(os.environ["PREFECT_HOME"]), needed=ROOM_BYTES, what="Prefect's server")
+            require_free(UPath(os.environ["PREFECT_HOME"]), needed=ROOM_OF_A_SERVER_BYTES, what="Prefect's server")
             raise RetrainError(f"Prefect's server ended with code {server.returncode} as it started: run again, or `make up`")
         if time.monotonic() > deadline_s:
             raise RetrainError(f"Prefect's server did not answer within {START_S} s: the machine is too busy, run again later")

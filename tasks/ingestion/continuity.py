@@ -153,14 +153,16 @@ def level_shifts(new: Series, *, before: Series) -> Floats:
     is_new = new.seconds > before.seconds[-1]
     spacing_s = int(np.median(np.diff(before.seconds))) if len(before.seconds) > 1 else _DAY_S
     min_rows = _MIN_DAYS * _DAY_S // max(spacing_s, 1)
-    for month in np.unique(months[is_new]):
+    new_months, counts = np.unique(months[is_new], return_counts=True)
+    whole = new_months[counts >= min_rows]
+    if not whole.size:
+        return found
+    levels = {name: values for name, values in before.readings.items() if name in new.readings and not name.endswith(_ANGLE)}
+    means = {name: _means(values, months=known, min_rows=min_rows) for name, values in levels.items()}
+    for month in whole:
         rows = is_new & (months == month)
-        deviations = [
-            _deviation(new.readings[name][rows], month=int(month), means=_means(values, months=known, min_rows=min_rows))
-            for name, values in before.readings.items()
-            if name in new.readings and rows.sum() >= min_rows and not name.endswith(_ANGLE)
-        ]
-        if deviations and np.isfinite(deviations).any():
+        deviations = [_deviation(new.readings[name][rows], month=int(month), means=means[name]) for name in levels]
+        if np.isfinite(deviations).any():
             found[rows] = np.nanmax(deviations)
     return found
 

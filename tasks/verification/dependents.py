@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from storage.layout import Store
 from storage.records import ModelVersion
@@ -35,7 +35,7 @@ class Known:
     """
 
     tables: tuple[Table, ...] = ()
-    versions: tuple[ModelVersion, ...] = field(default=())
+    versions: tuple[ModelVersion, ...] = ()
 
 
 def known_of(store: Store, *, registry: Registry) -> Known:
