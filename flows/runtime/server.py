@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -45,6 +46,8 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
         RetrainError: The server ended, or did not answer in time.
     """
     use_own_temporary_folder()
+    # A line that cannot be sent to the server is lost; Prefect would tell of it among the lines of the command.
+    logging.raiseExceptions = False
     named = os.environ.get("PREFECT_API_URL") or running_api(store)
     if named:
         check_access(named)
@@ -74,7 +77,7 @@ def prefect_server(store: Store, *, meanwhile: Callable[[], object] = lambda: No
             os.environ["PREFECT_API_URL"] = f"{address}/api"
             stack.callback(os.environ.pop, "PREFECT_API_URL", None)
             meanwhile()
-            _wait_for(server, health=f"{address}/api/health")
+            _wait_for(server, health=f"{address}/api/health", home=Path(os.environ["PREFECT_HOME"]))
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         # A temporary server checks no heartbeats, and with them every flow waits up to a second for their sender to end.
@@ -114,12 +117,12 @@ def _temporary_server(port: int) -> Iterator[subprocess.Popen[bytes]]:
             server.wait()
 
 
-def _wait_for(server: subprocess.Popen[bytes], *, health: str) -> None:
+def _wait_for(server: subprocess.Popen[bytes], *, health: str, home: Path) -> None:
     deadline_s = time.monotonic() + START_S
     while not is_healthy(health):
         if server.poll() is not None:
             # Without room it ends so too, and says nothing of that.
-            require_free(UPath(os.environ["PREFECT_HOME"]), needed=ROOM_OF_A_SERVER_BYTES, what="Prefect's server")
+            require_free(UPath(home), needed=ROOM_OF_A_SERVER_BYTES, what="Prefect's server")
             raise RetrainError(f"Prefect's server ended with code {server.returncode} as it started: run again, or `make up`")
         if time.monotonic() > deadline_s:
             raise RetrainError(f"Prefect's server did not answer within {START_S} s: the machine is too busy, run again later")
