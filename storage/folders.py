@@ -6,6 +6,7 @@ import errno
 import shutil
 import time
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 
 from upath import UPath
@@ -115,8 +116,8 @@ def put_aside(folder: UPath | Path, *, into: Path) -> None:
         remove_folder(folder)
 
 
-def remove_others(folder: UPath, *, keep: UPath) -> None:
-    """Remove the content of a folder but for one file."""
+def remove_others(folder: UPath, *, keep: Collection[UPath]) -> None:
+    """Remove the content of a folder but for some files."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path != keep:
+        if path not in keep:
             folder.fs.rm(path.path, recursive=True)

@@ -19,6 +19,7 @@ from storage.temporary import shared_temporary_folder, staging_name
 
 HOME_VARIABLE = variable("home")
 MANIFEST = "manifest.json"
+DOCS_INDEX = "index.html"
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -172,7 +173,7 @@ class Store:
 
     def docs_index(self, dataset: str, version: str) -> UPath:
         """Return the first page of the Data Docs of one table version; docs without it are not complete."""
-        return self.report_folder(dataset, version) / "index.html"
+        return self.report_folder(dataset, version) / DOCS_INDEX
 
     def checkpoint_folder(self, table_version: str, config_digest: str) -> UPath:
         """Return the folder from which an interrupted training resumes."""

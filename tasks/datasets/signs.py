@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tasks.datasets.series_suite import between
-from tasks.datasets.spec import Expectation
+from tasks.datasets.spec import Expectation, Severity
 
 Bounds = tuple[float | None, float | None]
 
@@ -19,6 +20,7 @@ class Sign:
         possible: Bounds outside of which the data cannot be true; None: there are none.
         usual: Bounds outside of which it is unlikely; None: there are none.
         mostly: Share of rows within `possible` that is enough, because the publisher's own files hold such faults.
+        reading: Column of which it is computed, for pictures; empty: none, or several.
     """
 
     column: str
@@ -26,17 +28,21 @@ class Sign:
     possible: Bounds | None
     usual: Bounds | None
     mostly: float = 1.0
+    reading: str = ""
 
     def expectations(self) -> tuple[Expectation, ...]:
         """Return what is expected: outside of the usual is a warning, what cannot be is critical."""
-        kind, found = "column_values_to_be_between", []
+        found = []
         if self.usual:
-            found.append(Expectation(kind, between(self.column, *self.usual), "warning", self.meaning, can_be_accepted=True))
+            found.append(self._expectation(between(self.column, *self.usual), severity="warning"))
         if self.possible:
             share = {"mostly": self.mostly} if self.mostly < 1 else {}
-            arguments = between(self.column, *self.possible, **share)
-            found.append(Expectation(kind, arguments, "critical", self.meaning, can_be_accepted=True))
+            found.append(self._expectation(between(self.column, *self.possible, **share), severity="critical"))
         return tuple(found)
+
+    def _expectation(self, arguments: Mapping[str, Any], *, severity: Severity) -> Expectation:
+        kind = "column_values_to_be_between"
+        return Expectation(kind, arguments, severity, self.meaning, can_be_accepted=True, reading=self.reading)
 
 
 def expectations_of(signs: Iterable[Sign]) -> tuple[Expectation, ...]:

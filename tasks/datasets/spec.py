@@ -156,6 +156,7 @@ class Expectation:
             readings, and nothing that is built on the table breaks.
         is_about_training: Whether it asks for what only a training needs, such as rows for every split; the input of a
             prediction is not held to it.
+        reading: Column of which the judged one is computed, for the picture of a failure; empty: none, or several.
     """
 
     kind: str
@@ -164,6 +165,7 @@ class Expectation:
     meaning: str
     can_be_accepted: bool = False
     is_about_training: bool = False
+    reading: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import pandas as pd
 from storage.library_variables import set_library_variables
 from tasks.datasets.spec import Expectation
 from tasks.ingestion.aggregates import wide_type
-from tasks.ingestion.outcomes import Judgement, Outcome, ValidationReport
+from tasks.ingestion.outcomes import Judgement, Outcome, ValidationReport, failed_text
 
 _TYPE_KINDS = frozenset({"column_values_to_be_of_type", "column_values_to_be_in_type_list"})
 # Pictures of a walkthrough that the pages do not show: three of the four megabytes of the Data Docs.
@@ -163,8 +163,17 @@ def write_data_docs(report: ValidationReport, *, folder: Path) -> str:
     # A script from the network draws the table of the index page. Plain links work without it.
     results = sorted(page.relative_to(folder).as_posix() for page in folder.glob("validations/**/*.html"))
     links = "".join(f'<p><a href="{quote(page)}">{escape(page)}</a></p>' for page in results)
+    # Of several failures that share a picture the most severe is told below it.
+    shown = {outcome.picture: outcome for outcome in reversed(report.failed) if outcome.picture}
+    links += "".join(_figure(shown[name]) for name in sorted(shown))
     index.write_text(index.read_text(encoding="utf-8").replace("</body>", f"{links}</body>"), encoding="utf-8")
     return str(index)
+
+
+def _figure(outcome: Outcome) -> str:
+    """Return the picture of a failed expectation, which lies beside the page, with what it shows in words."""
+    text = escape(f"{outcome.severity}: {failed_text(outcome)}")
+    return f'<figure><img src="{quote(outcome.picture)}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
 
 def _add_results(report: ValidationReport, *, context: Any) -> None:

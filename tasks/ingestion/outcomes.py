@@ -45,6 +45,8 @@ class Outcome:
         details: `details` of the judgement; with `arguments` all that the Data Docs show.
         exception: Why the expectation could not be evaluated, or None.
         place: Where the rows are that do not meet it, in words; empty if it is met, or concerns no single rows.
+        reading: Column of which the judged one is computed; empty: none, or several.
+        picture: Name of the file beside the report that shows the place; empty if there is none.
     """
 
     kind: str
@@ -60,6 +62,8 @@ class Outcome:
     details: Mapping[str, Any] = field(default_factory=dict)
     exception: str | None = None
     place: str = ""
+    reading: str = ""
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ def outcome_of(expectation: Expectation, judgement: Judgement, *, columns: froze
         details=judgement.details,
         exception=judgement.exception,
         place=place,
+        reading=expectation.reading,
     )
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from upath import UPath
 
-from storage.checksums import SUMS, checksums_of, sums_text
+from storage.checksums import CHECKSUMS, SUMS, checksums_of, sha256_of_bytes, sums_text
 from storage.environment import Environment
 from storage.errors import DataError, RejectedError
 from storage.folders import copy_folder, publish_folder, put_aside, remove_others
 from storage.io import digest_of_json, locked, read_json, write_atomically, write_json, write_record
-from storage.layout import Store
+from storage.layout import DOCS_INDEX, Store
 from storage.raw_files import local_copy
 from storage.references import RawFile, RawRef, Reference, TableRef
 from storage.tables import (
@@ -40,6 +41,7 @@ from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair
 from tasks.ingestion.acceptance import acceptance, excess_text, remedy
 from tasks.ingestion.continuity import Series, continuity_frame, expectations_about, series_of, table_before
 from tasks.ingestion.fetching import OWN, raw_name, source_named, today
+from tasks.ingestion.outcomes import Outcome, ValidationReport, failed_text, rejected_message
 
 logger = logging.getLogger("retrain")
 
@@ -236,20 +238,24 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         RejectedError: A critical expectation failed, or more was repaired than a limit allows, and no person has accepted
             that for this table version. The staged data is removed.
     """
-    from tasks.ingestion.outcomes import failed_text, rejected_message
+    from tasks.ingestion.pictures import with_pictures
     from tasks.ingestion.validation import run_suite
 
     spec = dataset_named(parsed.dataset)
     staged = Path(parsed.folder)
     data = _read_parsed(staged)
     expectations = spec.expectations(_request_of(parsed.raw).model_copy(update={"today": today()}))
-    report = run_suite(spec.validation_frame(data), name=f"{spec.name}-{parsed.version}", expectations=expectations)
+    frames = [spec.validation_frame(data)]
+    report = run_suite(frames[0], name=f"{spec.name}-{parsed.version}", expectations=expectations)
     before = None if parsed.raw.simulated else _before(parsed, spec=spec, store=store)
     if before is not None:
-        frame = continuity_frame(series_of(data.table), before=before)
-        more = expectations_about(frame)
+        frames.append(continuity_frame(series_of(data.table), before=before))
+        more = expectations_about(frames[1])
         expectations = (*expectations, *more)
-        report = replace(report, outcomes=(*report.outcomes, *run_suite(frame, name=report.suite, expectations=more).outcomes))
+        report = replace(
+            report, outcomes=(*report.outcomes, *run_suite(frames[1], name=report.suite, expectations=more).outcomes)
+        )
+    report, pictures = with_pictures(report, frames=frames)
     excessive = [repair for repair in data.repairs if not repair.is_within_limit]
     critical = [
         expectation
@@ -260,19 +266,16 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
     if excessive or critical:
         accepted = acceptance(settings, version=parsed.version, excessive=excessive, critical=critical)
     docs_index = store.docs_index(parsed.dataset, parsed.version)
-    with locked(docs_index.parent):
-        # What is there is of an earlier validation of this version. Its report is replaced and never missing: another host may
-        # be about to read it.
-        docs_index.unlink(missing_ok=True)
-        write_record(store.validation_report(parsed.dataset, parsed.version), report.as_dict() | {"acceptance": accepted})
-        remove_others(docs_index.parent, keep=store.validation_report(parsed.dataset, parsed.version))
+    _save_report(report, pictures=pictures, accepted=accepted, path=store.validation_report(parsed.dataset, parsed.version))
     if (excessive or critical) and accepted is None:
         shutil.rmtree(staged, ignore_errors=True)
         _write_docs(parsed.dataset, version=parsed.version, store=store)
         reasons = [f"{spec.name}-{parsed.version}: {excess_text(repair)}" for repair in excessive]
         reasons += [rejected_message(report)] if critical else []
         what_to_do = remedy(settings, version=parsed.version, critical=critical)
-        raise RejectedError(f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {_docs_address(parsed, store=store)}")
+        raise RejectedError(
+            f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {_docs_address(parsed, name=DOCS_INDEX, store=store)}"
+        )
     passed = sum(outcome.success for outcome in report.outcomes)
     return ValidationRef(
         report_uri=str(store.validation_report(parsed.dataset, parsed.version)),
@@ -280,8 +283,31 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         passed=passed,
         failed=len(report.outcomes) - passed,
         acceptance=accepted,
-        warnings=tuple(failed_text(outcome) for outcome in report.failed if outcome.severity == "warning"),
+        warnings=tuple(
+            _warning(outcome, parsed=parsed, store=store) for outcome in report.failed if outcome.severity == "warning"
+        ),
     )
+
+
+def _save_report(report: ValidationReport, *, pictures: Mapping[str, bytes], accepted: object, path: UPath) -> None:
+    """Write a report and its pictures, and remove what an earlier validation of this version and its run left beside them.
+
+    The index of the Data Docs goes first, so that they are written again. The report is replaced and never missing, because
+    another host may be about to read it.
+    """
+    with locked(path.parent):
+        (path.parent / DOCS_INDEX).unlink(missing_ok=True)
+        for name, png in pictures.items():
+            write_atomically(path.parent / name, png)
+        checksums = {name: sha256_of_bytes(png) for name, png in pictures.items()}
+        write_record(path, report.as_dict() | {"acceptance": accepted, CHECKSUMS: checksums})
+        remove_others(path.parent, keep=(path, *(path.parent / name for name in pictures)))
+
+
+def _warning(outcome: Outcome, *, parsed: ParsedRef, store: Store) -> str:
+    """Return a warning in one line: what is unlikely, where, and the address of its picture."""
+    text = failed_text(outcome)
+    return f"{text}; picture: {_docs_address(parsed, name=outcome.picture, store=store)}" if outcome.picture else text
 
 
 def _before(parsed: ParsedRef, *, spec: DatasetSpec, store: Store) -> Series | None:
@@ -291,11 +317,11 @@ def _before(parsed: ParsedRef, *, spec: DatasetSpec, store: Store) -> Series | N
     return table_before(spec, version=parsed.version, source=parsed.raw.source, store=store)
 
 
-def _docs_address(parsed: ParsedRef, *, store: Store) -> str:
-    """Return where a person finds the Data Docs: a web address where the service runs, else a path."""
+def _docs_address(parsed: ParsedRef, *, name: str, store: Store) -> str:
+    """Return where a person finds a file of the Data Docs: a web address where the service runs, else a path."""
     base = Environment.read().docs_address
-    path = f"{parsed.dataset}/{parsed.version}/index.html"
-    return f"{base}/{path}" if base else str(store.docs_index(parsed.dataset, parsed.version))
+    folder = store.report_folder(parsed.dataset, parsed.version)
+    return f"{base}/{parsed.dataset}/{parsed.version}/{name}" if base else str(folder / name)
 
 
 def write_missing_docs(dataset: str, *, store: Store) -> tuple[str, ...]:
@@ -316,7 +342,6 @@ def write_missing_docs(dataset: str, *, store: Store) -> tuple[str, ...]:
 def _write_docs(dataset: str, *, version: str, store: Store) -> None:
     """Write the Data Docs of a validated version from its stored report; the index is written last."""
     from tasks.ingestion.gx import write_data_docs
-    from tasks.ingestion.outcomes import ValidationReport
 
     docs_index = store.docs_index(dataset, version)
     with tempfile.TemporaryDirectory() as folder, locked(docs_index.parent):

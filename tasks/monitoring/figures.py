@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tasks.canvas import COLOURS, NAIVE, figure_of, legend, small_png, use_time_axis
 from tasks.intervals import LEVELS
 from tasks.monitoring.findings import Watch
-from tasks.reporting.figures.canvas import COLOURS, NAIVE, figure_of, legend, small_png
 
 # Columns of a picture of drift, those that came nearest to their threshold.
 MAX_COLUMNS = 8
@@ -36,14 +36,10 @@ def _days(entries: Sequence[Mapping[str, Any]]) -> Any:
 
 def _time_axis(panel: Any) -> None:
     """Label days, months or years, over two weeks at least."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
     first, last = panel.dataLim.intervalx
     if last - first < MIN_DAYS:
         panel.set_xlim(last - MIN_DAYS, last + 1)
-    locator = AutoDateLocator(maxticks=8)
-    panel.xaxis.set_major_locator(locator)
-    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    use_time_axis(panel)
 
 
 def rolling_error_png(errors: Sequence[Mapping[str, float]], *, unit: str) -> bytes:

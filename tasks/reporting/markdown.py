@@ -254,9 +254,8 @@ def validation_markdown(report: RunReport) -> str:
         )
         for outcome in failed
     ]
-    return "\n".join(
-        [*lines, markdown_table(["severity", "column", "what is wrong", "values", "where", "expectation"], rows=cells)]
-    )
+    table = markdown_table(["severity", "column", "what is wrong", "values", "where", "expectation"], rows=cells)
+    return "\n".join([*lines, table, *_embedded(report.findings)])
 
 
 def _uncertainty(report: RunReport) -> list[list[str]]:
@@ -347,7 +346,7 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
         [markdown_table(list(scores[0]), rows=[list(row.values()) for row in scores])],
         [tutorial] if has_tutorial else [],
         *_uncertainty(report),
-        *([f"![{name}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"] for name, png in pictures.items()),
+        *([line] for line in _embedded(pictures) if line),
         *([["## Most wrong"], _most_wrong(report.most_wrong)] if report.most_wrong else []),
         ["## Data and repairs"],
         _data(report),
@@ -361,6 +360,12 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
         [f"- date: {report.date}", f"- versions: {report.versions}"],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _embedded(pictures: Mapping[str, bytes]) -> list[str]:
+    """Return PNGs by title as images that need no file, with an empty line before each."""
+    images = (f"![{name}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})" for name, png in pictures.items())
+    return [line for image in images for line in ("", image)]
 
 
 def _link(name: str, *, address: str) -> str:

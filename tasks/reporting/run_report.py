@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.promotion.rule import Decision
@@ -137,6 +138,7 @@ class RunReport:
         stale: True if the source should have brought newer rows by now.
         intervals: How the candidate's intervals held; none if it is no forecast.
         calibration: What temperature scaling did to the candidate's probabilities; None if it is no classifier of two classes.
+        findings: PNGs of expectations that failed, by the name of the picture in `validation`.
         missing_uncertainty: Why the candidate has neither, although models of the problem have; else empty.
     """
 
@@ -167,4 +169,5 @@ class RunReport:
     refit: RefitResult | None = None
     intervals: tuple[IntervalResult, ...] = ()
     calibration: CalibrationResult | None = None
+    findings: Mapping[str, bytes] = field(default_factory=dict)
     missing_uncertainty: str = ""

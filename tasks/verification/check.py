@@ -107,7 +107,7 @@ def _reports(store: Store) -> Iterator[Checked]:
         folder, name = entry.path, f"reports/{entry.name}"
         report = store.validation_report(dataset, version)
         if report.is_file():
-            yield _record("report", f"{name}/{report.name}", report, owner=entry.parts)
+            yield from _described("report", name, folder, file=report.name, owner=entry.parts)
         elif store.manifest(dataset, version).is_file():
             yield Checked("report", f"{name}/{report.name}", "it is not there", owner=entry.parts)
         try:
@@ -118,7 +118,9 @@ def _reports(store: Store) -> Iterator[Checked]:
             if sums is None and store.docs_index(dataset, version).is_file():
                 yield Checked("report", f"{name}/index.html", has_checksum=False, owner=entry.parts)
             yield from _listed("report", name, folder, checksums=sums or {}, owner=entry.parts)
-        yield from _described("report", name, folder, file=PICTURES_FILE, owner=(*entry.parts, PICTURES_FILE, "report.md"))
+        yield from _described(
+            "report", name, folder, file=PICTURES_FILE, owner=(*entry.parts, PICTURES_FILE, "report.md", "report.html")
+        )
 
 
 def _evaluations(store: Store) -> Iterator[Checked]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from upath import UPath
 
-from storage.checksums import fault_of
+from storage.checksums import CHECKSUMS, fault_of
 from storage.errors import RetrainError
 from storage.folders import put_aside, remove_folder
 from storage.inventory import entries
@@ -107,16 +107,25 @@ def _make_report_again(owner: Owner, *, store: Store) -> str:
     if not exists(store, dataset, version):
         remove_folder(store.report_folder(dataset, version))
         return "removed: it is of data that was never published"
-    try:
-        read_json(store.validation_report(dataset, version))
+    if _has_whole_results(dataset, version=version, store=store):
         store.docs_index(dataset, version).unlink(missing_ok=True)
         write_missing_docs(dataset, store=store)
-    except RetrainError:
-        raw = _whole_raw(dataset, version=version, store=store)
-        if raw is None:
-            return ""
-        _publish(raw, acceptance=read_manifest(store.table_folder(dataset, version)).get("acceptance"), store=store)
+        return "made again"
+    raw = _whole_raw(dataset, version=version, store=store)
+    if raw is None:
+        return ""
+    _publish(raw, acceptance=read_manifest(store.table_folder(dataset, version)).get("acceptance"), store=store)
     return "made again"
+
+
+def _has_whole_results(dataset: str, *, version: str, store: Store) -> bool:
+    """Tell whether the record of a validation and its pictures are as they were written."""
+    path = store.validation_report(dataset, version)
+    try:
+        checksums = read_json(path).get(CHECKSUMS, {})
+    except RetrainError:
+        return False
+    return not any(fault_of(path.parent / name, sha256=checksum) for name, checksum in checksums.items())
 
 
 def _whole_raw(dataset: str, *, version: str, store: Store) -> RawRef | None:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from tasks.canvas import DOTS_PER_INCH, WIDTH_INCHES
 from tasks.models.spec import ReviewsPlot, SeriesPlot
 from tasks.reporting.figures import example_pictures
-from tasks.reporting.figures.canvas import DOTS_PER_INCH, WIDTH_INCHES
 from tasks.reporting.figures.forecasts import mean_by
 from tasks.reporting.figures.reviews import most_wrong
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.canvas import MEASURED, figure_of, small_png
 from tasks.models.spec import ClassesPlot
-from tasks.reporting.figures.canvas import MEASURED, figure_of, small_png
 
 
 def class_pictures(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.reporting.figures.canvas import COLOURS, TEXT, figure_of, legend, small_png
+from tasks.canvas import COLOURS, TEXT, figure_of, legend, small_png
 from tasks.reporting.markdown import result_name
 from tasks.reporting.run_report import VariantResult
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.canvas import COLOURS, MEASURED, NAIVE, figure_of, legend, small_png
 from tasks.intervals import month_and_hour
 from tasks.models.spec import SeriesPlot
-from tasks.reporting.figures.canvas import COLOURS, MEASURED, NAIVE, figure_of, legend, small_png
 
 Floats = npt.NDArray[np.floating[Any]]
 Bounds = Mapping[int, tuple[Floats, Floats]]

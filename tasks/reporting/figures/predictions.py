@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tasks.reporting.figures.canvas import COLOURS, MEASURED, figure_of, legend, small_png
+from tasks.canvas import COLOURS, MEASURED, figure_of, legend, small_png
 
 Times = npt.NDArray[np.datetime64]
 Values = npt.NDArray[np.floating]

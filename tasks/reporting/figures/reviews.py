@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.canvas import COLOURS, NAIVE, figure_of, legend, small_png
 from tasks.metrics import calibration_curve
 from tasks.models.spec import ReviewsPlot
-from tasks.reporting.figures.canvas import COLOURS, NAIVE, figure_of, legend, small_png
 from tasks.reporting.figures.classes import confusion_png
 
 Floats = npt.NDArray[np.floating[Any]]

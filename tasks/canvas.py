@@ -1,4 +1,4 @@
-"""What all pictures share: size, colours, grid, legend and file format."""
+"""What all pictures share: size, colours, grid, axis of time, legend and file format."""
 
 from __future__ import annotations
 
@@ -30,17 +30,31 @@ def figure_of(panels: int, *, panel_inches: float = 2.8, columns: int = 1) -> tu
     return figure, axes
 
 
+def use_time_axis(panel: Any) -> None:
+    """Label the horizontal axis with hours, days, months or years, as its span asks for."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(maxticks=8)
+    panel.xaxis.set_major_locator(locator)
+    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
 def legend(figure: Any, *, handles: list[Any] | None = None) -> None:
     """Put one legend for all panels above them."""
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
 
 
 def small_png(figure: Any) -> bytes:
-    """Return a figure as a PNG of 64 colours, which has a third of the bytes: every page with the report embeds them."""
+    """Return a figure as a PNG of 64 colours, which has a third of the bytes: every page with the report embeds them.
+
+    The colours are those that cover the range of colours, so that the few points of a rare one keep theirs.
+    """
     from PIL import Image
 
     figure.canvas.draw()
     picture = io.BytesIO()
     pixels = np.asarray(figure.canvas.buffer_rgba())
-    Image.fromarray(pixels).convert("RGB").quantize(64).save(picture, format="PNG", optimize=True)
+    Image.fromarray(pixels).convert("RGB").quantize(64, method=Image.Quantize.MAXCOVERAGE).save(
+        picture, format="PNG", optimize=True
+    )
     return picture.getvalue()
