@@ -18,7 +18,7 @@ COMPILE := --universal --python-version 3.11 --extra dev --extra s3 --extra post
 # A host with an NVIDIA driver gets TensorFlow's CUDA libraries, from a lock that differs in these alone.
 LOCK := $(if $(shell command -v nvidia-smi),requirements-gpu.lock,requirements.lock)
 
-.PHONY: help run up down worker test test-slow test-all test-hosts test-faults coverage servicetest bench check format lock clean
+.PHONY: help run up down worker test test-slow test-all test-hosts test-faults coverage servicetest bench check docs format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -63,12 +63,16 @@ down: $(READY) ## End the service; it loses nothing
 worker: $(READY) ## Serve one pool of another host: make worker POOL=gpu, with PREFECT_API_URL and RETRAIN_HOME set
 	@$(BIN)/retrain worker $(POOL)
 
-check: $(READY) ## Format, lint, types, import laws, and known vulnerabilities of the locked packages
+check: $(READY) ## Format, lint, types, import laws, documents, and known vulnerabilities of the locked packages
 	@echo "== format"; $(BIN)/ruff format --check .
 	@echo "== lint"; $(BIN)/ruff check .
 	@echo "== types"; $(BIN)/mypy
 	@echo "== import laws"; $(BIN)/lint-imports
+	@echo "== documents"; NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "== known vulnerabilities"; .ci/audit $(BIN)/python
+
+docs: $(READY) ## Build the documents as a site with a search, and say where it is
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "open $(CURDIR)/site/index.html"
 
 format: $(READY) ## Format the code and sort its imports
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -84,7 +88,7 @@ lock: ## Renew requirements.lock from pyproject.toml
 	@rm -rf .lock; echo "requirements.lock is new: run make test"
 
 clean: ## Remove the environment and every cache; the store stays
-	@rm -rf $(VENV) .audit .bench .lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* .import_linter_cache build dist *.egg-info
+	@rm -rf $(VENV) .audit .bench .lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* .import_linter_cache build dist site *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Hashes are checked for every file. --no-deps, because the lock is complete, and because pip 23 takes a pin without its

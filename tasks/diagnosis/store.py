@@ -13,7 +13,7 @@ from storage.layout import MANIFEST
 from storage.redaction import without_secrets
 from tasks.diagnosis.finding import Finding
 
-# What the store of this project has at its top, as the README lists it.
+# What the store of this project has at its top, as docs/reference/store.md lists it.
 FOLDERS = frozenset(
     (
         "raw",

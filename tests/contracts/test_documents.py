@@ -11,10 +11,11 @@ import subprocess
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
+import yaml
 
 from flows.cli.app import app
 from flows.runtime.service import Service
@@ -24,9 +25,11 @@ from tasks.datasets import DATASETS
 from tasks.datasets.request import TableRequest
 from tasks.models import PROBLEMS
 from tasks.models.spec import Variant
+from tasks.promotion.rule import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = {page.stem: page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "reference").glob("*.md"))}
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 CODE = sorted(path for folder in ("flows", "tasks", "storage") for path in (ROOT / folder).rglob("*.py"))
 
@@ -44,14 +47,6 @@ COMMANDS = commands_of(typer.main.get_command(app))
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 
 MAX_LINES = 400
-
-
-def section(title: str) -> str:
-    """Return what stands under a heading of the README, with its subsections."""
-    level, text = title.split(" ", 1)
-    found = re.search(rf"^{level} {re.escape(text)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", README, re.MULTILINE | re.DOTALL)
-    assert found, f"the README has no section {title!r}"
-    return found[1]
 
 
 def table_rows(text: str, *, columns: int) -> list[list[str]]:
@@ -87,8 +82,8 @@ def tracked_files() -> list[Path]:
 # Tables of data sets and variants.
 
 
-# A data set or a variant that somebody adds needs no row; what the README has a row of is described rightly, and wholly.
-DESCRIBED = tuple(name for name in DATASETS if f"\n| `{name}` |" in README)
+# A data set or a variant that somebody adds needs no row; what the pages have a row of is described rightly, and wholly.
+DESCRIBED = tuple(name for name in DATASETS if f"\n| `{name}` |" in REFERENCE["data-sets"])
 
 
 def test_the_projects_own_data_sets_are_described() -> None:
@@ -109,36 +104,34 @@ def test_the_variants_table_says_what_the_variants_are(dataset: str) -> None:
             "-" if variant.tutorial_best is None else f"{variant.tutorial_best} ({unit})",
         ]
 
-    written = [cells for cells in table_rows(section("## Variants"), columns=7) if cells[0] == f"`{dataset}`"]
+    written = [cells for cells in table_rows(REFERENCE["variants"], columns=7) if cells[0] == f"`{dataset}`"]
     rows = [row(variant) for variant in PROBLEMS[dataset].variants.values() if not variant.is_baseline]
     assert {f"`{name}`" for name in PROBLEMS[dataset].default_variants} <= {cells[1] for cells in written}
     assert [cells for cells in rows if cells in written] == written
-    references = [cells for cells in table_rows(section("## Variants"), columns=3) if cells[0] == f"`{dataset}`"]
+    references = [cells for cells in table_rows(REFERENCE["variants"], columns=3) if cells[0] == f"`{dataset}`"]
     expected = [PROBLEMS[dataset].variants[name] for name in PROBLEMS[dataset].baselines]
     assert references == [[f"`{dataset}`", f"`{variant.name}`", variant.summary] for variant in expected]
-    assert f"`{PROBLEMS[dataset].naive}`" in section("## Variants")
+    assert f"`{PROBLEMS[dataset].naive}`" in REFERENCE["variants"]
 
 
 def test_the_data_sets_table_names_every_source_and_its_files() -> None:
-    rows = table_rows(section("## Data sets"), columns=4)
+    rows = table_rows(REFERENCE["data-sets"], columns=4)
     written = {(cells[0].strip("`"), *re.findall(r"`([^`]+)`", cells[1]), "(default)" in cells[1]) for cells in rows}
     described = [DATASETS[name] for name in DESCRIBED]
     expected = {(spec.name, source, source == spec.default_source) for spec in described for source in spec.sources}
     assert expected <= written
     for spec in described:
         for file in spec.sources[spec.default_source].files({}, date(2026, 3, 10)):
-            assert file.name in section("## Data sets")
+            assert file.name in REFERENCE["data-sets"]
             if file.size_bytes is not None:
-                assert f"{file.size_bytes:,} bytes" in section("## Data sets")
+                assert f"{file.size_bytes:,} bytes" in REFERENCE["data-sets"]
 
 
 @pytest.mark.parametrize("dataset", DESCRIBED)
 def test_the_repairs_table_has_every_rule_and_its_limit(dataset: str, tmp_path: Path) -> None:
     spec = DATASETS[dataset]
     parsed = spec.parse({path.name: path for path in spec.simulate(tmp_path)}, TableRequest(source="sample"))
-    rows = [
-        cells for cells in table_rows(section("## Data sets"), columns=4) if cells[0] == f"`{dataset}`" and "% of" in cells[3]
-    ]
+    rows = [cells for cells in table_rows(REFERENCE["data-sets"], columns=4) if cells[0] == f"`{dataset}`" and "% of" in cells[3]]
     written = {cells[1].strip("`"): cells[3].split(" of ")[0] for cells in rows}
     assert written == {repair.name: f"{100 * repair.limit:g} %" for repair in parsed.repairs}
 
@@ -155,15 +148,15 @@ HOW_TO = "\n".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_in_the_readme_and_every_option_there_or_on_a_page(name: str) -> None:
-    text = section("## Commands")
+def test_every_command_is_in_the_reference_and_every_option_there_or_on_a_page(name: str) -> None:
+    text = REFERENCE["commands"]
     assert f"`retrain {name}" in text
     missing = {option for option in options(COMMANDS[name]) if f"`{option}`" not in text + HOW_TO}
-    assert not missing, f"neither the README nor a page of docs/how-to tells of {missing}"
+    assert not missing, f"neither the reference nor a page of docs/how-to tells of {missing}"
 
 
-def test_the_readme_tells_of_no_option_that_is_not_there() -> None:
-    cells = [row[0] for row in table_rows(section("## Commands"), columns=2)]
+def test_the_reference_tells_of_no_option_that_is_not_there() -> None:
+    cells = [row[0] for row in table_rows(REFERENCE["commands"], columns=2)]
     written = set(re.findall(r"`(--[a-z-]+)`", " ".join(cells)))
     assert written == options(COMMANDS["run"])
 
@@ -189,7 +182,7 @@ def test_every_command_line_parses(line: str) -> None:
         name, *arguments = f"{name} {arguments[0]}", *arguments[1:]
     if name in GROUPS and not arguments:
         return
-    if name == "--help":
+    if name in ("--help", "--version", "--install-completion"):
         return
     assert name in COMMANDS, f"{line!r}: there is no command {name!r}"
     if not arguments:  # the command's name in a sentence
@@ -242,7 +235,7 @@ def test_the_table_of_variables_has_the_projects_own_with_their_defaults(tmp_pat
 
 
 def test_the_service_sets_every_variable_of_its_configuration(tmp_path: Path) -> None:
-    configuration = (ROOT / "service/supervisord.conf").read_text(encoding="utf-8")
+    configuration = (ROOT / "flows/runtime/configuration/supervisord.conf").read_text(encoding="utf-8")
     assert set(re.findall(r"%\(ENV_(\w+)\)s", configuration)) <= Service.at(Store.at(tmp_path)).environment().keys()
 
 
@@ -265,7 +258,7 @@ def test_the_tree_of_the_store_is_the_one_that_is_built(tmp_path: Path) -> None:
             )
         ),
     }
-    tree = re.search(r"^```\n(.*?)^```", section("## Where things are"), re.MULTILINE | re.DOTALL)
+    tree = re.search(r"^```\n(.*?)^```", REFERENCE["store"], re.MULTILINE | re.DOTALL)
     assert tree
     assert {line.split("/")[0] for line in tree[1].splitlines()} == built
 
@@ -315,17 +308,60 @@ def test_python_snippets_import_names_that_exist(document: Path) -> None:
                     assert importlib.util.find_spec(alias.name), f"{document.name}: no module {alias.name}"
 
 
-def test_the_readme_shows_how_to_use_a_model() -> None:
-    assert len(blocks(ROOT / "README.md", language="python")) == 2
+DECISIONS = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
 
 
-@pytest.mark.parametrize("decision", sorted(ROOT.glob("docs/decisions/*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.stem)
 def test_a_decision_has_context_choice_and_cost(decision: Path) -> None:
     text = decision.read_text(encoding="utf-8")
     assert text.startswith(f"# {decision.name[:4]}: ")
     places = [text.find(f"**{part}.**") for part in ("Context", "Choice", "What it costs")]
     assert -1 not in places
     assert places == sorted(places)
+
+
+def test_the_list_of_decisions_has_each_with_its_title() -> None:
+    rows = table_rows((ROOT / "docs/decisions/index.md").read_text(encoding="utf-8"), columns=2)[1:]
+    titles = [decision.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").partition(": ") for decision in DECISIONS]
+    expected = [[number, f"[{title}]({path.name})"] for path, (number, _, title) in zip(DECISIONS, titles, strict=True)]
+    assert rows == expected
+
+
+# The README, the site, and the map of the code.
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 130
+
+
+def pages_of(entries: Any) -> Iterator[str]:
+    """Yield the pages of a navigation, in order."""
+    for entry in entries:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            yield from pages_of(value) if isinstance(value, list) else [value]
+
+
+def test_the_site_leads_to_every_page() -> None:
+    navigation = list(pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert len(set(navigation)) == len(navigation)
+    assert set(navigation) | {f"decisions/{path.name}" for path in DECISIONS} == pages
+
+
+def test_the_map_of_the_code_has_every_room_and_begins_it_with_a_file_that_is_there() -> None:
+    text = (ROOT / "docs/explanation/map-of-the-code.md").read_text(encoding="utf-8")
+    rooms = [[cell.strip("`") for cell in cells] for cells in table_rows(text, columns=3)[1:]]
+    packages = {path.parent for path in CODE if path.name == "__init__.py"}
+    data_sets = {path.parent for path in (ROOT / "tasks" / "datasets").glob("*/spec.py")}
+    drawn = {ROOT / "tasks" / "reporting" / "figures", ROOT / "tasks"}
+    assert {room for room, _, _ in rooms} == {str(path.relative_to(ROOT)) for path in packages - data_sets - drawn}
+    assert [(room, begin) for room, _, begin in rooms if not begin.startswith(f"{room}/") or not (ROOT / begin).is_file()] == []
+
+
+def test_the_page_on_champions_has_every_outcome_of_a_decision() -> None:
+    text = (ROOT / "docs/explanation/how-a-champion-is-chosen.md").read_text(encoding="utf-8")
+    outcomes = {cells[0].strip("`") for cells in table_rows(text.partition("## What a run decides")[2], columns=3)}
+    assert set(get_args(Outcome)) <= outcomes
 
 
 # The glossary.

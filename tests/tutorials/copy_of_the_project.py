@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("flows", "tasks", "storage", "tests", "pyproject.toml", "prefect.yaml", "README.md", "requirements.lock", "docs")
+COPIED = (
+    *("flows", "tasks", "storage", "tests", "docs"),
+    *("pyproject.toml", "prefect.yaml", "mkdocs.yml", "README.md", "requirements.lock"),
+)
 
 
 @dataclass(frozen=True)

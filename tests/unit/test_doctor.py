@@ -236,8 +236,8 @@ def test_free_space_has_two_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "the store, the cache" in finding.text
 
 
-def test_the_folders_of_a_store_are_those_of_the_readme() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Where things are")[2]
+def test_the_folders_of_a_store_are_those_of_the_reference() -> None:
+    text = (ROOT / "docs/reference/store.md").read_text(encoding="utf-8")
     tree_of_store = text.split("```")[1]
     assert {line.split("/")[0] for line in tree_of_store.splitlines() if line} == store_checks.FOLDERS
 

@@ -104,10 +104,10 @@ print(json.dumps(predictions))
 """
 
 
-def snippets_of_the_readme() -> str:
-    """Return the code under "Using a model", on the models of the simulation."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Using a model\n")[2].partition("\n## ")[0]
-    code = "\n".join(re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL))
+def snippets_of_the_page() -> str:
+    """Return the code of the page on how to use a model, on the models of the simulation."""
+    page = (ROOT / "docs" / "how-to" / "use-a-model.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
     assert code.count("@champion") == 2
     return code.replace("@champion", "-sample@champion")
 
@@ -139,13 +139,13 @@ def test_an_environment_with_nothing_but_the_requirements_predicts_the_same(
     (folder / "predict.py").write_text(PREDICT)
     (raw,) = Path(str(samples.store.root), "raw", "jena-sample").glob("*/*.zip")
     shutil.copy(raw, folder / "jena_climate_2009_2016.csv.zip")
-    (folder / "readme.py").write_text(snippets_of_the_readme())
+    (folder / "page.py").write_text(snippets_of_the_page())
     # As the service has it: without the project, MLflow asks a server for the files.
     database, artifacts = own_store.mlflow_folder / "mlflow.db", str(own_store.artifacts)
     options = ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", artifacts]
     with tracking_server(tmp_path, *options) as environment["MLFLOW_TRACKING_URI"]:
         predicted = json.loads(run(python, "predict.py", *chosen).splitlines()[-1])
-        printed = run(python, "readme.py")
+        printed = run(python, "page.py")
     for name, model in chosen.items():
         np.testing.assert_allclose(predicted[name], model.outputs, atol=TOLERANCE)
     assert len(re.findall(r"\[+\s*-?\d+\.\d+\]+", printed)) == 3  # of two texts and one window
