@@ -44,7 +44,16 @@ TINY_ROWS_OTHERWISE = 2_000
 
 GROUP_OF_FILE = {
     **dict.fromkeys(
-        ("test_bad_input", "test_command", "test_end_to_end", "test_predict_command", "test_station_mirror"), "command"
+        (
+            "test_bad_input",
+            "test_command",
+            "test_end_to_end",
+            "test_json_answers",
+            "test_looking_commands",
+            "test_predict_command",
+            "test_station_mirror",
+        ),
+        "command",
     ),
     **dict.fromkeys(
         (
@@ -60,6 +69,7 @@ GROUP_OF_FILE = {
             "test_refit",
             "test_rollback",
             "test_seen",
+            "test_side_by_side",
             "test_training",
             "test_verify",
         ),

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.compare import compare
 from flows.cli.doctor import doctor
+from flows.cli.examples import help_of
 from flows.cli.gc import gc
 from flows.cli.models import models, show
 from flows.cli.monitor import monitor
@@ -20,7 +22,10 @@ from flows.cli.plan import acceptance, limits_of, plan_runs
 from flows.cli.predict import predict
 from flows.cli.promote import promote
 from flows.cli.rollback import rollback
+from flows.cli.runs import logs, runs
+from flows.cli.schema import schema
 from flows.cli.serve import serve
+from flows.cli.tables import tables
 from flows.cli.verify import verify
 from flows.runtime.authentication import set_variables
 from storage.errors import RetrainError
@@ -30,14 +35,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-app = typer.Typer(
-    help="Keep recurrent models fresh: data in, a better model out, every step on record.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+HELP = (
+    "Keep recurrent models fresh: data in, a better model out, every step on record.\n\n"
+    "Begin with `retrain run jena --data sample`, which needs no network for data; then `retrain models`, and `retrain up` for "
+    "the service."
 )
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results.md"
+app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+
+_DOCUMENTS = Path(__file__).resolve().parents[2] / "docs"
+# An installed package has no documents of its own.
+RESULTS = (_DOCUMENTS if _DOCUMENTS.is_dir() else Path()) / "results.md"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 # An option that is not given is left out of the settings, so that their own defaults hold.
@@ -76,7 +84,7 @@ LearningRateOption = Annotated[float | None, typer.Option(help="Learning rate; t
 StepsOption = Annotated[int | None, typer.Option(help="Steps an epoch; the variant's own if not given.")]
 
 
-@app.command()
+@app.command(**help_of("run"))
 def run(
     dataset: Annotated[str, typer.Argument(help="Name of a data set, or all.")] = "all",
     *,
@@ -173,7 +181,7 @@ def run(
         typer.echo(json.dumps(results, indent=2, ensure_ascii=False))
 
 
-@app.command()
+@app.command(**help_of("ingest"))
 def ingest(
     dataset: Annotated[str, typer.Argument(help="Name of a data set, or all.")] = "all",
     *,
@@ -229,7 +237,7 @@ def ingest(
         typer.echo(json.dumps([table.model_dump(mode="json") for table in tables], indent=2))
 
 
-@app.command()
+@app.command(**help_of("reproduce"))
 def reproduce(
     dataset: Annotated[str, typer.Argument(help="Name of a data set, or all.")] = "all",
     *,
@@ -275,7 +283,7 @@ def _exit_on_interrupt() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-@app.command()
+@app.command(**help_of("variants"))
 def variants(dataset: Annotated[str | None, typer.Argument(help="Data set; every one if not given.")] = None) -> None:
     """List the networks and baselines that can be trained, with their budgets. A star marks the default networks."""
     from flows.cli.console import print_variants
@@ -284,20 +292,28 @@ def variants(dataset: Annotated[str | None, typer.Argument(help="Data set; every
     print_variants([problem_named(dataset)] if dataset else list(PROBLEMS.values()))
 
 
-app.command()(models)
-app.command()(show)
-app.command()(promote)
-app.command()(rollback)
-app.add_typer(notify, name="notify")
-app.command()(predict)
-app.command()(serve)
-app.command()(monitor)
-app.command()(doctor)
-app.command()(gc)
-app.command()(verify)
+app.add_typer(notify, name="notify", rich_help_panel=help_of("notify")["rich_help_panel"])
+for _command in (
+    models,
+    show,
+    tables,
+    compare,
+    promote,
+    rollback,
+    predict,
+    serve,
+    monitor,
+    runs,
+    logs,
+    doctor,
+    gc,
+    verify,
+    schema,
+):
+    app.command(**help_of(_command.__name__))(_command)
 
 
-@app.command()
+@app.command(**help_of("up"))
 def up() -> None:
     """Start the service: Prefect and its UI, MLflow, the reports, and a worker for each pool; then print where they are."""
     from flows.runtime.service import Service
@@ -306,7 +322,7 @@ def up() -> None:
     start(Service.from_environment(), say=typer.echo)
 
 
-@app.command()
+@app.command(**help_of("down"))
 def down() -> None:
     """End the service. The store keeps everything."""
     from flows.runtime.service import Service
@@ -315,12 +331,29 @@ def down() -> None:
     stop(Service.from_environment(), say=typer.echo)
 
 
-@app.command()
+@app.command(**help_of("worker"))
 def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu.")]) -> None:
     """Serve one pool of the server that PREFECT_API_URL names, on this host, until it is stopped."""
     from flows.runtime.worker import run_worker
 
     run_worker(pool)
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001  (Typer calls it)
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"retrain {version('retrain')}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version of retrain and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -76,8 +78,8 @@ def _watch(console: Console, store: Store, stop: threading.Event) -> None:
                 progress.remove_task(bars.pop(key))
             for key, note in notes.items():
                 if key not in bars:
-                    bars[key] = progress.add_task(note.title, total=1.0, text=note.text)
-                progress.update(bars[key], completed=note.share, text=note.text)
+                    bars[key] = progress.add_task(note.title, total=None if note.share is None else 1.0, text=note.text)
+                progress.update(bars[key], completed=note.share or 0.0, text=note.text)
                 if not console.is_terminal and note.milestone > milestones.get(key, 0):
                     milestones[key] = note.milestone
                     console.print(f"  {time.strftime('%H:%M:%S')} {note.title}: {note.text}", highlight=False)
@@ -99,6 +101,39 @@ def print_result(result: Mapping[str, Any], *, console: Console) -> None:
         console.print(result["baseline_comparison"], highlight=False)
     for name, address in result["links"].items():
         console.print(f"  {name}: {escape(address)}", style="dim", highlight=False, soft_wrap=True)
+
+
+def begin_text(plan: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the runs of a plan are about to do, and how long that takes."""
+    what = ", ".join(f"{run['dataset']} ({', '.join(run['variants'])})" for run in plan)
+    return (
+        f"Fetches, validates and trains {what}. On two cores the sample takes 5 to 10 minutes, the real data longer; after "
+        "Ctrl-C the next run goes on."
+    )
+
+
+def print_closing(results: Sequence[Mapping[str, Any]], *, seconds: float, console: Console) -> None:
+    """Print the last lines of a command: who is champion now, where to look, and what to type next."""
+    console.print(f"{'; '.join(map(_champion_text, results))}. Took {timedelta(seconds=round(seconds))}.", highlight=False)
+    for result in results:
+        address = result["links"]["report"]
+        opened = address if "://" in address else Path(address).absolute().as_uri()
+        console.print(f"Look at:   {escape(opened)}", highlight=False, soft_wrap=True)
+    console.print(f"Type next: retrain show {results[0]['model']}, or retrain up for the service with its pages", highlight=False)
+
+
+def _champion_text(result: Mapping[str, Any]) -> str:
+    """Return which version is champion after a run."""
+    model, decision = result["model"], result["decision"]
+    if decision["outcome"] == "promoted":
+        number = (decision["refit"] or decision["candidate"]).removeprefix("v")
+        return f"{model}@{number} is champion now"
+    if decision["outcome"] == "manual":
+        number = (decision["refit"] or decision["candidate"]).removeprefix("v")
+        return f"{model}@{number} waits for a person: retrain promote {model}@{number}"
+    if decision["champion"]:
+        return f"{model}@{decision['champion'].removeprefix('v')} is champion still"
+    return f"{model} has no champion yet"
 
 
 def _table(rows: Sequence[Mapping[str, str]], *, title: str = "") -> Table:

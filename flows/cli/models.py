@@ -38,11 +38,27 @@ def models(
 
 
 def show(
-    model: Annotated[str, typer.Argument(help="MODEL@VERSION, MODEL@ALIAS or MODEL.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="MODEL", help="MODEL@VERSION, MODEL@ALIAS or MODEL; or `table` and DATASET@VERSION.")
+    ],
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one version: its scores, its data and settings, and the decisions about it."""
+    """Show one version: its scores, data, settings and decisions. `retrain show table jena` shows the newest table of jena."""
+    from flows.cli.tables import show_table
+    from storage.errors import SettingError
+
+    if names[0] == "table" and len(names) == 2:
+        show_table(names[1], as_json=as_json)
+    elif len(names) == 1:
+        _show_version(names[0], as_json=as_json)
+    else:
+        raise SettingError(
+            f"cannot show {' '.join(names)!r}, expected one model, or `table` and one table: see `retrain show --help`"
+        )
+
+
+def _show_version(model: str, *, as_json: bool) -> None:
     from flows.cli.console import print_version
     from storage.layout import Store
     from storage.registry import Registry

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.examples import help_of
+
 notify = typer.Typer(help="Tell people by Slack, Teams, e-mail or a webhook what happens on the service.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the channel: see retrain notify list.")]
 
 
-@notify.command()
+@notify.command(epilog=help_of("notify add")["epilog"])
 def add(
     service: Annotated[str, typer.Argument(help="slack, teams, email or webhook.")],
     *,
@@ -36,7 +38,7 @@ def add(
     typer.echo(f"{channel.name}: test message sent; is told of {', '.join(channel.kinds)}")
 
 
-@notify.command(name="list")
+@notify.command(name="list", epilog=help_of("notify list")["epilog"])
 def list_all() -> None:
     """List the channels, and what each is told of."""
     from flows.runtime.notifications import list_channels, message_kinds
@@ -50,7 +52,7 @@ def list_all() -> None:
             typer.echo(f"  {kind:<12} {template['description']}")
 
 
-@notify.command()
+@notify.command(epilog=help_of("notify test")["epilog"])
 def test(name: NameArgument) -> None:
     """Send a test message to a channel."""
     from flows.runtime.notifications import send_test
@@ -59,7 +61,7 @@ def test(name: NameArgument) -> None:
     typer.echo(f"{name}: test message sent")
 
 
-@notify.command()
+@notify.command(epilog=help_of("notify remove")["epilog"])
 def remove(name: NameArgument) -> None:
     """Remove a channel and its address."""
     from flows.runtime.notifications import remove_channel

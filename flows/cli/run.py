@@ -9,14 +9,13 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
-from flows.cli.console import make_console, print_result, show_progress
+from flows.cli.console import begin_text, make_console, print_closing, print_result, show_progress
 from storage.io import write_atomically
 from storage.layout import Store
 from storage.references import TableRef
@@ -38,6 +37,7 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
     started = time.monotonic()
+    console.print(begin_text(plan), highlight=False, soft_wrap=True)
     console.print(f"Store {escape(str(store.root))}; starting Prefect ...", style="dim")
     from flows.runtime.server import prefect_server
 
@@ -54,9 +54,7 @@ def run_all(plan: Sequence[Mapping[str, Any]], *, command: str, quiet: bool) -> 
     if not quiet:
         for result in results:
             print_result(result, console=console)
-        console.print(
-            f"Took {timedelta(seconds=round(time.monotonic() - started))}. More: `retrain models`, `retrain show MODEL`."
-        )
+        print_closing(results, seconds=time.monotonic() - started, console=console)
     return results
 
 

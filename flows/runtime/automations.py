@@ -1,4 +1,4 @@
-"""Create the automations of `service/automations.yaml` on a Prefect server."""
+"""Create the automations of `flows/runtime/configuration/automations.yaml` on a Prefect server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from flows.runtime.authentication import authorization, refused
 from storage.errors import SettingError
 
-AUTOMATIONS = Path(__file__).resolve().parents[2] / "service" / "automations.yaml"
+AUTOMATIONS = Path(__file__).with_name("configuration") / "automations.yaml"
 
 
 def ask(api: str, path: str, body: Mapping[str, Any] | None = None, *, method: str | None = None) -> Any:

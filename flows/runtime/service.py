@@ -35,7 +35,7 @@ from storage.redaction import without_secrets
 from storage.remote_store import require_reachable
 from storage.temporary import shared_temporary_folder
 
-ROOT = Path(__file__).resolve().parents[2]
+CONFIGURATION = Path(__file__).with_name("configuration")
 SERVERS = ("prefect", "mlflow", "docs")
 HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/-/health"}
 WAIT_S = 120
@@ -220,7 +220,8 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         say(f"{name:<8} {service.public_address(name)}")
     for pool in POOLS:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
-    _run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], service)
+    deploy = ["deploy", "--all", "--prefect-file", str(CONFIGURATION / "prefect.yaml")]
+    _run([sys.executable, "-m", "prefect", "--no-prompt", *deploy], service)
     say("deployed prefect.yaml")
     deploy_automations(_api(service))
     for pool in POOLS:
@@ -317,14 +318,15 @@ def _foreign_host(host: str) -> SettingError:
 
 
 def _configuration() -> str:
-    return str(ROOT / "service" / "supervisord.conf")
+    return str(CONFIGURATION / "supervisord.conf")
 
 
 def _control(service: Service, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "supervisor.supervisorctl", "--configuration", _configuration(), *command],
         env=service.environment(),
-        cwd=ROOT,
+        # A service that was never started has no folder.
+        cwd=service.folder if service.folder.is_dir() else None,
         capture_output=True,
         text=True,
         check=False,
@@ -333,7 +335,7 @@ def _control(service: Service, *command: str) -> subprocess.CompletedProcess[str
 
 def _run(command: list[str], service: Service, *, more: Mapping[str, str] | None = None) -> None:
     environment = {**(more or {}), **service.environment()}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=service.folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = " ".join((done.stdout + done.stderr).split())[-600:]
         raise RetrainError(f"`{' '.join(command[1:])}` failed: {last}")

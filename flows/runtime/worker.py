@@ -17,9 +17,9 @@ from storage.errors import SettingError, unknown
 from storage.layout import Store
 
 POOLS = ("cpu", "gpu")
-# A run without three heartbeats in a row is marked as crashed: service/automations.yaml waits 90 s.
+# A run without three heartbeats in a row is marked as crashed: flows/runtime/configuration/automations.yaml waits 90 s.
 HEARTBEAT_S = 30
-# How long a worker may take to end its runs before it is killed; service/supervisord.conf has the same value.
+# How long a worker may take to end its runs before it is killed; flows/runtime/configuration/supervisord.conf has the same value.
 STOP_S = 30
 PAUSE_S = 10
 

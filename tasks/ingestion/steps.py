@@ -15,7 +15,7 @@ from prefect.runtime import deployment
 
 from storage.errors import DigestChangedError, SourceError
 from storage.layout import Store
-from storage.progress import write_note
+from storage.progress import shown, write_note
 from storage.references import RawRef, TableRef
 from storage.retries import wait_while_away
 from tasks.config import DataSettings, mirror_address
@@ -92,13 +92,17 @@ def find_table(raw: RawRef) -> TableRef | None:
 @task(task_run_name="parse and repair")
 def parse(raw: RawRef) -> ParsedRef:
     """Parse the raw files into canonical columns, and repair them by rule."""
-    return pipeline.parse_raw(raw, store=Store.from_environment())
+    store = Store.from_environment()
+    with shown(f"parse {raw.dataset}", file=store.progress(f"parse-{raw.dataset}")):
+        return pipeline.parse_raw(raw, store=store)
 
 
 @task(task_run_name="validate")
 def validate(parsed: ParsedRef, settings: DataSettings) -> ValidationRef:
     """Validate the parsed data against the suite of expectations. A critical failure that nobody accepted ends the run."""
-    validation = pipeline.validate_parsed(parsed, settings=settings, store=Store.from_environment())
+    store = Store.from_environment()
+    with shown(f"validate {parsed.dataset}", file=store.progress(f"validate-{parsed.dataset}")):
+        validation = pipeline.validate_parsed(parsed, settings=settings, store=store)
     summary = f"{validation.passed} expectations passed, {validation.failed} failed"
     key = f"validation-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")
     wait_while_away(create_markdown_artifact)(f"{summary}. Data Docs: `{validation.docs_uri}`", key=key, description=summary)
@@ -121,7 +125,9 @@ def validate(parsed: ParsedRef, settings: DataSettings) -> ValidationRef:
 @task(task_run_name="publish")
 def publish(parsed: ParsedRef, validation: ValidationRef) -> TableRef:
     """Split, normalise and publish the table."""
-    table = pipeline.publish_parsed(parsed, validation=validation, store=Store.from_environment())
+    store = Store.from_environment()
+    with shown(f"publish {parsed.dataset}", file=store.progress(f"publish-{parsed.dataset}")):
+        table = pipeline.publish_parsed(parsed, validation=validation, store=store)
     logger.info("%s: published table %s: %s rows", table.dataset, table.version, table.rows)
     if table.published:
         _tell("published", table)
@@ -155,4 +161,6 @@ def _tell(what: str, table: TableRef) -> None:
 @task(task_run_name="write data docs")
 def document(table: TableRef) -> None:
     """Write the Data Docs of a table that was just published."""
-    pipeline.write_missing_docs(table.dataset, store=Store.from_environment())
+    store = Store.from_environment()
+    with shown(f"write the Data Docs of {table.dataset}", file=store.progress(f"document-{table.dataset}")):
+        pipeline.write_missing_docs(table.dataset, store=store)

@@ -83,7 +83,7 @@ def evaluate_candidate(
     """
     problem = problem_answered_by(candidate, dataset=table.dataset)
     test_ids = ids_of_test_rows(table, problem=problem, store=store)
-    ours = _score(candidate, test_ids=test_ids, table=table, registry=registry, store=store)
+    ours = score_version(candidate, test_ids=test_ids, table=table, registry=registry, store=store)
     judged, unseen = _rows_to_judge(ours, problem=problem)
     predictions, scoring = ours.predictions, problem.scoring
     scores = ours.evaluation.scores
@@ -135,7 +135,8 @@ def answers_same_question(champion: ModelVersion, *, problem: Problem) -> bool:
         return False
 
 
-def _score(version: ModelVersion, *, test_ids: RowIds, table: TableRef, registry: Registry, store: Store) -> ScoredVersion:
+def score_version(version: ModelVersion, *, test_ids: RowIds, table: TableRef, registry: Registry, store: Store) -> ScoredVersion:
+    """Return a version on the test split of a table, with the loss of every example and which of them it has not seen."""
     problem = problem_answered_by(version, dataset=table.dataset)
     seen = seen_by(version, problem=problem, registry=registry, store=store)
     evaluation = evaluate_version(version, table=table, registry=registry, store=store)
@@ -182,7 +183,7 @@ def _test_against(
     problem = problem_answered_by(ours.version, dataset=table.dataset)
     too_few: list[str] = []
     for opponent in filter(None, (twin, champion)):
-        theirs = _score(opponent, test_ids=test_ids, table=table, registry=registry, store=store)
+        theirs = score_version(opponent, test_ids=test_ids, table=table, registry=registry, store=store)
         # A champion with another lookback has other examples of the same test split: the test takes those that both have.
         rows, our_places, their_places = np.intersect1d(ours.row, theirs.row, assume_unique=True, return_indices=True)
         fair = ours.unseen[our_places] & theirs.unseen[their_places]

@@ -9,6 +9,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from storage.layout import Store
+from storage.progress import shown
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from tasks.config import ApprovalRequest, PromotionSettings, RollbackSettings, TrainSettings, Verdict
@@ -23,7 +24,9 @@ def decide(models: Sequence[ModelRef], table: TableRef, settings: PromotionSetti
     """Test the best version against the champion, and log the decision."""
     store = Store.from_environment()
     registry = Registry.open(store)
-    return promote.decide_best(models, table=table, settings=settings, placement=placement, registry=registry, store=store)
+    # The candidate is loaded in a process of its own, which takes seconds.
+    with shown(f"test the best of {table.dataset}", file=store.progress(f"decide-{table.dataset}")):
+        return promote.decide_best(models, table=table, settings=settings, placement=placement, registry=registry, store=store)
 
 
 @task(task_run_name="promote")

@@ -27,6 +27,7 @@ from tasks.reporting.figures.curves import learning_curves_png
 from tasks.reporting.figures.reviews import most_wrong
 from tasks.reporting.linear_baseline import compare_with_baseline
 from tasks.reporting.markdown import metrics_rows, report_markdown, result_name, result_rows, validation_markdown
+from tasks.reporting.page import report_page
 from tasks.reporting.run_report import RefitResult, RunReport, VariantResult, WrongReview
 from tasks.reporting.uncertainty import calibration_result, interval_results, missing_uncertainty
 from tasks.scoring import Scoring
@@ -38,7 +39,7 @@ from tasks.training.seen import ids_of_test_rows, seen_by
 WRONG_REVIEWS = 5
 PICTURES_FILE = "pictures.json"
 # Raise it by hand whenever the same results would be drawn differently.
-DRAWING_VERSION = 3
+DRAWING_VERSION = 4
 # Fields of a `VariantResult` that the plain values hold.
 RESULT_FIELDS = (
     "variant",
@@ -122,6 +123,7 @@ def run_report(
         refit=_refit_result(versions[decision.refit], registry=registry) if decision.refit else None,
         intervals=interval_results(plot_data, predictions=predictions, scores=evaluation.scores),
         calibration=calibration_result(predictions, scores=evaluation.scores),
+        findings=_finding_pictures(table, store=store),
         missing_uncertainty=missing_uncertainty(predictions, problem=problem, model=f"{candidate.variant} {decision.candidate}"),
     )
     drawn_from = digest_of_json([DRAWING_VERSION, name, candidate.version, [result.version for result in results]])
@@ -137,6 +139,13 @@ def run_report(
         metrics=metrics_rows(report),
         plain=_plain_values(report, raw=manifest["raw"]),
     )
+
+
+def _finding_pictures(table: TableRef, *, store: Store) -> dict[str, bytes]:
+    """Return the pictures of failed expectations by their names; one that is no longer there is left out."""
+    folder = store.report_folder(table.dataset, table.version)
+    names = {outcome.get("picture") for outcome in read_validation(table, store=store)["outcomes"]}
+    return {name: (folder / name).read_bytes() for name in sorted(filter(None, names)) if (folder / name).is_file()}
 
 
 def _split_text(manifest: Mapping[str, Any]) -> str:
@@ -179,7 +188,9 @@ def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dic
 def save_report(report: RenderedReport, *, table: TableRef, store: Store) -> None:
     """Write the report beside the Data Docs of its table, and its pictures as files."""
     folder = store.report_folder(table.dataset, table.version)
-    files = {_file_name(title): png for title, png in report.pictures.items()} | {"report.md": report.markdown.encode()}
+    page = report_page(report.markdown, title=f"{table.dataset} {table.version}")
+    files = {_file_name(title): png for title, png in report.pictures.items()}
+    files |= {"report.md": report.markdown.encode(), "report.html": page.encode()}
     for name, data in files.items():
         write_atomically(folder / name, data)
     checksums = {name: sha256_of_bytes(data) for name, data in files.items()}
@@ -312,7 +323,7 @@ def _links(table: TableRef, *, candidate: ModelVersion, registry: Registry, stor
     docs_address, mlflow_address = environment.docs_address, environment.mlflow_address
     docs = f"{docs_address}/{table.dataset}/{table.version}" if docs_address else str(folder)
     links = {
-        "report": f"{docs}/report.md",
+        "report": f"{docs}/report.html",
         "Data Docs": f"{docs}/index.html",
         "table": str(store.table_folder(table.dataset, table.version)),
         "decisions": str(store.promotions(candidate.name)),

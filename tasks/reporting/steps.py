@@ -9,6 +9,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from storage.layout import Store
+from storage.progress import shown
 from storage.references import ModelRef, TableRef
 from storage.registry import Registry
 from storage.retries import wait_while_away
@@ -20,7 +21,8 @@ from tasks.reporting import collect
 def report(table: TableRef, models: Sequence[ModelRef], decision: Decision) -> dict[str, Any]:
     """Publish report, scores and expectations as artifacts of the run; return the same as plain values."""
     store = Store.from_environment()
-    rendered = collect.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
+    with shown(f"write the report of {table.dataset}", file=store.progress(f"report-{table.dataset}")):
+        rendered = collect.run_report(table, models=models, decision=decision, registry=Registry.open(store), store=store)
     key = models[0].name
     publish = wait_while_away(create_markdown_artifact)
     publish(rendered.markdown, key=f"report-{key}", description=decision.reason)

@@ -120,8 +120,11 @@ def library_versions() -> dict[str, str]:
 
 
 def code_version() -> str:
-    """Return the commit of the code, `-dirty` when files differ from it, or `unknown` outside a checkout."""
+    """Return the commit of the code, `-dirty` when files differ from it; of an installed package its release; else `unknown`."""
     root = Path(__file__).resolve().parents[2]
+    if Path(str(importlib.metadata.distribution("retrain").locate_file("tasks"))).resolve() == root / "tasks":
+        # It may lie within the checkout of another project, whose commit says nothing.
+        return f"release {importlib.metadata.version('retrain')}"
     try:
         description = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],  # noqa: S607  (git of the PATH is meant)

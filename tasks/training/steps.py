@@ -29,7 +29,7 @@ from storage.disk import disk_error
 from storage.errors import RetrainError
 from storage.io import locked
 from storage.layout import Store
-from storage.progress import write_note
+from storage.progress import shown, write_note
 from storage.references import ModelRef, Refit, TableRef
 from storage.registry import Registry
 from storage.retries import wait_while_away
@@ -223,7 +223,10 @@ class _TrainingProgress:
 @task(task_run_name="evaluate {fitted.variant}")
 def evaluate(fitted: FittedRef) -> EvaluationRef:
     """Score the exported model on the test split."""
-    return scoring.evaluate_fitted(fitted, store=Store.from_environment())
+    store = Store.from_environment()
+    title = f"score {fitted.table.dataset} {fitted.variant}"
+    with shown(title, file=store.progress(f"evaluate-{fitted.training_key}")):
+        return scoring.evaluate_fitted(fitted, store=store)
 
 
 @task(task_run_name="register {fitted.variant}")
@@ -231,6 +234,8 @@ def register(fitted: FittedRef, evaluation: EvaluationRef) -> ModelRef:
     """Register the exported model as a new version, with its manifest."""
     store = Store.from_environment()
     run_id = str(flow_run.root_flow_run_id or "")
-    return registering.register_fitted(
-        fitted, evaluation=evaluation, registry=Registry.open(store), store=store, flow_run_id=run_id
-    )
+    title = f"register {fitted.table.dataset} {fitted.variant}"
+    with shown(title, file=store.progress(f"register-{fitted.training_key}")):
+        return registering.register_fitted(
+            fitted, evaluation=evaluation, registry=Registry.open(store), store=store, flow_run_id=run_id
+        )

@@ -78,7 +78,7 @@ def test_help_names_and_explains_every_option(name: str) -> None:
     ],
 )
 def test_help_names_the_defaults_of_the_settings(option: str, field: Any) -> None:
-    (line,) = [line for line in help_of("run").splitlines() if re.search(rf" {option} ", line)]
+    (line,) = [line for line in help_of("run").splitlines() if re.search(rf"│ +{option} ", line)]
     assert f"Default: {field.default}." in line
 
 

@@ -1,8 +1,9 @@
 """nginx with TLS in front of a team's service with a password, each page under a prefix: a browser, and hosts, through it.
 
-Prefect and MLflow keep their rows in PostgreSQL, and the store is on an S3. The configuration is `service/nginx.conf`, with the
-ports, the name and the certificate of the test. The hub's own workers are stopped: whatever runs here is taken up by workers that
-reach Prefect and MLflow through nginx alone. With RETRAIN_SCREENSHOTS set, pages are kept in docs/images.
+Prefect and MLflow keep their rows in PostgreSQL, and the store is on an S3. The configuration is that of
+`flows/runtime/configuration/nginx.conf`, with the ports, the name and the certificate of the test. The hub's own workers are
+stopped: whatever runs here is taken up by workers that reach Prefect and MLflow through nginx alone. With RETRAIN_SCREENSHOTS
+set, pages are kept in docs/images.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def certificate(folder: Path) -> Path:
 
 def configuration(folder: Path, *, ports: Mapping[str, str]) -> Path:
     """Write the example with the addresses of the test, and what Debian's nginx.conf has around it."""
-    example = (ROOT / "service/nginx.conf").read_text(encoding="utf-8")
+    example = (ROOT / "flows/runtime/configuration/nginx.conf").read_text(encoding="utf-8")
     replaced = {
         "listen 80;": f"listen 127.0.0.1:{ports['http']};",
         "listen [::]:80;": "",
@@ -84,7 +85,7 @@ def configuration(folder: Path, *, ports: Mapping[str, str]) -> Path:
         "127.0.0.1:5001": f"127.0.0.1:{ports['docs']}",
     }
     for old, new in replaced.items():
-        assert old in example, f"service/nginx.conf lacks {old!r}"
+        assert old in example, f"flows/runtime/configuration/nginx.conf lacks {old!r}"
         example = example.replace(old, new)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)

@@ -93,7 +93,8 @@ def test_the_report_is_kept_beside_the_data_docs(trained: Any) -> None:
     folder = trained.store.report_folder("jena", trained.table.version)
     assert (folder / "report.md").read_text(encoding="utf-8") == report.markdown
     write_missing_docs("jena", store=trained.store)
-    assert report.plain["links"]["report"] == str(folder / "report.md")
+    assert report.plain["links"]["report"] == str(folder / "report.html")
+    assert "<table>" in (folder / "report.html").read_text(encoding="utf-8")
     assert (folder / "index.html").is_file()
 
 

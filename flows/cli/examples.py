@@ -1,0 +1,51 @@
+"""Where each command stands in `retrain --help`, and an example of it for its own help."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+START, DATA, MODELS, SERVICE, CARE = "Begin here", "Data", "Models", "Service", "Care"
+
+
+class Shown(NamedTuple):
+    """The panel of a command, and its example."""
+
+    panel: str
+    example: str
+
+
+COMMANDS = {
+    "run": Shown(START, "retrain run jena --data sample --variants gru_baseline"),
+    "models": Shown(START, "retrain models jena-sample"),
+    "show": Shown(START, "retrain show jena@champion"),
+    "ingest": Shown(DATA, "retrain ingest jena --source station --from 2020a --to latest"),
+    "tables": Shown(DATA, "retrain tables jena"),
+    "variants": Shown(MODELS, "retrain variants imdb"),
+    "compare": Shown(MODELS, "retrain compare jena@3 jena@5"),
+    "promote": Shown(MODELS, "retrain promote jena@3"),
+    "rollback": Shown(MODELS, 'retrain rollback jena --reason "Forecasts are 3 °C too warm since Monday."'),
+    "predict": Shown(MODELS, 'retrain predict imdb "A wonderful film."'),
+    "serve": Shown(MODELS, "retrain serve jena@champion --port 5002"),
+    "monitor": Shown(MODELS, "retrain monitor jena"),
+    "reproduce": Shown(MODELS, "retrain reproduce imdb --data upstream --seeds 3"),
+    "up": Shown(SERVICE, "retrain up"),
+    "down": Shown(SERVICE, "retrain down"),
+    "worker": Shown(SERVICE, "retrain worker gpu"),
+    "runs": Shown(SERVICE, "retrain runs --limit 5"),
+    "logs": Shown(SERVICE, "retrain logs 0f3c --warnings"),
+    "notify": Shown(SERVICE, "retrain notify list"),
+    "notify add": Shown(SERVICE, "retrain notify add slack --url-from-env SLACK_ADDRESS"),
+    "notify list": Shown(SERVICE, "retrain notify list"),
+    "notify test": Shown(SERVICE, "retrain notify test slack"),
+    "notify remove": Shown(SERVICE, "retrain notify remove slack"),
+    "doctor": Shown(CARE, "retrain doctor --json"),
+    "verify": Shown(CARE, "retrain verify --repair"),
+    "gc": Shown(CARE, "retrain gc --older-than 30d"),
+    "schema": Shown(CARE, "retrain schema models"),
+}
+
+
+def help_of(name: str) -> dict[str, Any]:
+    """Return the arguments of Typer's `command` that place a command in the help and give its example."""
+    panel, example = COMMANDS[name]
+    return {"rich_help_panel": panel, "epilog": f"Example: {example}"}
