@@ -22,4 +22,7 @@ _PREFECT_DEFAULTS = {
 for _name, _value in _PREFECT_DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 set_library_variables()
-logging.getLogger("retrain").addFilter(RedactingFilter())
+_logger = logging.getLogger("retrain")
+_logger.addFilter(RedactingFilter())
+# Prefect adds its handler and no level: without one, only warnings would reach the page of a run.
+_logger.setLevel(logging.INFO)

@@ -73,11 +73,14 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return inherited | quiet | {"RETRAIN_HOME": str(home)} | more
 
 
-def python(*arguments: str, home: Path, timeout_s: float = 1100, **more: str) -> Done:
-    """Run Python in a process of its own; where it stands does not matter to a user, so it stands in the store."""
+def python(*arguments: str, home: Path, timeout_s: float = 1100, before: Sequence[str] = (), **more: str) -> Done:
+    """Run Python in a process of its own; where it stands does not matter to a user, so it stands in the store.
+
+    The words in `before` are a program that starts it, such as one that takes rights away.
+    """
     home.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
-        [sys.executable, *arguments],
+        [*before, sys.executable, *arguments],
         cwd=home,
         env=environment(home, **more),
         stdout=subprocess.PIPE,
@@ -95,9 +98,9 @@ def python(*arguments: str, home: Path, timeout_s: float = 1100, **more: str) ->
     return Done(process.returncode, out, err)
 
 
-def retrain(*arguments: str, home: Path, **more: str) -> Done:
+def retrain(*arguments: str, home: Path, before: Sequence[str] = (), **more: str) -> Done:
     """Run the command as a user does."""
-    return python("-m", "flows.cli.app", *arguments, home=home, **more)
+    return python("-m", "flows.cli.app", *arguments, home=home, before=before, **more)
 
 
 class WarmCommand:

@@ -120,6 +120,18 @@ def first(live: Live) -> dict[str, Any]:
     return live.ended(live.start("retrain/retrain-jena", data=SAMPLE, training=QUICK))
 
 
+def test_the_log_of_a_run_is_on_its_page(live: Live, first: dict[str, Any]) -> None:
+    """Stages and decision on the page of the retrain, epochs on those of its trainings, and all of it by one command."""
+    printed = live.retrain("logs", first["id"][:8])
+    assert printed.returncode == 0, printed.stderr
+    told = printed.stdout
+    for said in ("expectations passed, 0 failed", "published table", "epoch 1 of 1", "jena-sample: Promoted v"):
+        assert said in told, told
+    assert f"INFO    train jena {VARIANTS[0]}: jena {VARIANTS[0]}: epoch 1 of 1" in told
+    listed = json.loads(live.retrain("runs", "--json").stdout)
+    assert first["name"] in {run["name"] for run in listed if run["state"] == "Completed"}
+
+
 def test_a_run_by_hand_goes_to_both_pools(live: Live, first: dict[str, Any]) -> None:
     assert first["state_type"] == "COMPLETED", live.told(first["id"])
     assert first["name"] == f"retrain-jena {datetime.now(UTC):%Y-%m-%d} by hand"
