@@ -14,7 +14,7 @@ from flows.train import train_variant
 from storage.references import ModelRef, TableRef
 from tasks.config import DatasetName, DataSettings, PromotionSettings, TrainSettings
 from tasks.datasets import DATASETS
-from tasks.models import choose_variants, variant_named, with_baselines
+from tasks.models import VariantName, choose_variants, variant_named, with_baselines
 from tasks.reporting import steps as reporting_steps
 from tasks.training import steps as training_steps
 
@@ -30,7 +30,7 @@ MAX_SIDE_BY_SIDE = min(4, CORES)
 @fail_with_message
 def retrain(
     dataset: DatasetName,
-    variants: tuple[str, ...] = (),
+    variants: tuple[VariantName, ...] = (),
     data: DataSettings = DataSettings(),  # noqa: B008  (frozen)
     training: TrainSettings = TrainSettings(),  # noqa: B008
     promotion: PromotionSettings = PromotionSettings(),  # noqa: B008
@@ -39,8 +39,8 @@ def retrain(
 
     Args:
         dataset: Data set to retrain on.
-        variants: Networks to train, such as gru_baseline. None: the default variants of the data set. The linear baselines
-            are always trained.
+        variants: Networks to train, of those that the data set has. None: its default variants. The linear baselines are
+            always trained.
         data: Source of the data, and where it is fetched.
         training: How and where the variants are trained.
         promotion: Whether and when a new champion is made.

@@ -40,7 +40,7 @@ def shown(title: str, *, file: Path) -> Iterator[None]:
     """Let a bar without an end be shown while the block runs.
 
     Args:
-        title: What is done, such as `validate jena`.
+        title: What is done, such as `validate` and a data set.
         file: The note; it is removed when the block ends.
     """
     with suppress(OSError):  # on a full disk the work goes on without a bar

@@ -41,10 +41,15 @@ def upgrade_registry(address: str) -> Path | None:
         return None
     try:
         return _upgrade(address, library="mlflow", upgrade=migrate_mlflow_file)
-    except (OSError, SettingError) as error:
+    except OSError as error:
+        raise RegistryError(f"{error}: {_LET_READ}") from error
+    except SettingError as error:
         raise RegistryError(str(error)) from error
     except ImportError as error:
         raise RegistryError(f"the driver of the registry's database is not there ({error}): {DRIVER}") from error
+
+
+_LET_READ = "let this user read and write it, and look whether its server or its disk is there"
 
 
 def upgrade_prefect(address: str) -> Path | None:
@@ -59,7 +64,7 @@ def upgrade_prefect(address: str) -> Path | None:
     try:
         return _upgrade(address, library="prefect", upgrade=migrate_prefect_file)
     except OSError as error:
-        raise SettingError(str(error)) from error
+        raise SettingError(f"{error}: {_LET_READ}") from error
     except ImportError:  # Prefect brings a driver of its own for PostgreSQL, and says itself what is wrong
         return None
 

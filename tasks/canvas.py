@@ -34,7 +34,8 @@ def use_time_axis(panel: Any) -> None:
     """Label the horizontal axis with hours, days, months or years, as its span asks for."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(maxticks=8)
+    # With fewer than three ticks the next finer unit is taken; with the usual five, four days of hours fit into no eight ticks.
+    locator = AutoDateLocator(minticks=3, maxticks=8)
     panel.xaxis.set_major_locator(locator)
     panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 

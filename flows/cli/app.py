@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 HELP = (
     "Keep recurrent models fresh: data in, a better model out, every step on record.\n\n"
-    "Begin with `retrain run jena --data sample`, which needs no network for data; then `retrain models`, and `retrain up` for "
+    "Begin with `retrain run --data sample`, which needs no network for data; then `retrain models`, and `retrain up` for "
     "the service."
 )
 

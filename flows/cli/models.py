@@ -44,7 +44,7 @@ def show(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one version: its scores, data, settings and decisions. `retrain show table jena` shows the newest table of jena."""
+    """Show one version: its scores, data, settings and decisions. `retrain show table DATASET` shows its newest table."""
     from flows.cli.tables import show_table
     from storage.errors import SettingError
 

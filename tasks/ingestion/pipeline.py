@@ -41,7 +41,7 @@ from tasks.datasets.spec import SPLITS, DatasetSpec, Parsed, Repair
 from tasks.ingestion.acceptance import acceptance, excess_text, remedy
 from tasks.ingestion.continuity import Series, continuity_frame, expectations_about, series_of, table_before
 from tasks.ingestion.fetching import OWN, raw_name, source_named, today
-from tasks.ingestion.outcomes import Outcome, ValidationReport, failed_text, rejected_message
+from tasks.ingestion.outcomes import ValidationReport, failed_text, rejected_message
 
 logger = logging.getLogger("retrain")
 
@@ -283,9 +283,7 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         passed=passed,
         failed=len(report.outcomes) - passed,
         acceptance=accepted,
-        warnings=tuple(
-            _warning(outcome, parsed=parsed, store=store) for outcome in report.failed if outcome.severity == "warning"
-        ),
+        warnings=tuple(failed_text(outcome) for outcome in report.failed if outcome.severity == "warning"),
     )
 
 
@@ -302,12 +300,6 @@ def _save_report(report: ValidationReport, *, pictures: Mapping[str, bytes], acc
         checksums = {name: sha256_of_bytes(png) for name, png in pictures.items()}
         write_record(path, report.as_dict() | {"acceptance": accepted, CHECKSUMS: checksums})
         remove_others(path.parent, keep=(path, *(path.parent / name for name in pictures)))
-
-
-def _warning(outcome: Outcome, *, parsed: ParsedRef, store: Store) -> str:
-    """Return a warning in one line: what is unlikely, where, and the address of its picture."""
-    text = failed_text(outcome)
-    return f"{text}; picture: {_docs_address(parsed, name=outcome.picture, store=store)}" if outcome.picture else text
 
 
 def _before(parsed: ParsedRef, *, spec: DatasetSpec, store: Store) -> Series | None:

@@ -81,8 +81,8 @@ def find_table(name: str, *, store: Store) -> TableRef:
     """Return the reference to a table.
 
     Args:
-        name: `jena@2a89f785c4d2`, of whose version the first four digits are enough; `jena` for the newest of real data, or
-            `jena-sample` for the newest of the simulation.
+        name: Data set and version, such as `load@2a89f785c4d2`, of which four digits are enough; the data set alone for its
+            newest real data, and with `-sample` for the newest of the simulation.
         store: Store that holds it.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -32,6 +32,11 @@ def _problem(dataset: str) -> Problem:
 
 
 PROBLEMS: dict[str, Problem] = {dataset: _problem(dataset) for dataset in DATASETS}
+
+if TYPE_CHECKING:
+    VariantName = str
+else:  # the form in the UI offers the names of the registry
+    VariantName = Literal[tuple(dict.fromkeys(name for problem in PROBLEMS.values() for name in problem.variants))]
 
 
 def problem_named(dataset: str, *, forecast: ForecastSettings | None = None) -> Problem:

@@ -109,6 +109,8 @@ def test_the_parameters_become_a_form_with_descriptions(api: str) -> None:
     found = {entry["name"]: entry for entry in ask(f"{api}/deployments/filter", body={})}
     schema = found["retrain-jena"]["parameter_openapi_schema"]
     assert set(schema["properties"]) == {"dataset", "variants", "data", "training", "promotion"}
+    # A list to choose from, and no free text.
+    assert {"gru_baseline", "lstm"} <= set(schema["properties"]["variants"]["items"]["enum"])
     for name, field in schema["properties"].items():
         # A group of settings may be told by its own description, which the form shows too.
         group = schema["definitions"].get(field.get("$ref", "").rpartition("/")[2], {})

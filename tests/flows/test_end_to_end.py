@@ -89,7 +89,10 @@ def test_first_run_prints_a_table_for_each_data_set(new_run: Run) -> None:
     assert re.search(r"\w+ v\d+ [^|]* tfidf_logistic v\d+ \(accuracy ", out)
     for word in ("linear baseline", "naive", "test MAE", " °C ", "test accuracy"):
         assert word in out, word
-    assert "More: `retrain models`, `retrain show MODEL`." in out
+    assert re.search(r"jena-sample@\d+ is champion now; imdb-sample@\d+ is champion now\. Took \d:\d\d:\d\d\.", out)
+    addresses = re.findall(r"^Look at:   file://(\S+)$", out, re.MULTILINE)
+    assert [Path(address).name for address in addresses] == ["report.html"] * len(MODELS)
+    assert all(Path(address).is_file() for address in addresses)
 
 
 def test_first_run_shows_how_far_every_training_is(new_run: Run) -> None:
@@ -180,7 +183,7 @@ def test_report_holds_a_picture_that_shows_something(new_run: Run, name: str) ->
     ],
 )
 def test_every_picture_of_a_report_is_a_file_beside_it_too(second_run: Run, name: str, titles: tuple[str, ...]) -> None:
-    report = Path(by_model(second_run)[name]["links"]["report"])
+    report = Path(by_model(second_run)[name]["links"]["report"]).with_suffix(".md")
     embedded = dict(re.findall(r"!\[([^]]*)\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", report.read_text()))
     for title in ("learning curves", *titles):
         assert any(found.startswith(title) for found in embedded), title

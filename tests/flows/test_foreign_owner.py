@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -86,7 +87,8 @@ def test_a_foreign_part_is_one_line_or_stops_nothing(filled: Path, tmp_path: Pat
     if done.code != 0:
         assert done.code == 2
         (line,) = [line for line in done.err.splitlines() if line.startswith("retrain:")]
-        assert str(part) in line
-        assert "let this user write there" in line or "owner" in line
+        # SQLite does not say which file it could not open, so that of the registry is told by the folder of the store.
+        assert str(part) in line or (name == "mlflow" and str(home) in line)
+        assert re.search(r"let this user|can be written", line), line
     after = run_as_user(home)
     assert after.code == 0, after.err

@@ -16,7 +16,7 @@ from storage.checksums import CHECKSUMS, sha256_of_bytes
 from storage.io import read_json
 from storage.layout import Store
 from storage.registry import Registry
-from tasks.canvas import COLOURS, DOTS_PER_INCH, WIDTH_INCHES
+from tasks.canvas import COLOURS, DOTS_PER_INCH, WIDTH_INCHES, figure_of, use_time_axis
 from tasks.datasets import DATASETS, dataset_named
 from tasks.datasets.spec import Expectation, Severity
 from tasks.ingestion.outcomes import ValidationReport
@@ -110,6 +110,17 @@ def test_a_missing_reading_and_a_gap_break_the_line(readings: pd.DataFrame) -> N
     with_hole = readings.copy()
     with_hole.loc[70:75, "temperature_degc"] = np.nan
     assert drawn(with_hole, bounds("temperature_degc", None, 20))[1]
+
+
+@pytest.mark.parametrize("hours", [1, 5, 24, 50, 71, 72, 90, 96, 97, 120, 200, 24 * 21, 24 * 89, 24 * 100, 24 * 400, 24 * 4_383])
+def test_a_span_of_any_length_has_an_axis_with_a_few_labels(hours: int) -> None:
+    """Matplotlib warns where no interval fits, and warnings are errors here."""
+    figure, axes = figure_of(1)
+    first = np.datetime64("2009-01-01T00:10", "s")
+    axes[0, 0].plot(np.array([first, first + np.timedelta64(hours, "h")]), [0, 1])
+    use_time_axis(axes[0, 0])
+    figure.canvas.draw()
+    assert 2 <= len(axes[0, 0].get_xticklabels()) <= 12
 
 
 @pytest.fixture
