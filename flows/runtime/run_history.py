@@ -16,6 +16,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterName,
     FlowRunFilterParentFlowRunId,
     FlowRunFilterParentTaskRunId,
+    FlowRunFilterStartTime,
     LogFilter,
     LogFilterFlowRunId,
 )
@@ -25,6 +26,8 @@ from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from storage.errors import SettingError
 
 _PAGE = 200
+# Prefect sorts a run that waits for its time by that time, so the runs of weeks to come would be the newest.
+_STARTED = FlowRunFilterStartTime(is_null_=False)
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,11 @@ def newest_runs(*, limit: int) -> tuple[RunLine, ...]:
     """Return the newest runs that no other run started, the newest first; those that wait for their time are left out."""
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True)),
+            flow_run_filter=FlowRunFilter(parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True), start_time=_STARTED),
             sort=FlowRunSort.START_TIME_DESC,
             limit=limit,
         )
-    return tuple(_line(run) for run in runs if run.start_time is not None)
+    return tuple(_line(run) for run in runs)
 
 
 def _line(run: FlowRun) -> RunLine:
@@ -133,7 +136,9 @@ def _run_named(name: str, *, client: SyncPrefectClient) -> FlowRun:
     try:
         found = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(name)])))
     except ValueError:
-        newest = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=_PAGE)
+        newest = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(start_time=_STARTED), sort=FlowRunSort.START_TIME_DESC, limit=_PAGE
+        )
         found = [run for run in newest if len(name) >= 4 and str(run.id).startswith(name.lower())]
     if len(found) == 1:
         return found[0]

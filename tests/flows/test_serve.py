@@ -51,6 +51,15 @@ class Served:
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log_file.read_text().splitlines()]
 
+    def settled_log(self) -> list[dict[str, Any]]:
+        """The log once it grows no more: a line is written when its answer has been sent, so who has the answer may be first."""
+        lines = self.log
+        while True:
+            time.sleep(0.3)
+            if len(self.log) == len(lines):
+                return lines
+            lines = self.log
+
     def wait_for(self, holds: Callable[[Any], bool]) -> Any:
         """Ask for the health until it is as it should be, and return it."""
         deadline = time.monotonic() + WAIT_S
@@ -266,11 +275,11 @@ def test_not_a_number_is_no_reading(forecast_server: Served) -> None:
 
 
 def test_the_log_has_one_line_a_request_and_no_text(review_server: Served) -> None:
-    before = len(review_server.log)
+    before = len(review_server.settled_log())
     review_server.predict(texts=[SECRET, "the film"])
     review_server.predict(texts=[SECRET, ""])
     review_server.client.get(f"/health?{SECRET}")
-    lines = review_server.log[before:]
+    lines = review_server.settled_log()[before:]
     told = [(line["method"], line["path"], line["status"], line["rows"], line["version"]) for line in lines]
     assert told == [
         ("POST", "/predict", 200, 2, 1),
