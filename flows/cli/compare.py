@@ -45,12 +45,12 @@ def compare(
 def _table(dataset: str, *, asked: str | None, version: ModelVersion, store: Store) -> TableRef:
     """Return the table that is asked for, or that a version was trained on; if that is gone, the newest."""
     from storage.tables import exists
-    from tasks.ingestion.published import find_table
+    from tasks.ingestion.published import SAMPLE_SUFFIX, find_table
 
     own = version.tags.get("table_version", "")
     if asked or (own and exists(store, dataset, own)):
         return find_table(f"{dataset}@{asked or own}", store=store)
-    return find_table(f"{dataset}-sample" if version.tags.get("simulated") == "true" else dataset, store=store)
+    return find_table(f"{dataset}{SAMPLE_SUFFIX}" if version.tags.get("simulated") == "true" else dataset, store=store)
 
 
 def _values(result: SideBySide) -> dict[str, Any]:

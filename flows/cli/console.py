@@ -107,7 +107,7 @@ def begin_text(plan: Sequence[Mapping[str, Any]]) -> str:
     """Return what the runs of a plan are about to do, and how long that takes."""
     what = ", ".join(f"{run['dataset']} ({', '.join(run['variants'])})" for run in plan)
     return (
-        f"Fetches, validates and trains {what}. On two cores the sample takes 5 to 10 minutes, the real data longer; after "
+        f"Fetches, validates and trains {what}. On two cores the sample takes 2 to 10 minutes, the real data longer; after "
         "Ctrl-C the next run goes on."
     )
 

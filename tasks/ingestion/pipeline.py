@@ -273,9 +273,7 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
         reasons = [f"{spec.name}-{parsed.version}: {excess_text(repair)}" for repair in excessive]
         reasons += [rejected_message(report)] if critical else []
         what_to_do = remedy(settings, version=parsed.version, critical=critical)
-        raise RejectedError(
-            f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {_docs_address(parsed, name=DOCS_INDEX, store=store)}"
-        )
+        raise RejectedError(f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {_docs_address(parsed, store=store)}")
     passed = sum(outcome.success for outcome in report.outcomes)
     return ValidationRef(
         report_uri=str(store.validation_report(parsed.dataset, parsed.version)),
@@ -309,11 +307,11 @@ def _before(parsed: ParsedRef, *, spec: DatasetSpec, store: Store) -> Series | N
     return table_before(spec, version=parsed.version, source=parsed.raw.source, store=store)
 
 
-def _docs_address(parsed: ParsedRef, *, name: str, store: Store) -> str:
-    """Return where a person finds a file of the Data Docs: a web address where the service runs, else a path."""
+def _docs_address(parsed: ParsedRef, *, store: Store) -> str:
+    """Return where a person finds the Data Docs: a web address where the service runs, else a path."""
     base = Environment.read().docs_address
-    folder = store.report_folder(parsed.dataset, parsed.version)
-    return f"{base}/{parsed.dataset}/{parsed.version}/{name}" if base else str(folder / name)
+    index = store.docs_index(parsed.dataset, parsed.version)
+    return f"{base}/{parsed.dataset}/{parsed.version}/{index.name}" if base else str(index)
 
 
 def write_missing_docs(dataset: str, *, store: Store) -> tuple[str, ...]:
