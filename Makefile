@@ -91,14 +91,12 @@ clean: ## Remove the environment and every cache; the store stays
 	@rm -rf $(VENV) .audit .bench .lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* .import_linter_cache build dist site *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Hashes are checked for every file. --no-deps, because the lock is complete, and because pip 23 takes a pin without its
-# extra (sqlalchemy for sqlalchemy[asyncio]) for none.
 $(READY): $(LOCK) pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "retrain needs Python 3.11, 3.12 or 3.13: install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; fi
 	@echo "[1/3] making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV) || { echo "this Python has no venv: install it (Debian: apt install python3-venv)" >&2; rm -rf $(VENV); exit 2; }
 	@echo "[2/3] installing $$(grep -c '^[a-z0-9].*==' $(LOCK)) locked packages, hashes checked (about 2 minutes, once)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $(LOCK)
+	@$(PYTHON) .ci/install $(BIN)/python $(LOCK)
 	@echo "[3/3] installing retrain itself"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
