@@ -122,7 +122,10 @@ TESTS = {
     "killed": ("killed runs", ("tests/flows/test_killed_run.py",)),
     "hosts": ("odd hosts and headers", ("tests/unit/test_raw_files.py", "tests/unit/test_living_files.py")),
     "secrets": ("secrets in addresses", ("tests/unit/test_redaction.py",)),
-    "disks": ("full and read-only disks", ("tests/unit/test_disk.py", "tests/flows/test_read_only.py")),
+    "disks": (
+        "full and read-only disks",
+        ("tests/unit/test_disk.py", "tests/flows/test_read_only.py", "tests/flows/test_foreign_owner.py"),
+    ),
     "store": (
         "damaged files of the store",
         (

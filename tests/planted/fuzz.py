@@ -183,12 +183,17 @@ def damaged(sound: bytes, *, rng: Rng) -> bytes:
 
 def try_one(name: str, number: int) -> Exception | None:
     """Read one damaged file, and return what came out that is no error of the project; None: all is well."""
-    file_name, make, read = FORMATS[name]
-    rng = np.random.default_rng([number, *name.encode()])
+    _, make, _ = FORMATS[name]
+    return fault_of(name, damaged(make(), rng=np.random.default_rng([number, *name.encode()])))
+
+
+def fault_of(name: str, content: bytes) -> Exception | None:
+    """Read content as a format, and return what came out that is no error of the project; None: all is well."""
+    file_name, _, read = FORMATS[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "f", file_name)
         path.parent.mkdir()
-        path.write_bytes(damaged(make(), rng=rng))
+        path.write_bytes(content)
         try:
             read(path)
         except RetrainError:
