@@ -133,6 +133,8 @@ def quiet() -> Iterator[None]:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mlflow(\..*)?")
+        # In a notebook without widgets.
+        warnings.filterwarnings("ignore", message="IProgress not found")
         # TensorFlow's variables do not take the `copy` argument of numpy 2; Keras meets this as it saves and loads weights.
         warnings.filterwarnings(
             "ignore", message="__array__ implementation doesn't accept a copy keyword", category=DeprecationWarning

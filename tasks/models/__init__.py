@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,10 +12,12 @@ import pyarrow as pa
 from storage.errors import unknown
 from tasks.config import ForecastSettings
 from tasks.datasets import DATASETS
-from tasks.models.spec import Learner, Problem, Variant
+from tasks.models.spec import Learner, Problem, Variant, restored
 from tasks.models.windows import forecast_problem
 
 if TYPE_CHECKING:
+    import keras
+
     from tasks.models.device import Device
 
 
@@ -104,3 +107,23 @@ def build_learner(
     with mirrored_scope(device):
         accelerated = accelerate_for_training(variant, device=device, seed=seed)
         return problem.learner(splits, normalisation, variant, accelerated)
+
+
+def learner_of_network(
+    network: keras.Model, *, splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any], problem: Problem
+) -> Learner:
+    """Return a network that a person has built and trained, on the tables of a problem; it shares its weights.
+
+    Raises:
+        SettingError: The network makes masks, or returns something else than one value an example.
+        DataError: The tables have too few rows.
+    """
+    import keras
+
+    from tasks.models.engine.accelerated import accelerate_for_scoring, refuse_masks
+
+    refuse_masks(network, variant=network.name)
+    # A learner, and whoever loads the exported model, finds the network by this name.
+    named = network if network.name == "network" else keras.Model(network.inputs[0], network.outputs[0], name="network")
+    variant = replace(restored(named), name=network.name)
+    return problem.learner(splits, normalisation, variant, accelerate_for_scoring(named, variant=variant))

@@ -225,6 +225,12 @@ def _can_be_said(word: str) -> bool:
     return words_of(word) == [word.encode()]
 
 
+def _arrays(splits: Mapping[str, pa.Table], split: str, every: int) -> tuple[npt.NDArray[Any], Floats]:
+    """Return tokens, int32 `(reviews, 500)`, and labels `(reviews, 1)` of a split, one review of so many."""
+    label = splits[split]["label"].to_numpy().astype(np.float32)
+    return padded_tokens(splits[split]["tokens"])[::every].astype(np.int32), label[::every, None]
+
+
 def _plot_data(splits: Mapping[str, pa.Table], normalisation: Mapping[str, Any]) -> ReviewsPlot:
     del normalisation
     spelt = {token: word for word, token in _token_of_word(_words(splits)).items()} | {UNKNOWN: "…"}
@@ -260,6 +266,7 @@ PROBLEM = Problem(
     restore=_restore,
     scored_split=_scored_split,
     scored_validation=partial(_scored_split, split="val"),
+    arrays=_arrays,
     examples=_examples,
     plot_data=_plot_data,
     sample_budget=Budget(epochs=5, steps_per_epoch=None, patience_epochs=5),

@@ -248,6 +248,8 @@ class Problem:
             normalised values, whose scale is the table's own.
         is_series: Whether rows follow in time and their ids are stamps, so that a span of rows has a first and a last id.
         predictor: An exported model to what predicts raw input with it; None: nothing does.
+        arrays: The same tables, a split and a stride to what a plain Keras network reads and should say, of each example or of
+            one of so many: for notebooks. None: there are none.
         scored_validation: What `scored_split` is, of the validation split: intervals or calibrated probabilities are learnt from
             it. None: the problem has neither.
     """
@@ -273,6 +275,7 @@ class Problem:
     is_series: bool = False
     predictor: Callable[[keras.Model], Predictor] | None = None
     scored_validation: Callable[[Any], ScoredSplit] | None = None
+    arrays: Callable[[Mapping[str, pa.Table], str, int], tuple[npt.NDArray[Any], Floats]] | None = None
 
     @property
     def baselines(self) -> tuple[str, ...]:

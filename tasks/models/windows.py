@@ -252,6 +252,14 @@ def example_windows(learner: WindowLearner, count: int) -> tuple[Floats, Floats]
     return learner.raw_windows(rows), learner.in_target_unit(learner.predict_rows(rows))
 
 
+def window_arrays(splits: Mapping[str, pa.Table], split: str, every: int, *, task: WindowTask) -> tuple[Floats, Floats]:
+    """Return normalised windows, float32 `(examples, steps, columns)`, and targets `(examples, 1)` of a split, one of `every`."""
+    table = _matrix(splits[split], task=task)
+    rows = window_rows(splits[split]["segment"].to_numpy(), task=task)[::every]
+    offsets = np.arange(-task.lookback_rows, 0, task.step_rows)
+    return table[rows[:, None] + offsets], table[rows + task.horizon_rows, task.target_index][:, None]
+
+
 def score_split(learner: WindowLearner, *, split: str = "test") -> ScoredSplit:
     """Return forecast, truth and naive forecast of every window of a split, in the target's unit."""
     return ScoredSplit(
@@ -330,6 +338,7 @@ def forecast_problem(forecast: Forecast) -> Problem:
         restore=restore,
         scored_split=score_split,
         scored_validation=partial(score_split, split="val"),
+        arrays=partial(window_arrays, task=task),
         examples=example_windows,
         plot_data=plot_data,
         sample_budget=forecast.sample_budget,

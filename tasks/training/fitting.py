@@ -139,7 +139,7 @@ def fit_variant(
         write_atomically(folder / "model.keras", exported)
     seen, ids = describe_seen(splits, names=SPLITS if refit else SPLITS_OF_A_TRAINING, problem=problem)
     if ids.size:
-        write_atomically(folder / IDS_FILE, _npy(ids))
+        write_atomically(folder / IDS_FILE, npy(ids))
     record = asdict(fitted) | {
         "parameters": sum(int(np.prod(weight.shape)) for weight in learner.network.trainable_weights),
         "budget": asdict(budget),
@@ -255,7 +255,8 @@ def with_all_rows_to_train(splits: Mapping[str, pa.Table]) -> dict[str, pa.Table
     return {**splits, "train": pa.concat_tables([splits[name] for name in SPLITS]).combine_chunks()}
 
 
-def _npy(array: npt.NDArray[np.int64]) -> bytes:
+def npy(array: npt.NDArray[np.int64]) -> bytes:
+    """Return an array as the content of an npy file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()

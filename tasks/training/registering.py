@@ -116,13 +116,14 @@ def register_fitted(
     exported = load_exported(folder)
     code = code_version()
     scored = _scored(fitted, evaluation=evaluation, problem=problem, name=name, registry=registry, store=store)
-    summary = problem.variants[fitted.variant].summary
+    summary = training.get("summary") or problem.variants[fitted.variant].summary
     record = RunRecord(
         run_name=f"{fitted.variant} {fitted.table.version}" + (" refit" if fitted.refit else ""),
         variant=fitted.variant,
         training_key=fitted.training_key,
         params=_flat(training["settings"])
-        | {name: training[name] for name in ("batch_size", "learning_rate")}
+        # A network that was trained outside of the pipeline does not tell of these.
+        | {name: training[name] for name in ("batch_size", "learning_rate") if name in training}
         | {f"budget.{name}": value for name, value in training["budget"].items()},
         metrics=evaluation.scores | training["validation"],
         curves=training["curves"],

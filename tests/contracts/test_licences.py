@@ -41,6 +41,7 @@ SAME = {
     "3-Clause BSD License": "BSD",
     "Apache Software License": "Apache-2.0",
     "Apache License 2.0": "Apache-2.0",
+    "Apache 2.0": "Apache-2.0",
     "ISC License (ISCL)": "ISC",
     "Python Software Foundation License": "PSF-2.0",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
