@@ -38,6 +38,10 @@ class NotFoundError(SourceError):
         self.tried = tuple(tried)
 
 
+class MirrorError(SourceError):
+    """The mirror that a person named is none, which time does not mend."""
+
+
 class DigestChangedError(SourceError):
     """A file has another digest than the one that was locked on first use."""
 
@@ -47,7 +51,17 @@ class DataError(RetrainError):
 
 
 class RejectedError(RetrainError):
-    """Critical expectations failed, so nothing was published."""
+    """Critical expectations failed, so nothing was published.
+
+    Attributes:
+        reasons: What failed, one sentence each; empty where the message says it all.
+        remedy: What a person can do.
+        docs: Address of the Data Docs, which show each failure.
+    """
+
+    def __init__(self, message: str = "", *, reasons: Iterable[str] = (), remedy: str = "", docs: str = "") -> None:
+        super().__init__(message)
+        self.reasons, self.remedy, self.docs = tuple(reasons), remedy, docs
 
 
 class RegistryError(RetrainError):

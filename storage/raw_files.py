@@ -18,7 +18,7 @@ from upath import UPath
 from storage import download
 from storage.checksums import SUMS
 from storage.download import Progress, RetryPolicy, UnreachableError, host_of, is_web_address, local_source
-from storage.errors import DigestChangedError, NotFoundError, SettingError, SourceError
+from storage.errors import DigestChangedError, MirrorError, NotFoundError, SettingError, SourceError
 from storage.expected_file import ExpectedFile
 from storage.http_headers import Validators
 from storage.io import copy_file, locked, sha256_of
@@ -76,7 +76,8 @@ def fetch(
     """Fetch one file into `raw/<dataset>/<sha256>/<name>`, or find it there.
 
     A stored file whose digest is pinned or locked costs no network; one that is still growing costs a conditional request. A
-    file that was still growing when it was fetched is asked for once more after it has stopped.
+    file that was still growing when it was fetched is asked for once more after it has stopped, and so is one whose content was
+    rejected (`ask_again`).
 
     Args:
         name: File name.
@@ -163,6 +164,21 @@ def earlier_states(store: Store, *, dataset: str, origin: str, name: str, since:
     digests = [state["sha256"] for state in lock.get("states", ()) if state["day"] >= since.isoformat()]
     files = (_find_stored(store, dataset, name, digest, size_bytes=None) for digest in digests)
     return tuple(file for file in files if file)
+
+
+def ask_again(files: Sequence[RawFile], *, store: Store, dataset: str) -> None:
+    """Let the next fetch ask for some locked files once more, because their content was rejected.
+
+    If the publisher has replaced a file by then, the new one is taken without `DigestChangedError`: nothing was made from the old
+    one. If not, the stored file stays and nothing is fetched.
+    """
+    digests = {file.sha256 for file in files}
+
+    def changed(locks: dict[str, Any]) -> dict[str, Any]:
+        return {key: lock | {"growing": True} if lock["sha256"] in digests else lock for key, lock in locks.items()}
+
+    if any(lock["sha256"] in digests and not lock.get("growing") for lock in _locks(store, dataset).values()):
+        _shared_locks(store, dataset).change(changed)
 
 
 def _obtain(
@@ -328,16 +344,18 @@ def mirror_file(mirror: str, name: str) -> tuple[str, str | None]:
         name: File name.
 
     Raises:
-        SourceError: The mirror has no `SHA256SUMS`, or not this file.
+        MirrorError: It is no mirror, or has no `SHA256SUMS`.
+        NotFoundError: It does not list this file, or does not hold it.
+        SourceError: It does not answer.
     """
     if is_web_address(mirror):
         return _beside(mirror, name), _listed(_read_remote(_beside(mirror, SUMS)), name, mirror=without_secrets(mirror))
     folder = local_source(mirror).absolute()
     if not folder.is_dir():
-        raise SourceError(f"mirror {mirror!r} is neither a folder nor an http address: correct RETRAIN_MIRROR")
+        raise MirrorError(f"mirror {mirror!r} is neither a folder nor an http address: correct RETRAIN_MIRROR")
     sums = folder / SUMS
     if not sums.is_file():
-        raise SourceError(f"mirror {folder} has no {SUMS}: make it there with `sha256sum * > {SUMS}`")
+        raise MirrorError(f"mirror {folder} has no {SUMS}: make it there with `sha256sum * > {SUMS}`")
     digest = _listed(sums.read_bytes(), name, mirror=str(folder))
     if not (folder / name).is_file():
         raise NotFoundError(f"mirror {folder} lists {name} in {SUMS} but does not hold it: copy the file there")
@@ -363,7 +381,8 @@ def _read_remote(url: str) -> bytes:
                 contact_s=policy.contact_s,
             )
         except SourceError as error:
-            raise SourceError(f"mirror gave no {SUMS}: {error}: correct RETRAIN_MIRROR") from error
+            kind = MirrorError if isinstance(error, NotFoundError) else SourceError
+            raise kind(f"mirror gave no {SUMS}: {error}: correct RETRAIN_MIRROR") from error
         return into.read_bytes()
 
 

@@ -55,9 +55,17 @@ def source_files(spec: DatasetSpec, settings: DataSettings) -> tuple[str, tuple[
     """Return the name of the source in the settings, or of the default source, and its files.
 
     Raises:
-        SettingError: The data set has no such source, the source has no such options, or the split is none of the data set's.
+        SettingError: The data set has no such source, the source has no such options, the sample is asked for together with a
+            source, or the split is none of the data set's.
     """
     name, source, options = source_named(spec, settings)
+    # A person's own files may stand beside the sample.
+    if settings.data == SAMPLE and source.gather is None and (settings.source or options):
+        asked = ", ".join([f"source {name}", *options])
+        raise SettingError(
+            f"the sample of {spec.name} is simulated and comes from no source, and {asked} is asked for: leave that out, or "
+            "choose data upstream"
+        )
     table_request(spec, settings)
     return name, source.files(options, today())
 

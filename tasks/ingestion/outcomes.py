@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
@@ -179,6 +179,17 @@ def _expected(expectation: Expectation) -> str:
     conditions = ", ".join(f"{key} {value}" for key, value in arguments.items())
     words = expectation.kind.removeprefix("column_").replace("_", " ")
     return f"{words} ({conditions})" if conditions else words
+
+
+def rejection_markdown(*, dataset: str, reasons: Sequence[str], remedy: str, docs: str) -> str:
+    """Return the artifact of a run whose data was rejected, Markdown: what failed, what to do, and where all of it is shown."""
+    # What a stranger's file says may look like HTML.
+    listed, remedy = "\n".join(f"- {reason}" for reason in reasons).replace("<", "&lt;"), remedy.replace("<", "&lt;")
+    shown = f"[Data Docs]({docs})" if "://" in docs else f"Data Docs: `{docs}`"
+    return (
+        f"# {dataset}: the data was rejected\n\nNothing was published, and the champion is what it was.\n\n{listed}\n\n"
+        f"**What to do:** {remedy}\n\n{shown}, with each failure and where it is."
+    )
 
 
 def rejected_message(report: ValidationReport) -> str:

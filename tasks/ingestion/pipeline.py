@@ -20,7 +20,7 @@ from storage.errors import DataError, RejectedError
 from storage.folders import copy_folder, publish_folder, put_aside, remove_others
 from storage.io import digest_of_json, locked, read_json, write_atomically, write_json, write_record
 from storage.layout import DOCS_INDEX, Store
-from storage.raw_files import local_copy
+from storage.raw_files import ask_again, local_copy
 from storage.references import RawFile, RawRef, Reference, TableRef
 from storage.tables import (
     exists,
@@ -176,7 +176,11 @@ def parse_raw(raw: RawRef, *, store: Store) -> ParsedRef:
         DataError: A file does not have its layout, or a repair is above its limit.
     """
     version = table_version(raw, transform_version=dataset_named(raw.dataset).transform_version)
-    parsed = read_raw(raw, store=store)
+    try:
+        parsed = read_raw(raw, store=store)
+    except DataError:
+        _ask_again_for(raw, store=store)
+        raise
     folder = store.staging(raw.dataset, version)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -269,11 +273,14 @@ def validate_parsed(parsed: ParsedRef, *, settings: DataSettings, store: Store) 
     _save_report(report, pictures=pictures, accepted=accepted, path=store.validation_report(parsed.dataset, parsed.version))
     if (excessive or critical) and accepted is None:
         shutil.rmtree(staged, ignore_errors=True)
+        _ask_again_for(parsed.raw, store=store)
         _write_docs(parsed.dataset, version=parsed.version, store=store)
         reasons = [f"{spec.name}-{parsed.version}: {excess_text(repair)}" for repair in excessive]
         reasons += [rejected_message(report)] if critical else []
         what_to_do = remedy(settings, version=parsed.version, critical=critical)
-        raise RejectedError(f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {_docs_address(parsed, store=store)}")
+        docs = _docs_address(parsed, store=store)
+        message = f"{'; '.join(reasons)}; {what_to_do}; Data Docs: {docs}"
+        raise RejectedError(message, reasons=reasons, remedy=what_to_do, docs=docs)
     passed = sum(outcome.success for outcome in report.outcomes)
     return ValidationRef(
         report_uri=str(store.validation_report(parsed.dataset, parsed.version)),
@@ -305,6 +312,14 @@ def _before(parsed: ParsedRef, *, spec: DatasetSpec, store: Store) -> Series | N
     if parsed.raw.origin == OWN:
         return None
     return table_before(spec, version=parsed.version, source=parsed.raw.source, store=store)
+
+
+def _ask_again_for(raw: RawRef, *, store: Store) -> None:
+    """Let the next run ask for the files of rejected data once more, but not for those from which a table was published."""
+    folders = [store.table_folder(raw.dataset, version) for version in published_versions(store, raw.dataset)]
+    trusted = {file["sha256"] for folder in folders for file in read_manifest(folder)["raw"]}
+    suspects = [file for file in raw.files if file.sha256 not in trusted]
+    ask_again(suspects, store=store, dataset=raw_name(raw.dataset, simulated=raw.simulated))
 
 
 def _docs_address(parsed: ParsedRef, *, store: Store) -> str:

@@ -6,20 +6,23 @@ import logging
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas import State
 from prefect.events import emit_event
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 
-from storage.errors import DigestChangedError, SourceError
+from storage.errors import DigestChangedError, MirrorError, RejectedError, SourceError
 from storage.layout import Store
 from storage.progress import shown, write_note
 from storage.references import RawRef, TableRef
 from storage.retries import wait_while_away
 from tasks.config import DataSettings, mirror_address
 from tasks.ingestion import fetching, pipeline
+from tasks.ingestion.outcomes import rejection_markdown
 from tasks.ingestion.pipeline import ParsedRef, ValidationRef
 
 logger = logging.getLogger("retrain")
@@ -29,11 +32,19 @@ MIN_NOTE_INTERVAL_S = 0.3
 def _may_succeed_later(task: Any, run: Any, state: State[Any]) -> bool:
     """Tell whether to retry: a host may be up again later.
 
-    A run that a person started at a terminal is not retried, because that person would rather see the error at once.
+    A run that a person started, at a terminal or in the UI, is not retried: that person would rather see the error at once.
     """
     del task, run
     error = state.result(raise_on_failure=False)
-    return isinstance(error, SourceError) and not isinstance(error, DigestChangedError) and deployment.id is not None
+    passes = isinstance(error, SourceError) and not isinstance(error, DigestChangedError | MirrorError)
+    return passes and deployment.id is not None and _is_unattended()
+
+
+def _is_unattended() -> bool:
+    """Tell whether a schedule or an automation has started the run."""
+    with get_client(sync_client=True) as client:
+        root = wait_while_away(client.read_flow_run)(UUID(str(flow_run.root_flow_run_id)))
+    return bool(root.auto_scheduled) or bool(root.created_by and root.created_by.type == "AUTOMATION")
 
 
 @task(
@@ -101,8 +112,14 @@ def parse(raw: RawRef) -> ParsedRef:
 def validate(parsed: ParsedRef, settings: DataSettings) -> ValidationRef:
     """Validate the parsed data against the suite of expectations. A critical failure that nobody accepted ends the run."""
     store = Store.from_environment()
-    with shown(f"validate {parsed.dataset}", file=store.progress(f"validate-{parsed.dataset}")):
-        validation = pipeline.validate_parsed(parsed, settings=settings, store=store)
+    try:
+        with shown(f"validate {parsed.dataset}", file=store.progress(f"validate-{parsed.dataset}")):
+            validation = pipeline.validate_parsed(parsed, settings=settings, store=store)
+    except RejectedError as error:
+        markdown = rejection_markdown(dataset=parsed.dataset, reasons=error.reasons, remedy=error.remedy, docs=error.docs)
+        key = f"rejected-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")
+        wait_while_away(create_markdown_artifact)(markdown, key=key, description="What failed, and what to do")
+        raise
     summary = f"{validation.passed} expectations passed, {validation.failed} failed"
     key = f"validation-{parsed.dataset}" + ("-sample" if parsed.raw.simulated else "")
     wait_while_away(create_markdown_artifact)(f"{summary}. Data Docs: `{validation.docs_uri}`", key=key, description=summary)

@@ -470,6 +470,26 @@ def test_the_unspoiled_table_would_pass(good: bytes, tmp_path: Path, warm: WarmC
     assert warm.ingest("jena", home=tmp_path / "var", mirror=mirror, data="mirror", **station)["published"] is True
 
 
+@pytest.mark.parametrize("reading", ["cold", "60"], ids=["not a number", "out of bounds"])
+def test_once_the_publisher_has_restored_a_rejected_file_it_is_taken(
+    reading: str, good: bytes, tmp_path: Path, warm: WarmCommand
+) -> None:
+    home = tmp_path / "var"
+    mirror = make_mirror(tmp_path / "mirror", {STATION_FILE: csv_zip(with_cell(csv_lines(good), reading))})
+    command = ("ingest", "jena", "--data", "mirror", *STATION)
+    assert warm(*command, home=home, mirror=mirror).code == 2
+    # Asked for once more, and still what it was.
+    assert warm(*command, home=home, mirror=mirror).code == 2
+    make_mirror(mirror, {STATION_FILE: good})
+    restored = warm(*command, home=home, mirror=mirror)
+    assert restored.code == 0, restored.err
+    # From now on it is locked.
+    make_mirror(mirror, {STATION_FILE: csv_zip(csv_lines(good))})
+    check_refused(
+        warm(*command, home=home, mirror=mirror), rf"{STATION_FILE} of jena from mirror .* locked was {sha256(good)}: .*"
+    )
+
+
 def test_data_docs_of_refused_data_are_kept(
     run_station: Callable[..., Done], watched: Watched, good: bytes, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from living.station import Publisher, Station
 from storage.errors import DigestChangedError, NotFoundError, SourceError
 from storage.journal import SharedValue
 from storage.layout import Store
-from storage.raw_files import RetryPolicy, earlier_states, fetch
+from storage.raw_files import RetryPolicy, ask_again, earlier_states, fetch
 from storage.references import RawFile
 from tasks.config import DataSettings
 from tasks.datasets.jena import station as jena_station
@@ -120,6 +120,19 @@ def test_a_final_file_that_changed_is_refused(station: Station, get: Get, store:
     station.misbehave(corrected_rows=9)
     with pytest.raises(DigestChangedError, match="--accept-digest"):
         get(YEAR)
+
+
+def test_a_file_whose_content_was_rejected_is_asked_for_once_more(station: Station, get: Get, store: Store) -> None:
+    rejected = get(YEAR)
+    ask_again([rejected], store=store, dataset="jena")
+    assert get(YEAR) == rejected  # one 304, and it is locked
+    assert get(YEAR) == rejected
+    ask_again([rejected], store=store, dataset="jena")
+    station.misbehave(corrected_rows=9)
+    restored = get(YEAR)
+    assert restored.sha256 != rejected.sha256
+    assert get(YEAR) == restored
+    assert statuses(station) == [200, 304, 200]
 
 
 def test_a_final_request_that_fails_is_made_again(station: Station, get: Get) -> None:
