@@ -93,6 +93,7 @@ def run_report(
     predictions = read_predictions(evaluation, table=table, store=store)
     splits, _ = read_splits(table, store=store)
     plot_data = problem.plot_data(splits, manifest["normalisation"])
+    champion = _champion(decision, versions=versions, table=table, problem=problem, registry=registry, store=store)
     report = RunReport(
         dataset=table.dataset,
         title=manifest["title"],
@@ -110,7 +111,8 @@ def run_report(
         stale=table.stale,
         validation=dict(read_validation(table, store=store)),
         results=results,
-        champion=_champion(decision, versions=versions, table=table, problem=problem, registry=registry, store=store),
+        champion=champion,
+        champion_warning=champion_warning(champion, decision=decision, scoring=problem.scoring),
         naive=_naive_scores(predictions, scores=evaluation.scores, problem=problem),
         decision=decision,
         baseline_comparison=_baseline_comparison(
@@ -174,6 +176,7 @@ def _plain_values(report: RunReport, *, raw: Sequence[Mapping[str, Any]]) -> dic
         "versions": report.versions,
         "results": [{name: getattr(result, name) for name in RESULT_FIELDS} for result in report.results],
         "naive": report.naive,
+        "champion_warning": report.champion_warning,
         "baseline_comparison": report.baseline_comparison,
         "refit": asdict(report.refit) if report.refit else None,
         "intervals": [asdict(result) for result in report.intervals],
@@ -295,6 +298,26 @@ def _champion(
         _result(version, trained=False, problem=problem, registry=registry),
         scores=evaluation.scores,
         seen_note=_seen_note(version, evaluation=evaluation, table=table, registry=registry, store=store),
+    )
+
+
+def champion_warning(champion: VariantResult | None, *, decision: Decision, scoring: Scoring) -> str:
+    """Return that the champion, which stays, does not beat the naive baseline on the test rows; empty if it does, or is unknown.
+
+    Args:
+        champion: The champion before the decision, or the twin of a refit, scored on the test split.
+        decision: What was decided; a champion that goes is no concern.
+        scoring: Names and formats the scores.
+    """
+    metric = scoring.primary
+    if champion is None or decision.outcome == "promoted" or metric.naive_key not in champion.scores:
+        return ""
+    own, naive = champion.scores[metric.key], champion.scores[metric.naive_key]
+    if metric.better(own, than=naive):
+        return ""
+    return (
+        f"Champion {decision.champion} does not beat the naive baseline here ({metric.label} {metric.text(own)} against "
+        f"{metric.text(naive)}, {metric.naive_label}): train on newer data, or roll it back"
     )
 
 

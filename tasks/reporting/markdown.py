@@ -339,6 +339,7 @@ def report_markdown(report: RunReport, *, pictures: Mapping[str, bytes]) -> str:
         _sample_line(report),
         _warnings(report),
         [f"**Decision:** {report.decision.reason}"],
+        [f"**{report.champion_warning}.**"] if report.champion_warning else [],
         [f"**Against the linear baseline:** {report.baseline_comparison}"] if report.baseline_comparison else [],
         ["## What changed"],
         _changes(report),

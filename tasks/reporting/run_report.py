@@ -128,6 +128,7 @@ class RunReport:
         champion: The champion before this run, scored on the test split of this run's table, or None. A refit is represented by
             its twin, which was fitted on the train rows alone.
         refit: The candidate trained again on all rows, or None if it was not.
+        champion_warning: That the champion, which stays, does not beat the naive baseline on these test rows; empty if it does.
         naive: Scores of the naive baseline on the test split, under the keys of the models' scores.
         baseline_comparison: How the candidate compares with the best linear baseline, one sentence; empty if there is none.
         most_wrong: Test reviews that the candidate is most wrong about; none for a forecast.
@@ -163,6 +164,7 @@ class RunReport:
     links: dict[str, str]
     versions: str
     date: str
+    champion_warning: str = ""
     split: str = ""
     acceptance: dict[str, Any] | None = None
     stale: bool = False

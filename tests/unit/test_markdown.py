@@ -17,6 +17,7 @@ from PIL import Image
 from scoring_helpers import CLASSES, FORECAST
 
 from tasks.promotion.rule import Check, Decision
+from tasks.reporting.collect import champion_warning
 from tasks.reporting.figures.curves import learning_curves_png
 from tasks.reporting.markdown import (
     markdown_cell,
@@ -120,6 +121,23 @@ def test_every_table_of_the_report_has_one_width() -> None:
     for table in tables:
         assert {len(line) for line in table} == {len(table[0])}
         assert set(table[1]) == {"---"}
+
+
+def test_a_champion_that_stays_and_loses_to_the_naive_baseline_is_told_of() -> None:
+    kept = replace(DECISION, outcome="kept", reason="Kept champion v4: no significant gain")
+    losing = replace(CHAMPION, scores=CHAMPION.scores | {"mae_degc": 3.02, "naive_mae_degc": 2.44})
+    warning = champion_warning(losing, decision=kept, scoring=FORECAST)
+    assert warning == (
+        f"Champion v4 does not beat the naive baseline here (MAE 3.02 °C against 2.44 °C, {FORECAST.primary.naive_label}): "
+        "train on newer data, or roll it back"
+    )
+    assert f"**{warning}.**" in report_markdown(replace(REPORT, champion_warning=warning), pictures={})
+    assert champion_warning(losing, decision=DECISION, scoring=FORECAST) == ""  # it goes
+    assert champion_warning(CHAMPION, decision=kept, scoring=FORECAST) == ""  # 2.40 beats 2.46
+    assert champion_warning(None, decision=kept, scoring=FORECAST) == ""
+    # Of another task, so it has no score here.
+    other = replace(CHAMPION, scores={"mae_mbar": 1.0, "naive_mae_mbar": 0.5})
+    assert champion_warning(other, decision=kept, scoring=FORECAST) == ""
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=4))
