@@ -11,6 +11,7 @@ from storage.redaction import RedactingFilter
 # Prefect reads its variables once, when it is first imported, so they are set here. Results are JSON, never pickles.
 _PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     # By default leases are in memory: a server that is killed forgets them, and their devices stay taken forever.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",

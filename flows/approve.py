@@ -18,7 +18,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 from pydantic import ValidationError
 
-from flows.states import fail_with_message, limit_restarts
+from flows.states import limit_restarts, run_of_project
 from storage.retries import wait_while_away
 from tasks.config import ApprovalRequest, PromotionSettings, Verdict
 from tasks.promotion import steps as promotion_steps
@@ -35,7 +35,7 @@ class VerdictForm(RunInput, Verdict):
 
 
 @flow(name="approve", flow_run_name="approve {request.model}")
-@fail_with_message
+@run_of_project
 def approve(request: ApprovalRequest) -> Decision:
     """Wait, without a process, until a person presses Resume and fills in the form, and then do what the person says.
 

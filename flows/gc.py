@@ -5,14 +5,14 @@ from typing import cast
 from prefect import flow
 from prefect.states import Completed
 
-from flows.states import fail_with_message
+from flows.states import run_of_project
 from tasks.retention import steps as retention_steps
 from tasks.retention.report import PrunedRef, summary_of
 from tasks.retention.settings import RetentionSettings
 
 
 @flow(name="gc", flow_run_name="gc")
-@fail_with_message
+@run_of_project
 def gc(settings: RetentionSettings = RetentionSettings()) -> PrunedRef:  # noqa: B008  (frozen)
     """Remove old tables, reports, scratch, checkpoints and runs that nothing refers to, or tell what would be removed.
 

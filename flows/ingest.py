@@ -4,14 +4,14 @@ from typing import cast
 
 from prefect import flow
 
-from flows.states import fail_with_message, ingested_state
+from flows.states import ingested_state, run_of_project
 from storage.references import TableRef
 from tasks.config import DatasetName, DataSettings
 from tasks.ingestion import steps as ingestion_steps
 
 
 @flow(name="ingest", flow_run_name="ingest {dataset}")
-@fail_with_message
+@run_of_project
 def ingest(dataset: DatasetName, data: DataSettings = DataSettings()) -> TableRef:  # noqa: B008  (frozen)
     """Fetch, repair, validate and publish one data set. Unchanged input publishes nothing.
 

@@ -4,13 +4,13 @@ from typing import Any, cast
 
 from prefect import flow
 
-from flows.states import fail_with_message, monitored_state
+from flows.states import monitored_state, run_of_project
 from tasks.config import MonitorSettings
 from tasks.monitoring import steps as monitoring_steps
 
 
 @flow(name="monitor", flow_run_name="monitor {model}")
-@fail_with_message
+@run_of_project
 def monitor(model: str, settings: MonitorSettings = MonitorSettings()) -> dict[str, Any]:  # noqa: B008  (frozen)
     """Compare what a model was asked and what came of its predictions with its training, and tell what is not as it was.
 

@@ -5,14 +5,14 @@ from typing import cast
 from prefect import flow
 
 from flows.ingest import ingest
-from flows.states import fail_with_message, predicted_state
+from flows.states import predicted_state, run_of_project
 from storage.references import PredictionRef
 from tasks.config import DataSettings, PredictSettings
 from tasks.prediction import steps as prediction_steps
 
 
 @flow(name="predict", flow_run_name="predict {model}")
-@fail_with_message
+@run_of_project
 def predict(
     model: str,
     settings: PredictSettings = PredictSettings(),  # noqa: B008  (frozen)

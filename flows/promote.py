@@ -8,7 +8,7 @@ from prefect import flow
 from flows.approve import hand_over
 from flows.runtime.process_pool import TrainingPool
 from flows.runtime.replaced import end_now_if_replaced
-from flows.states import fail_with_message
+from flows.states import run_of_project
 from flows.train import train_variant
 from storage.references import ModelRef, TableRef
 from tasks.config import PromotionSettings, TrainSettings
@@ -22,7 +22,7 @@ _POOL: Any = TrainingPool
 
 
 @flow(name="promote", flow_run_name="promote {table.dataset}", task_runner=_POOL(max_workers=1))
-@fail_with_message
+@run_of_project
 def promote(
     table: TableRef,
     models: tuple[ModelRef, ...],
@@ -51,6 +51,6 @@ def refit_version(table: TableRef, plan: RefitPlan) -> ModelRef:
     if existing:
         return existing
     settings = plan.settings
-    if settings.run_on == "local":
+    if settings.run_on != "work_pool":
         settings = settings.with_threads_for(1, cores=os.cpu_count() or 1)
     return train_variant.submit(table, plan.variant, settings, plan.refit).result()

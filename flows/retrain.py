@@ -9,7 +9,7 @@ from prefect import flow
 from flows.ingest import ingest
 from flows.promote import promote
 from flows.runtime.process_pool import TrainingPool
-from flows.states import fail_with_message, final_state, limit_restarts, run_name
+from flows.states import final_state, limit_restarts, run_name, run_of_project
 from flows.train import train_variant
 from storage.references import ModelRef, TableRef
 from tasks.config import DatasetName, DataSettings, PromotionSettings, TrainSettings
@@ -27,7 +27,7 @@ MAX_SIDE_BY_SIDE = min(4, CORES)
 
 
 @flow(name="retrain", flow_run_name=run_name, task_runner=_POOL(max_workers=MAX_SIDE_BY_SIDE + 1))
-@fail_with_message
+@run_of_project
 def retrain(
     dataset: DatasetName,
     variants: tuple[VariantName, ...] = (),
@@ -65,7 +65,7 @@ def train_side_by_side(table: TableRef, *, variants: tuple[str, ...], settings: 
     missing = [variant for variant, model in models.items() if model is None]
     baselines = [variant for variant in missing if variant_named(variant, dataset=table.dataset).is_baseline]
     networks = [variant for variant in missing if variant not in baselines]
-    is_local = settings.run_on == "local"
+    is_local = settings.run_on != "work_pool"
     shared = settings.with_threads_for(min(len(networks), MAX_SIDE_BY_SIDE), cores=CORES) if is_local else settings
     running = {variant: train_variant.submit(table, variant, shared) for variant in networks}
     first = list(running.values())[:1] if is_local and len(networks) >= CORES else []

@@ -1,14 +1,16 @@
 """Names and final states of runs, as people read them in the list of runs."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect.client.schemas import State
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from flows.runtime.replaced import end_if_replaced
+from flows.runtime.run_settings import filled_from_deployment, settings_of_run
 from storage.environment import Environment
 from storage.errors import RejectedError, ReplacedError, RetrainError
 from storage.references import ModelRef, PredictionRef, Reference, TableRef
@@ -23,19 +25,39 @@ MAX_STARTS = 4
 CADENCES = ("hourly", "daily", "weekly", "monthly")
 
 
+# What Prefect calls a run that nobody has named: two or three words of a list.
+_GENERATED_NAME = re.compile(r"[a-z]+(-[a-z]+){1,2}")
+
+
 def run_name() -> str:
-    """Return a name such as `retrain-<data set> 2026-11-23 weekly`, which ends in `by hand` if a person started the run."""
-    name = deployment.name or f"retrain-{flow_run.parameters.get('dataset', 'all')}"
+    """Return a name such as `retrain-<data set> 2026-11-23 weekly`; a name that a person gave stays.
+
+    Of a run that a person started, the name has the minute and ends in `by hand`. `SAMPLE` stands in the name of a run on the
+    simulation.
+    """
+    given = str(flow_run.name or "")
+    # A run of a deployment that was started before has this name already.
+    if given and not _GENERATED_NAME.fullmatch(given):
+        return given
+    parameters = filled_from_deployment() or flow_run.parameters
+    name = deployment.name or f"retrain-{parameters.get('dataset', 'all')}"
     tags = set(flow_run.tags)
-    cadence = next((word for word in CADENCES if word in tags), "scheduled") if "auto-scheduled" in tags else "by hand"
-    return f"{name} {flow_run.scheduled_start_time:%Y-%m-%d} {cadence}"
+    started = flow_run.scheduled_start_time
+    data = parameters.get("data")
+    origin = data.get("data") if isinstance(data, dict) else getattr(data, "data", None)
+    end = " SAMPLE" if origin == "sample" else ""
+    if "auto-scheduled" in tags:
+        cadence = next((word for word in CADENCES if word in tags), "scheduled")
+        return f"{name} {started:%Y-%m-%d} {cadence}{end}"
+    return f"{name} {started:%Y-%m-%d %H:%M} by hand{end}"
 
 
-def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a flow so that a `RetrainError` ends it in a failed state with the message of the error.
+def run_of_project(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a flow with what every run of the project needs.
 
-    The page of the run then shows one sentence and no traceback. The caller of the flow still gets the exception. The process
-    of a run that was replaced ends without any state.
+    What the parameters leave open is filled in, see `flows.runtime.run_settings`. A `RetrainError` ends the run in a failed state
+    with the message of the error: the page of the run then shows one sentence and no traceback. The caller of the flow still gets
+    the exception. The process of a run that was replaced ends without any state.
     """
 
     @wraps(function)
@@ -43,7 +65,7 @@ def fail_with_message(function: Callable[P, R]) -> Callable[P, R]:
         use_own_temporary_folder()
         with end_if_replaced():
             try:
-                return function(*args, **kwargs)
+                return cast("Any", function)(**settings_of_run(function, *args, **kwargs))
             except RejectedError as error:
                 return Failed(name="Rejected", message=str(error), data=error)
             except ReplacedError as error:
@@ -99,13 +121,28 @@ def predicted_state(issued: PredictionRef) -> State[Any]:
     return Completed(message=issued.summary, data=issued)
 
 
+# A candidate that did not pass leaves the champion as it was. `Rejected` is data that did not pass.
+_STATE_OF_OUTCOME = {"promoted": "Promoted", "kept": "Kept", "rejected": "Kept", "manual": "Waiting"}
+
+
 def final_state(decision: Decision, *, table: TableRef, models: Sequence[ModelRef], result: dict[str, Any]) -> State[Any]:
-    """Return the final state of a retrain: `Stale`, `Skipped` if nothing changed, or its decision."""
+    """Return the final state of a retrain, whose name says in the list of runs what happened.
+
+    `Stale` is a source that has brought nothing for longer than expected, and `Skipped` a run to which nothing was new. Else it
+    is the decision: `Promoted`, `Kept` (the champion stays), or `Waiting` for a person.
+    """
+    # A run that was started again may find everything made by its first start, which was no run to skip.
+    is_first_start = int(flow_run.run_count or 1) <= 1
+    nothing_new = not table.published and not any(model.trained for model in models)
     if table.stale:
-        return Completed(name="Stale", message=f"{_stale_message(table)}. {decision.reason}", data=result)
-    if not table.published and not any(model.trained for model in models) and decision.outcome == "kept":
-        return Completed(name="Skipped", message=_skipped_message(table), data=result)
-    return Completed(message=decision.reason, data=result)
+        name, message = "Stale", f"{_stale_message(table)}. {decision.reason}"
+    elif nothing_new and decision.outcome == "kept" and is_first_start:
+        name, message = "Skipped", _skipped_message(table)
+    else:
+        name, message = _STATE_OF_OUTCOME[decision.outcome], decision.reason
+    if result.get("champion_warning"):
+        message = f"{message}. {result['champion_warning']}"
+    return Completed(name=name, message=f"SAMPLE: {message}" if table.simulated else message, data=result)
 
 
 def monitored_state(summary: str, *, result: dict[str, Any], is_new: bool) -> State[Any]:

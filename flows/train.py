@@ -13,7 +13,8 @@ from prefect.client.schemas import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
-from flows.states import fail_with_message
+from flows.runtime.child_progress import ChildProgress
+from flows.states import run_of_project
 from storage.errors import ReplacedError, RetrainError
 from storage.references import ModelRef, Refit, TableRef
 from storage.retries import wait_while_away
@@ -29,7 +30,7 @@ POLL_S = 2
 
 
 @flow(name="train", flow_run_name="train {table.dataset} {variant}")
-@fail_with_message
+@run_of_project
 def train(
     table: TableRef,
     variant: str,
@@ -58,7 +59,7 @@ def train_variant(table: TableRef, variant: str, settings: TrainSettings, refit:
 
     A linear baseline is always trained in this process, because it does not use a GPU.
     """
-    if settings.run_on == "local" or variant_named(variant, dataset=table.dataset).is_baseline:
+    if settings.run_on != "work_pool" or variant_named(variant, dataset=table.dataset).is_baseline:
         try:
             return train(table, variant, settings, refit)
         except ReplacedError:
@@ -118,11 +119,14 @@ def _train_on_a_worker(table: TableRef, variant: str, settings: TrainSettings, r
 
 
 def _wait_for_end(run: FlowRun) -> State[Any]:
-    """Return the final state of a run once it has one."""
+    """Return the final state of a run once it has one, and show how far it is until then."""
+    progress = ChildProgress(run.id)
     while True:
         state = wait_while_away(_read_state)(run)
         if state and state.is_final():
+            progress.look(at_once=True)
             return state
+        progress.look()
         time.sleep(POLL_S)
 
 

@@ -4,14 +4,14 @@ from typing import cast
 
 from prefect import flow
 
-from flows.states import fail_with_message, verified_state
+from flows.states import run_of_project, verified_state
 from tasks.verification import steps as verification_steps
 from tasks.verification.report import VerifiedRef, summary_of
 from tasks.verification.settings import VerificationSettings
 
 
 @flow(name="verify", flow_run_name="verify")
-@fail_with_message
+@run_of_project
 def verify(settings: VerificationSettings = VerificationSettings()) -> VerifiedRef:  # noqa: B008  (frozen)
     """Read every file of the store and of its registry, and make again what is damaged. It fails if damage is left.
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+MODEL_PAGES = "?workflowType=machine_learning"
+"""End of an address in MLflow's UI that shows pages of models; without it a browser sees those of chat models first."""
+
 
 @dataclass(frozen=True)
 class ModelVersion:

@@ -19,7 +19,7 @@ from storage.errors import RegistryError
 from storage.layout import Store, can_be_written
 from storage.metric_history import MetricHistory
 from storage.mlflow_compat import code_that_would_load, make_tables, pages, pickles, quiet, translate_mlflow_errors
-from storage.records import ModelVersion, RunRecord
+from storage.records import MODEL_PAGES, ModelVersion, RunRecord
 from storage.redaction import without_secrets
 from storage.run_logging import CURVE_PREFIX, log_checksums, log_model, log_record
 from storage.schema import sqlite_path
@@ -258,9 +258,9 @@ class Registry:
         return MetricHistory(self._client, experiment_id=self._experiment_id(_quotable(experiment)), run_name=_quotable(run_name))
 
     def run_page(self, version: ModelVersion) -> str:
-        """Return the path of a version's run in MLflow's UI."""
+        """Return the path of a version's run in MLflow's UI, which otherwise shows a page for chat models first."""
         with translate_mlflow_errors(f"cannot find the run of {version.name}@{version.version}"):
-            return f"/experiments/{self._client.get_run(version.run_id).info.experiment_id}/runs/{version.run_id}"
+            return f"/experiments/{self._client.get_run(version.run_id).info.experiment_id}/runs/{version.run_id}{MODEL_PAGES}"
 
     def model_folder(self, version: ModelVersion) -> Path:
         """Return a local folder with the version's files: the stored folder itself where it is local, else a download.

@@ -57,7 +57,8 @@ class DataSettings(Settings):
     data: DataOrigin = Field(
         "auto",
         description="upstream: the publisher's hosts. mirror: the folder or URL in RETRAIN_MIRROR. sample: a small simulation "
-        "of the project's own. auto: the mirror if one is named, else upstream, else the sample with a warning.",
+        "of the project's own. auto: the mirror if one is named, else upstream; a command without a network takes the sample, "
+        "with a warning, and a run of the service never does.",
     )
     source: str | None = Field(None, description=f"{_SOURCES}. None: the first of the data set.")
     options: AnySourceOptions = Field(
@@ -148,10 +149,10 @@ class TrainSettings(Settings):
         le=1000,
         description="A training that takes longer is given up; its checkpoint stays for the next run.",
     )
-    run_on: RunOn = Field(
-        "local",
+    run_on: RunOn | None = Field(
+        None,
         description="local: in processes of the host that runs the flow. work_pool: as runs of the deployment train/train, "
-        "on whatever worker serves the gpu pool.",
+        "on whatever worker serves the gpu pool. None: work_pool for a run of the service, local for a command.",
     )
     require_gpu: bool = Field(
         default=False, description="Refuse to train on a CPU. A worker with RETRAIN_REQUIRE_GPU=true refuses in any case."

@@ -123,6 +123,7 @@ class RunAnswer(Answer):
     versions: Annotated[str, _said("Versions of the libraries.")]
     results: Annotated[list[Plain], _said("Each version with its scores.")]
     naive: Scores
+    champion_warning: Annotated[str, _said("That the champion does not beat the naive baseline; empty if it does.")]
     baseline_comparison: str
     refit: Plain | None
     intervals: list[Plain]
@@ -197,7 +198,7 @@ class LogAnswer(Answer):
 
 
 class FindingAnswer(Answer):
-    """What `retrain doctor` found of one thing."""
+    """What was found of one thing."""
 
     check: str
     level: Literal["ok", "warning", "fault"]
@@ -205,8 +206,8 @@ class FindingAnswer(Answer):
     remedy: str
 
 
-class DoctorAnswer(Answer):
-    """What `retrain doctor` found."""
+class FindingsAnswer(Answer):
+    """What `retrain doctor` or `retrain status` found."""
 
     faults: int
     warnings: int
@@ -244,7 +245,8 @@ ANSWERS: dict[str, Any] = {
     "monitor": MonitorAnswer,
     "runs": list[HistoryAnswer],
     "logs": list[LogAnswer],
-    "doctor": DoctorAnswer,
+    "doctor": FindingsAnswer,
+    "status": FindingsAnswer,
     "gc": PrunedRef,
     "verify": VerifiedRef,
 }

@@ -25,6 +25,7 @@ from flows.cli.rollback import rollback
 from flows.cli.runs import logs, runs
 from flows.cli.schema import schema
 from flows.cli.serve import serve
+from flows.cli.service import demo, down, status, up, worker
 from flows.cli.tables import tables
 from flows.cli.verify import verify
 from flows.runtime.authentication import set_variables
@@ -309,34 +310,13 @@ for _command in (
     gc,
     verify,
     schema,
+    up,
+    down,
+    status,
+    demo,
+    worker,
 ):
     app.command(**help_of(_command.__name__))(_command)
-
-
-@app.command(**help_of("up"))
-def up() -> None:
-    """Start the service: Prefect and its UI, MLflow, the reports, and a worker for each pool; then print where they are."""
-    from flows.runtime.service import Service
-    from flows.runtime.service import up as start
-
-    start(Service.from_environment(), say=typer.echo)
-
-
-@app.command(**help_of("down"))
-def down() -> None:
-    """End the service. The store keeps everything."""
-    from flows.runtime.service import Service
-    from flows.runtime.service import down as stop
-
-    stop(Service.from_environment(), say=typer.echo)
-
-
-@app.command(**help_of("worker"))
-def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu.")]) -> None:
-    """Serve one pool of the server that PREFECT_API_URL names, on this host, until it is stopped."""
-    from flows.runtime.worker import run_worker
-
-    run_worker(pool)
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001  (Typer calls it)

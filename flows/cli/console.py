@@ -97,6 +97,8 @@ def print_result(result: Mapping[str, Any], *, console: Console) -> None:
         refit, candidate = result["refit"], result["decision"]["candidate"]
         text = f"v{refit['version']}: {candidate} trained again on all {refit['rows']:,} rows in {refit['seconds']:.0f} s"
         console.print(f"{text}; the scores above are those of {candidate}.", highlight=False)
+    if result["champion_warning"]:
+        console.print(f"{result['champion_warning']}.", style="bold yellow", highlight=False)
     if result["baseline_comparison"]:
         console.print(result["baseline_comparison"], highlight=False)
     for name, address in result["links"].items():

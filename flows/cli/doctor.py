@@ -21,32 +21,9 @@ if TYPE_CHECKING:
 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False) -> None:
     """Say what is wrong with this installation, and what cures it. It changes nothing; code 1 if something is at fault."""
-    findings = _findings()
-    faults = sum(finding.level == "fault" for finding in findings)
-    warnings = sum(finding.level == "warning" for finding in findings)
-    if as_json:
-        values = {"faults": faults, "warnings": warnings, "findings": [finding.as_dict() for finding in findings]}
-        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
-    else:
-        _print(findings)
-        typer.echo(f"{faults} faults, {warnings} warnings" if faults or warnings else "Nothing is at fault.")
-    raise SystemExit(1 if faults else 0)
+    from flows.cli.findings import tell
 
-
-def _print(findings: tuple[Finding, ...]) -> None:
-    from flows.cli.console import make_console, print_rows
-
-    console = make_console()
-    rows = [
-        {
-            "check": finding.check,
-            "": finding.level,
-            "finding": finding.text,
-            "remedy": finding.remedy,
-        }
-        for finding in findings
-    ]
-    print_rows(rows, console=console)
+    tell(_findings(), as_json=as_json, well="Nothing is at fault.")
 
 
 def _findings() -> tuple[Finding, ...]:

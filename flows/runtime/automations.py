@@ -19,7 +19,7 @@ from storage.errors import SettingError
 AUTOMATIONS = Path(__file__).with_name("configuration") / "automations.yaml"
 
 
-def ask(api: str, path: str, body: Mapping[str, Any] | None = None, *, method: str | None = None) -> Any:
+def ask(api: str, path: str, body: Mapping[str, Any] | list[Any] | None = None, *, method: str | None = None) -> Any:
     """Return the JSON that a Prefect API answers; a request with a body is a POST where no method is named.
 
     Raises:
@@ -57,25 +57,20 @@ def check_access(api: str) -> None:
 
 
 def deploy_automations(api: str) -> None:
-    """Create the automations that do not exist yet; an existing one keeps what a person changed in it.
-
-    One that takes the place of an earlier one, which `replaces` names, is on or off as that one was.
-    """
+    """Create the automations that do not exist yet, and remove those of before; what a person changed in one stays."""
     import yaml
 
-    automations = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
+    wanted = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))
     existing = {entry["name"]: entry for entry in ask(api, "/automations/filter", {})}
-    for automation in automations:
-        replaced = existing.get(automation.pop("replaces", ""))
+    for automation in wanted["automations"]:
         if automation["name"] not in existing:
             for action in automation["actions"]:
                 if "deployment" in action:
                     action["deployment_id"] = _deployment(api, action.pop("deployment"))
-            if replaced:
-                automation["enabled"] = replaced["enabled"]
             ask(api, "/automations/", automation)
-        if replaced:
-            ask(api, f"/automations/{replaced['id']}", method="DELETE")
+    for name in wanted["removed"]:
+        if name in existing:
+            ask(api, f"/automations/{existing[name]['id']}", method="DELETE")
 
 
 def _deployment(api: str, name: str) -> str:

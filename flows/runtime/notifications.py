@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 Service = Literal["slack", "teams", "email", "webhook"]
 SERVICES: tuple[Service, ...] = get_args(Service)
 # What a channel is told of where a person names nothing: what somebody has to act on, and every new champion.
-USUAL_KINDS = ("failed", "rejected", "late", "stale", "champion", "waiting", "fault", "drift", "performance")
+USUAL_KINDS = ("failed", "rejected", "late", "stale", "champion", "loses", "waiting", "fault", "drift", "performance")
 BLOCK_PREFIX = "retrain-notify-"
 SUBJECT_CHARACTERS, LINE_CHARACTERS = 70, 100
 TEST_SUBJECT = "retrain: this channel works"
 TEST_TEXT = "A test message. What it will be told of: retrain notify list."
 
+_OF_AUTOMATION = frozenset(
+    ["name", "description", "enabled", "tags", "trigger", "actions", "actions_on_trigger", "actions_on_resolve"]
+)
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 # What an address must begin with, and how it is told to a person.
 _FORMS: Mapping[str, tuple[str, str]] = {
@@ -132,6 +135,19 @@ def remove_channel(api: str, name: str) -> None:
         ask(api, f"/automations/{automation['id']}", method="DELETE")
     if block_id:
         ask(api, f"/block_documents/{block_id}", method="DELETE")
+
+
+def renew_channels(api: str) -> None:
+    """Let every channel be told of what has come to its kinds since it was added, such as another name of a state."""
+    templates = message_kinds()
+    for automation in ask(api, "/automations/filter", {}):
+        template = templates.get(automation["name"].rpartition(": ")[2], {}) if _channel_of(automation) else {}
+        expected = set(template.get("trigger", {}).get("expect", ()))
+        # Something else than a part of it was set by a person.
+        if set(automation["trigger"].get("expect", ())) < expected:
+            automation["trigger"]["expect"] = sorted(expected)
+            body = {field: value for field, value in automation.items() if field in _OF_AUTOMATION}
+            ask(api, f"/automations/{automation['id']}", body, method="PUT")
 
 
 def _automation(kind: str, *, template: Mapping[str, Any], channel: str, service: str, block_id: str) -> dict[str, Any]:

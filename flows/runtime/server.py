@@ -98,7 +98,7 @@ def _temporary_server(port: int) -> Iterator[subprocess.Popen[bytes]]:
 
     That class would first import the whole server into this process, which takes seconds, and then wait idly.
     """
-    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.runtime.sqlite_app:create_app"]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.runtime.prefect_app:create_app"]
     options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     # Ctrl-C reaches every process of a terminal. The server ignores it, because the run still has to report how it ended.
     inherited = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
 import importlib.util
@@ -17,13 +16,18 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from flows.runtime.addresses import addresses_of_this_machine, in_url, is_loopback, is_wildcard, origin
 from flows.runtime.authentication import VARIABLE as AUTH_VARIABLE
 from flows.runtime.authentication import Credentials, prepare_mlflow
 from flows.runtime.automations import ask, check_access, deploy_automations
+from flows.runtime.deployments import renew
 from flows.runtime.new_database import names_prefect_database, new_database
+from flows.runtime.notifications import renew_channels
+from flows.runtime.ports import refuse_taken_ports
+from flows.runtime.supervisor import CONFIGURATION, FOLDER_VARIABLE, control, end_orphans, programs
 from flows.runtime.worker import HEARTBEAT_S, POOLS, requires_gpu
 from storage.database import make_database, named_database, registry_database
 from storage.environment import Environment, variable
@@ -31,11 +35,12 @@ from storage.errors import RetrainError, SettingError
 from storage.io import read_json, write_json
 from storage.layout import Store
 from storage.library_variables import bypass_proxies
+from storage.records import MODEL_PAGES
 from storage.redaction import without_secrets
 from storage.remote_store import require_reachable
 from storage.temporary import shared_temporary_folder
 
-CONFIGURATION = Path(__file__).with_name("configuration")
+PREFECT_FILE = CONFIGURATION.with_name("prefect.yaml")
 SERVERS = ("prefect", "mlflow", "docs")
 HEALTH = {"prefect": "/api/health", "mlflow": "/health", "docs": "/-/health"}
 WAIT_S = 120
@@ -109,6 +114,14 @@ class Service:
         """The servers that the service starts."""
         return tuple(name for name in SERVERS if name != "mlflow" or self.serves_mlflow)
 
+    def as_started(self) -> Service:
+        """Return the service with the host and ports that it was started with, if it was; the environment may name others."""
+        file = self.folder / "addresses.json"
+        if not file.is_file():
+            return self
+        started = read_json(file)
+        return replace(self, host=started["host"], public_host=started["public_host"], ports=started["ports"])
+
     @property
     def _own_host(self) -> str:
         if not is_wildcard(self.host):
@@ -134,7 +147,7 @@ class Service:
             **chosen,
             **os.environ,
             "RETRAIN_HOME": str(self.store.root),
-            "RETRAIN_SERVICE_FOLDER": str(self.folder),
+            FOLDER_VARIABLE: str(self.folder),
             "RETRAIN_SERVICE_SOCKET": str(self.control),
             "RETRAIN_PYTHON": shlex.quote(sys.executable),
             "RETRAIN_HOST": self.host,
@@ -147,6 +160,8 @@ class Service:
             "PREFECT_API_URL": f"{self.address('prefect')}/api",
             "RETRAIN_REQUIRE_GPU": requires_gpu(),
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+            # A script of Prefect that runs hooks lies beside a storage.py, which would be imported in the place of ours.
+            "PYTHONSAFEPATH": "1",
             # Eight more processes, for features of MLflow that nothing here uses.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
@@ -184,8 +199,13 @@ class Service:
         return sorted(form for name in names if name for form in (name, f"{name}:*"))
 
 
-def up(service: Service, *, say: Callable[[str], None]) -> None:
+def up(service: Service, *, say: Callable[[str], None], reset_deployments: bool = False) -> None:
     """Start every part of the service that is not running, and wait until all are healthy.
+
+    Args:
+        service: The service.
+        say: Tells a person what was done.
+        reset_deployments: Whether what a person has set of the deployments in the UI is undone.
 
     Raises:
         SettingError: Another program listens on a port, a database cannot be used, or a package is missing.
@@ -194,16 +214,23 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
     service.folder.mkdir(parents=True, exist_ok=True)
     if service.store.is_local:
         (Path(str(service.store.root)) / "reports").mkdir(exist_ok=True)
-    if _control(service, "pid").returncode == 0:
-        service = _as_started(service)
+    if control(service, "pid").returncode == 0:
+        _compare_with_start(service, say=say)
+        service = service.as_started()
         check_access(_api(service))
         say("running already")
+        for name, (state, _) in programs(service).items():
+            if (name in service.servers or name == "recovery") and state not in {"RUNNING", "STARTING"}:
+                control(service, "start", name)
+                say(f"{name} had ended ({state.lower()}) and is started again")
     else:
-        _refuse_taken_ports(service)
+        if ended := end_orphans(service.folder):
+            say(f"ended {ended} processes that an earlier service, which was killed, had left")
+        refuse_taken_ports(service.host, {name: service.ports[name] for name in service.servers})
         _prepare_databases(service)
         say(f"starting supervisord, logs in {service.folder}")
         with new_database(service.store.prefect_folder):
-            supervisord = [sys.executable, "-m", "supervisor.supervisord", "--configuration", _configuration()]
+            supervisord = [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(CONFIGURATION)]
             _run(supervisord, service, more={**service.databases(), **service.users()})
             addresses = {name: service.address(name) for name in SERVERS}
             started = {
@@ -211,6 +238,7 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
                 "public_host": service.public_host,
                 "ports": dict(service.ports),
                 "has_password": bool(Environment.read().auth),
+                "variables": _variables_here(),
             }
             write_json(service.folder / "addresses.json", addresses | started)
             _wait_for_server("prefect", service)
@@ -218,16 +246,19 @@ def up(service: Service, *, say: Callable[[str], None]) -> None:
         if name in service.servers:
             _wait_for_server(name, service)
         say(f"{name:<8} {service.public_address(name)}")
+    say(f"models   {service.public_address('mlflow')}/#/models{MODEL_PAGES}")
     for pool in POOLS:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
-    deploy = ["deploy", "--all", "--prefect-file", str(CONFIGURATION / "prefect.yaml")]
-    _run([sys.executable, "-m", "prefect", "--no-prompt", *deploy], service)
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_FILE)]
+    record = service.folder / "deployments.json"
+    renew(_api(service), deploy=partial(_run, command, service), record=record, reset=reset_deployments, say=say)
     say("deployed prefect.yaml")
     deploy_automations(_api(service))
+    renew_channels(_api(service))
     for pool in POOLS:
-        _control(service, "start", f"worker-{pool}")
+        control(service, "start", f"worker-{pool}")
     for pool in POOLS:
-        _wait(lambda pool=pool: _has_worker(service, pool), what=f"worker-{pool}", service=service)  # type: ignore[misc]
+        _wait(lambda pool=pool: has_worker(_api(service), pool), what=f"worker-{pool}", service=service)  # type: ignore[misc]
         say(f"worker   pool {pool}")
 
 
@@ -246,12 +277,12 @@ def _prepare_databases(service: Service) -> None:
 
 def down(service: Service, *, say: Callable[[str], None]) -> None:
     """Stop every process of the service; the store keeps its data."""
-    answer = _control(service, "pid")
+    answer = control(service, "pid")
     if answer.returncode != 0:
         say("not running")
         return
     pid = int(answer.stdout.strip())
-    _control(service, "shutdown")
+    control(service, "shutdown")
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         # supervisord removes its socket at once, but ends only after the last of its processes.
@@ -280,57 +311,27 @@ def running_api(store: Store) -> str | None:
     return f"{base}/api" if is_healthy(base + HEALTH["prefect"]) else None
 
 
-def _as_started(service: Service) -> Service:
-    """Return the service with the host and ports that it was started with, which may differ from those of the environment."""
+def _variables_here() -> dict[str, str]:
+    """Return a digest of each variable of the project in this environment, without the secrets in it."""
+    own = {name: without_secrets(value) for name, value in os.environ.items() if name.startswith("RETRAIN_")}
+    return {name: hashlib.sha256(value.encode()).hexdigest() for name, value in sorted(own.items())}
+
+
+def _compare_with_start(service: Service, *, say: Callable[[str], None]) -> None:
+    """Tell what of this environment does not hold, because the service was started with something else.
+
+    Raises:
+        SettingError: A password is set here, and the service was started without one.
+    """
     started = read_json(service.folder / "addresses.json")
     if Environment.read().auth and not started.get("has_password"):
         raise SettingError(
             f"the service was started without a password, and {AUTH_VARIABLE} is set: `retrain down`, then `retrain up`"
         )
-    return replace(service, host=started["host"], public_host=started["public_host"], ports=started["ports"])
-
-
-def _refuse_taken_ports(service: Service) -> None:
-    try:
-        family = socket.getaddrinfo(service.host, None, type=socket.SOCK_STREAM)[0][0]
-    except OSError:
-        raise _foreign_host(service.host) from None
-    for name in service.servers:
-        port = service.ports[name]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((service.host, port))
-            except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL:
-                    raise _foreign_host(service.host) from None
-                raise SettingError(
-                    f"port {port} on {service.host} cannot be used for {name} ({error.strerror}): "
-                    f"stop what listens there, or set {variable(f'{name}_port')}"
-                ) from error
-
-
-def _foreign_host(host: str) -> SettingError:
-    return SettingError(
-        f"{variable('host')} is {host!r}, expected an address of this machine, on which the service listens: "
-        f"0.0.0.0 is every address; the name under which others reach it is {variable('public_host')}"
-    )
-
-
-def _configuration() -> str:
-    return str(CONFIGURATION / "supervisord.conf")
-
-
-def _control(service: Service, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "supervisor.supervisorctl", "--configuration", _configuration(), *command],
-        env=service.environment(),
-        # A service that was never started has no folder.
-        cwd=service.folder if service.folder.is_dir() else None,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    before, here = started.get("variables"), _variables_here()
+    if before is not None and before != here:
+        other = sorted(name for name in {**before, **here} if before.get(name) != here.get(name))
+        say(f"it was started with other values of {', '.join(other)}: those of now hold after `retrain down` and `retrain up`")
 
 
 def _run(command: list[str], service: Service, *, more: Mapping[str, str] | None = None) -> None:
@@ -366,9 +367,10 @@ def _api(service: Service) -> str:
     return f"{service.address('prefect')}/api"
 
 
-def _has_worker(service: Service, pool: str) -> bool:
+def has_worker(api: str, pool: str) -> bool:
+    """Tell whether a worker serves a pool: whether one has been heard of lately."""
     try:
-        workers = ask(_api(service), f"/work_pools/{pool}/workers/filter", {})
+        workers = ask(api, f"/work_pools/{pool}/workers/filter", {})
     except (urllib.error.URLError, OSError):
         return False
     return any(worker["status"] == "ONLINE" for worker in workers)

@@ -45,6 +45,7 @@ KEYS = {
     "refit",
     "results",
     "naive",
+    "champion_warning",
     "intervals",
     "calibration",
     "rows",
@@ -122,7 +123,7 @@ def test_flow_runs_are_named_and_completed(new_run: Run) -> None:
     # Other fixtures may have added runs since, so each is asked for by its name.
     for dataset in ("jena", "imdb"):
         for flow, name in (
-            ("retrain", rf"retrain-{dataset} \d{{4}}-\d\d-\d\d by hand"),
+            ("retrain", rf"retrain-{dataset} \d{{4}}-\d\d-\d\d \d\d:\d\d by hand SAMPLE"),
             ("ingest", f"ingest {dataset}"),
             *(("train", f"train {dataset} {variant}") for variant in new_run.variants(f"{dataset}-sample")),
             ("promote", f"promote {dataset}"),

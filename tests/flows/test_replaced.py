@@ -53,12 +53,12 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.states import Crashed
 from flows.runtime import replaced
-from flows.states import fail_with_message
+from flows.states import run_of_project
 
 replaced.CHECK_EVERY_S = 0.2
 
 @flow
-@fail_with_message
+@run_of_project
 def sleeper():
     run = FlowRunContext.get().flow_run
     with get_client(sync_client=True) as client:

@@ -146,7 +146,7 @@ class Team:
 
     def supervisor(self, *command: str) -> str:
         """Command the hub's supervisord."""
-        script = "import sys; from flows.runtime.service import *; from flows.runtime.service import _control as c\n"
+        script = "import sys; from flows.runtime.service import *; from flows.runtime.supervisor import control as c\n"
         script += "print(c(Service.from_environment(), *sys.argv[1:]).stdout)"
         done = self.hub.python("-c", script, *command)
         assert done.returncode == 0, done.stderr

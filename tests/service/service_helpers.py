@@ -119,10 +119,11 @@ class Live:
         return {version.version: version.aliases for version in Registry.open(self.store).versions(name)}
 
     def supervisor(self, *command: str) -> str:
-        from flows.runtime.service import Service, _control  # the service's own control; no second one beside it
+        from flows.runtime.service import Service
+        from flows.runtime.supervisor import control  # the service's own control; no second one beside it
 
         with variables(self.environment):
-            return _control(Service.from_environment(), *command).stdout.strip()
+            return control(Service.from_environment(), *command).stdout.strip()
 
     def pid(self, program: str) -> int:
         return int(self.supervisor("pid", program))

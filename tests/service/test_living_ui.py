@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from service_helpers import FINAL, PORTS, ROOT, Live, running_service, wait_for
+from service_helpers import FINAL, PORTS, ROOT, Live, fetch, running_service, wait_for
 from test_ui import RUN_MS, bottom, keep, page  # noqa: F401  (a fixture)
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -114,7 +114,8 @@ def test_a_person_sees_how_the_series_goes_on(page: Page, live: Live, station: S
 
     station.day = date(2026, 3, 16)
     weekly = ran_on_schedule(live, station)
-    assert (weekly["state_type"], weekly["state_name"]) == ("COMPLETED", "Completed"), live.told(weekly["id"])
+    # A linear baseline becomes no champion unless a person says so.
+    assert (weekly["state_type"], weekly["state_name"]) == ("COMPLETED", "Kept"), live.told(weekly["id"])
     published = live.ask("/events/filter", {"filter": {"event": {"name": ["retrain.table.published"]}}})["events"]
     assert [event["payload"]["newest"] for event in published] == ["2026-03-16T00:00:00", "2026-02-23T00:00:00"]
     see_run(page, live, weekly, "weekly.png")
@@ -132,6 +133,13 @@ def test_a_person_sees_how_the_series_goes_on(page: Page, live: Live, station: S
     assert version is not None, rejected["state"]["message"]
     assert "missing_values" in rejected["state"]["message"]
     assert str(live.home) not in rejected["state"]["message"]
+    # An artifact of the run says what to do, with a link that opens.
+    (ingest,) = [run for run in live.runs(parent_flow_run_id={"any_": [rejected["id"]]}) if run["name"] == "ingest jena"]
+    told = live.artifacts(ingest["id"])["rejected-jena"]["data"]
+    assert f"--accept-failures {version[1]}" in told
+    docs = re.search(r"\[Data Docs\]\((http\S+)\)", told)
+    assert docs is not None, told
+    assert "<html" in fetch(docs[1]).lower()
     see_run(page, live, rejected, "rejected.png")
 
     accepted = retrained(

@@ -115,7 +115,7 @@ def test_people_are_told_and_the_address_stays_secret(live: Live) -> None:
     assert code == 0
     assert said.startswith("No channel yet: retrain notify add slack --url-from-env VARIABLE.")
     kinds = {line.split()[0] for line in said.splitlines()[1:]}
-    expected = {"failed", "rejected", "late", "success", "champion", "waiting", "stale", "fault", "drift", "performance"}
+    expected = {"failed", "rejected", "late", "success", "champion", "loses", "waiting", "stale", "fault", "drift", "performance"}
     assert kinds == expected
     with (
         serving(ThreadingHTTPServer(("127.0.0.1", 0), Listener)) as web,
@@ -198,10 +198,11 @@ def every_kind_arrives(live: Live) -> None:
     emit(live, "prefect.flow-run.Rejected", resource=run | state | {"prefect.state-name": "Rejected"}, related=(DEPLOYMENT,))
     emit(live, "prefect.flow-run.Late", resource=run)
     retrain = FLOW | {"prefect.resource.name": "retrain"}
-    emit(live, "prefect.flow-run.Completed", resource=run | state | {"prefect.state-name": "Completed"}, related=(retrain,))
+    emit(live, "prefect.flow-run.Promoted", resource=run | state | {"prefect.state-name": "Promoted"}, related=(retrain,))
     waits = run | {"prefect.resource.name": "approve jena@6"}
     emit(live, "prefect.flow-run.Suspended", resource=waits, related=(FLOW | {"prefect.resource.name": "approve"},))
     emit(live, "retrain.champion", resource=named, champion="v6", before="v4", outcome="promoted", reason=LONG)
+    emit(live, "retrain.champion.loses", resource=named, champion="v6", reason=LONG)
     stale = {"prefect.resource.id": "retrain.table.jena", "prefect.resource.name": "jena"}
     emit(live, "retrain.table.stale", resource=stale, newest="2026-11-01T00:00:00")
     for kind in ("fault", "drift", "performance"):
@@ -210,9 +211,10 @@ def every_kind_arrives(live: Live) -> None:
         "failed": "Crashed: retrain-jena 2026-11-28 weekly",
         "rejected": "Data rejected: retrain-jena 2026-11-28 weekly",
         "late": "Late: retrain-jena 2026-11-28 weekly",
-        "success": "Completed: retrain-jena 2026-11-28 weekly",
+        "success": "Promoted: retrain-jena 2026-11-28 weekly",
         "waiting": "Waits for you: approve jena@6",
         "champion": "jena: v6 is champion, before v4",
+        "loses": "jena: the champion loses to the naive baseline",
         "stale": "jena: no new data",
         "fault": "jena: fault of a sensor",
         "drift": "jena: drift",

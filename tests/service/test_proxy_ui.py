@@ -219,7 +219,7 @@ def test_a_person_starts_a_run_and_reads_what_came_of_it(logged_in: Page, hub: H
     assert run["state_type"] == "COMPLETED", hub.live.told(run_id)
     page.goto(address)
     page.get_by_role("tab", name="Details").click()
-    expect(page.get_by_text(FINAL).first).to_have_text("Completed")
+    expect(page.get_by_text(FINAL).first).to_have_text("Promoted")
 
     the_report_opens(page)
     the_links_of_the_report_open(page, hub)

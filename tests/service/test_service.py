@@ -129,14 +129,15 @@ def test_the_log_of_a_run_is_on_its_page(live: Live, first: dict[str, Any]) -> N
         assert said in told, told
     assert f"INFO    train jena {VARIANTS[0]}: jena {VARIANTS[0]}: epoch 1 of 1" in told
     listed = json.loads(live.retrain("runs", "--json").stdout)
-    assert first["name"] in {run["name"] for run in listed if run["state"] == "Completed"}
+    assert first["name"] in {run["name"] for run in listed if run["state"] == "Promoted"}
 
 
 def test_a_run_by_hand_goes_to_both_pools(live: Live, first: dict[str, Any]) -> None:
     assert first["state_type"] == "COMPLETED", live.told(first["id"])
-    assert first["name"] == f"retrain-jena {datetime.now(UTC):%Y-%m-%d} by hand"
+    assert re.fullmatch(rf"retrain-jena {datetime.now(UTC):%Y-%m-%d} \d\d:\d\d by hand SAMPLE", first["name"])
     assert first["work_pool_name"] == "cpu"
-    assert first["state"]["message"].startswith("Promoted v")
+    assert first["state_name"] == "Promoted"
+    assert first["state"]["message"].startswith("SAMPLE: Promoted v")
     assert {"jena"} <= set(first["tags"])
     trains = live.trains(first["id"])
     assert {(run["name"], run["state_type"]) for run in trains} == {(f"train jena {v}", "COMPLETED") for v in VARIANTS}
@@ -153,6 +154,8 @@ def test_its_artifacts_and_links_open(live: Live, first: dict[str, Any]) -> None
     for run in live.trains(first["id"]):
         progress = [entry for key, entry in live.artifacts(run["id"]).items() if key.startswith("progress-jena-")]
         assert [entry["data"] for entry in progress] == [100.0]
+    # How far they are stands on the page of the run that waits for them, too.
+    assert {found[f"training-jena-{variant.replace('_', '-')}"]["data"] for variant in VARIANTS} == {100.0}
     report = found["report-jena-sample"]["data"]
     links = {
         word for word in report.replace("(", " ").replace(")", " ").replace("<", " ").replace(">", " ").split() if "://" in word
@@ -163,7 +166,7 @@ def test_its_artifacts_and_links_open(live: Live, first: dict[str, Any]) -> None
     pages = [link for link in links if link.startswith(f"{live.address(PORTS[1])}/#/experiments/")]
     assert len(pages) == 1, links
     # What stands behind # never reaches the server, so the run is asked for through MLflow's API.
-    run_id = pages[0].rsplit("/", 1)[1]
+    run_id = pages[0].rsplit("/", 1)[1].removesuffix("?workflowType=machine_learning")
     known = fetch(f"{live.address(PORTS[1])}/api/2.0/mlflow/runs/get?run_id={run_id}")
     assert known["run"]["info"]["status"] == "FINISHED"
 
@@ -183,7 +186,7 @@ def test_an_equal_run_is_skipped(live: Live, first: dict[str, Any]) -> None:
     table = live.trains(first["id"])[0]["parameters"]["table"]["version"]
     assert (run["state_type"], run["state_name"]) == ("COMPLETED", "Skipped"), live.told(run["id"])
     assert re.fullmatch(
-        rf"Skipped: nothing changed since table {table}: the newest reading is of 2009\S+", run["state"]["message"]
+        rf"SAMPLE: Skipped: nothing changed since table {table}: the newest reading is of 2009\S+", run["state"]["message"]
     )
     assert live.trains(run["id"]) == []
     assert live.versions("jena-sample") == before
@@ -199,7 +202,7 @@ def test_two_retrains_together_share_the_devices(live: Live, first: dict[str, An
     assert live.ended(sent)["state_type"] == "COMPLETED", live.told(sent)
     # A run of the command is in the service's UI too.
     names = [run["name"] for run in live.runs(start_time={"after_": since.isoformat()}) if run["deployment_id"] is None]
-    assert f"retrain-jena {since:%Y-%m-%d} by hand" in names
+    assert any(re.fullmatch(rf"retrain-jena {since:%Y-%m-%d} \d\d:\d\d by hand SAMPLE", name) for name in names), names
     assert len(live.versions("jena-sample")) == len(before) + 2 * len(VARIANTS)
     assert len([path for path in (live.home / "tables" / "jena").iterdir() if (path / "manifest.json").is_file()]) == 1
     # A training makes its progress artifact once it has the lease, and sets it to its end before it gives the lease back.
@@ -228,7 +231,7 @@ def test_a_schedule_of_the_next_minute_runs(live: Live, first: dict[str, Any]) -
         return [run for run in runs if run["auto_scheduled"] and run["expected_start_time"][:19] < soon[:19]]
 
     wait_for(lambda: any(run["state_type"] in FINAL for run in made()), 240, made)
-    assert [(run["name"], run["state_name"]) for run in made()] == [(f"retrain-jena {at:%Y-%m-%d} weekly", "Skipped")]
+    assert [(run["name"], run["state_name"]) for run in made()] == [(f"retrain-jena {at:%Y-%m-%d} weekly SAMPLE", "Skipped")]
 
 
 def test_killed_runs_crash_and_end_well(live: Live, first: dict[str, Any]) -> None:

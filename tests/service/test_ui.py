@@ -27,7 +27,7 @@ FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-b
 # A busy machine of two cores takes minutes over what takes seconds on an idle one.
 PAGE_MS = 90_000
 RUN_MS = 900_000
-FINAL = re.compile(r"^(Completed|Failed|Crashed|Cancelled|TimedOut|Skipped|Rejected)$")
+FINAL = re.compile(r"^(Completed|Promoted|Kept|Waiting|Stale|Failed|Crashed|Cancelled|TimedOut|Skipped|Rejected)$")
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(RUN_MS // 1000 + 900)]
 
@@ -118,6 +118,27 @@ def test_a_person_starts_a_run_in_the_form_and_reads_its_report(page: Page, live
     the_links_of_the_report_open(page)
 
 
+def test_the_pages_ask_no_other_host(page: Page, live: Live) -> None:
+    """The browser forbids it: a page of Prefect asks a host of analytics, although analytics are off."""
+    outside: list[str] = []
+
+    def note(request: Any) -> None:
+        if not request.url.startswith((live.address(PORTS[0]), "data:", "blob:")) and "csp" not in str(request.failure):
+            outside.append(f"{request.url} ({request.failure})")
+
+    page.on("requestfinished", note)
+    page.on("requestfailed", note)
+    try:
+        for path in ("/v2/dashboard", "/v2/deployments", "/v2/runs", "/v2/settings", "/dashboard"):
+            page.goto(f"{live.address(PORTS[0])}{path}")
+            page.wait_for_timeout(2_000)
+    finally:
+        page.remove_listener("requestfinished", note)
+        page.remove_listener("requestfailed", note)
+    page.goto("about:blank")
+    assert outside == []
+
+
 def every_parameter_has_its_help(page: Page, live: Live) -> None:
     from playwright.sync_api import expect
 
@@ -167,12 +188,12 @@ def the_run_completes(page: Page, live: Live) -> None:
     live.ended(run_id, within_s=RUN_MS / 1000)
     page.goto(address)
     page.get_by_role("tab", name="Details").click()
-    expect(page.get_by_text(FINAL).first).to_have_text("Completed")
+    expect(page.get_by_text(FINAL).first).to_have_text("Promoted")
     run = live.run(run_id)
     assert run["parameters"]["data"]["data"] == "sample"
     assert run["parameters"]["training"]["epochs"] == 5
     expect(page.get_by_text(run["state"]["message"], exact=True).first).to_be_visible()
-    expect(page.get_by_text(re.compile(r"^retrain-jena \d{4}-\d\d-\d\d by hand$")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^retrain-jena \d{4}-\d\d-\d\d \d\d:\d\d by hand SAMPLE$")).first).to_be_visible()
     page.reload()
     message = page.get_by_text(run["state"]["message"], exact=True).first
     expect(message).to_be_visible()

@@ -25,17 +25,33 @@ def python(code: str) -> str:
 def test_a_prefect_command_runs_with_immediate_transactions() -> None:
     code = """
 import sys
-from flows.runtime import sqlite_app
+from flows.runtime import prefect_app
 from prefect.server.database.configurations import AioSqliteConfiguration
 
 sys.argv = ["prefect", "version"]
 try:
-    sqlite_app.main()
+    prefect_app.main()
 except SystemExit as ended:
     assert not ended.code, ended.code
 print(AioSqliteConfiguration.begin_transaction.__module__)
 """
-    assert python(code).splitlines()[-1] == "flows.runtime.sqlite_app"
+    assert python(code).splitlines()[-1] == "flows.runtime.prefect_app"
+
+
+def test_the_server_of_mlflow_becomes_one_process(tmp_path: Path) -> None:
+    code = f"""
+import os, sys
+from flows.runtime import mlflow_server
+
+def told(file, command, environment):
+    print(file == sys.executable, *command[1:3], "--workers 1" in " ".join(command), environment["_MLFLOW_SERVER_FILE_STORE"])
+    raise SystemExit(0)
+
+os.execvpe = told
+sys.argv = ["mlflow", "server", "--workers", "1", "--port", "1", "--backend-store-uri", "sqlite:///{tmp_path}/mlflow.db"]
+mlflow_server.main()
+"""
+    assert python(code).splitlines()[-1] == f"True -m uvicorn True sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_logs_and_events_can_be_drained_in_a_given_time() -> None:

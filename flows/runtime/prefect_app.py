@@ -1,0 +1,102 @@
+"""Prefect's server as the project runs it: its transactions on SQLite wait for each other, and its pages ask no other host.
+
+python -m flows.runtime.prefect_app server start --port PORT
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+def create_app() -> FastAPI:
+    """Return Prefect's app for uvicorn, which serves it as the temporary server of a run."""
+    from prefect.server.api.server import create_app as create_prefect_app
+
+    use_immediate_transactions()
+    # Ephemeral: no UI and no services such as the scheduler. Final: this process makes no second app.
+    return create_prefect_app(ephemeral=True, final=True)
+
+
+def use_immediate_transactions() -> None:
+    """Make each transaction of the server in this process take SQLite's write lock when it begins (`BEGIN IMMEDIATE`).
+
+    By default a transaction of Prefect reads first and takes the lock when it writes. If another transaction has written in
+    between, SQLite fails at once, whatever the busy timeout, and Prefect's client retries after 2, 4 and 8 seconds: a training
+    that started beside two others lost up to 14 seconds. A lock requested at the beginning is waited for, which takes
+    milliseconds. PostgreSQL is not affected.
+    """
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    begin = AioSqliteConfiguration.begin_transaction
+
+    def begin_immediate(self: Any, session: Any, *, with_for_update: bool = False) -> AbstractAsyncContextManager[Any]:
+        del with_for_update
+        return begin(self, session, with_for_update=True)
+
+    AioSqliteConfiguration.begin_transaction = begin_immediate  # type: ignore[method-assign, assignment]
+
+
+class AskNoOtherHost:
+    """Forbid the pages of the UI to ask any host but their own server; the browser obeys.
+
+    The UI asks a host of a company of analytics on each page, also where analytics are off.
+    """
+
+    def __init__(self, app: ASGIApp, *, api: str) -> None:
+        """Wrap an app.
+
+        Args:
+            app: App that serves the pages.
+            api: Address of the API that the pages ask, which may stand behind another name than the pages.
+        """
+        self._app = app
+        parts = urlsplit(api)
+        own = f" {parts.scheme}://{parts.netloc} ws{parts.scheme.removeprefix('http')}://{parts.netloc}" if parts.netloc else ""
+        self._policy = f"connect-src 'self'{own}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def send_with_policy(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                kinds = [value for name, value in message["headers"] if name == b"content-type"]
+                if any(kind.startswith(b"text/html") for kind in kinds):
+                    message["headers"] = [*message["headers"], (b"content-security-policy", self._policy)]
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy if scope["type"] == "http" else send)
+
+
+def keep_pages_to_this_server() -> None:
+    """Make the pages that this process's server will serve ask no other host."""
+    from prefect.server.api import server
+
+    create = server.create_app
+
+    def create_app(*args: Any, **kwargs: Any) -> FastAPI:
+        app = create(*args, **kwargs)
+        app.add_middleware(AskNoOtherHost, api=os.environ.get("PREFECT_SERVER_UI_API_URL", ""))
+        return app
+
+    server.create_app = create_app
+
+
+def main() -> None:
+    """Run a Prefect command as this module says; `make up` starts its server this way."""
+    from prefect.cli import app
+
+    use_immediate_transactions()
+    keep_pages_to_this_server()
+    app()
+
+
+if __name__ == "__main__":
+    main()

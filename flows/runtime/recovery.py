@@ -1,0 +1,147 @@
+"""Finds runs of the service whose process has died, and lets retrains and approvals among them start again.
+
+python -m flows.runtime.recovery
+
+It looks at what the server has now, every few seconds. Automations of Prefect react to events, which the server holds back for up
+to a quarter of an hour after it was restarted, and change a state whatever a person has done to the run in the meantime.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import time
+import urllib.error
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flows.runtime.automations import ask
+from flows.runtime.worker import HEARTBEAT_S
+
+logger = logging.getLogger("retrain")
+
+POLL_S = 10
+SILENCE = timedelta(seconds=3 * HEARTBEAT_S)
+# Many runs that start together on a small host take some: each imports its libraries.
+MAX_PENDING = timedelta(minutes=10)
+# A run that crashes before it begins does not count its starts.
+MAX_CRASHES = 4
+MAX_CANCELLING = timedelta(minutes=5)
+# A run that crashed before is left to a person.
+MAX_AGE = timedelta(days=1)
+FLOWS_THAT_GO_ON = ("retrain", "approve")
+HEARTBEAT = "prefect.flow-run.heartbeat"
+_PAGE = 200
+
+Run = Mapping[str, Any]
+
+
+def look(api: str, *, now: datetime, heard_since: datetime) -> list[str]:
+    """Look once at the runs of deployments, change what has to be changed, and return a sentence on each change.
+
+    No state is forced: what the server refuses, because somebody was quicker, is left as it is.
+
+    Args:
+        api: Prefect API.
+        now: The present.
+        heard_since: Since when the server answers without a break: a silence before that is not one of the run.
+    """
+    said: list[str] = []
+    for run in _runs(api, "RUNNING"):
+        begun = max(_since(run), heard_since)
+        if now - begun > SILENCE and not _is_heard_of(api, run, since=now - SILENCE):
+            text = f"No heartbeat for {SILENCE.seconds} s: the process of the run or its host has died."
+            said += _set(api, run, {"type": "CRASHED", "message": text})
+    for run in _runs(api, "PENDING"):
+        if now - _since(run) > MAX_PENDING:
+            text = f"Not started within {MAX_PENDING.seconds // 60} minutes: the host of the worker that took the run has died."
+            said += _set(api, run, {"type": "CRASHED", "message": text})
+    for run in _runs(api, "CANCELLING"):
+        begun = max(_since(run), heard_since)
+        if now - begun > MAX_CANCELLING and not _is_heard_of(api, run, since=now - SILENCE):
+            said += _set(api, run, {"type": "CANCELLED", "message": "Its process had died before it could be told."})
+    for run in _runs(api, "CRASHED", flows=FLOWS_THAT_GO_ON, since=now - MAX_AGE):
+        if _crashes(api, run) > MAX_CRASHES:
+            continue
+        due = {"scheduled_time": now.isoformat()}
+        again = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Scheduled again after a crash.", "state_details": due}
+        said += _set(api, run, again)
+    return said
+
+
+def _runs(api: str, kind: str, *, flows: tuple[str, ...] = (), since: datetime | None = None) -> list[Run]:
+    """Return the runs of deployments in a type of state; a run of a command has no deployment, and ends with its command."""
+    asked: dict[str, Any] = {
+        "flow_runs": {"state": {"type": {"any_": [kind]}}, "deployment_id": {"is_null_": False}},
+        "sort": "START_TIME_DESC",
+        "limit": _PAGE,
+    }
+    if flows:
+        asked["flows"] = {"name": {"any_": list(flows)}}
+    found = ask(api, "/flow_runs/filter", asked)
+    return [run for run in found if since is None or _since(run) > since]
+
+
+def _since(run: Run) -> datetime:
+    """Return since when a run has its state."""
+    return datetime.fromisoformat(str(run["state"]["timestamp"]).replace("Z", "+00:00"))
+
+
+def _is_heard_of(api: str, run: Run, *, since: datetime) -> bool:
+    asked = {
+        "filter": {
+            "event": {"name": [HEARTBEAT]},
+            "resource": {"id": [f"prefect.flow-run.{run['id']}"]},
+            "occurred": {"since": since.isoformat()},
+        },
+        "limit": 1,
+    }
+    return bool(ask(api, "/events/filter", asked)["events"])
+
+
+def _crashes(api: str, run: Run) -> int:
+    return sum(state["type"] == "CRASHED" for state in ask(api, f"/flow_run_states/?flow_run_id={run['id']}"))
+
+
+def _set(api: str, run: Run, state: Mapping[str, Any]) -> Iterator[str]:
+    """Propose a state for a run; if it is accepted, end what ran within the run, and yield a sentence."""
+    answer = ask(api, f"/flow_runs/{run['id']}/set_state", {"state": dict(state), "force": False})
+    if answer["status"] == "ACCEPT":
+        _end_parts(api, str(run["id"]))
+        yield f"{run['name']}: {state['message']}"
+
+
+def _end_parts(api: str, run_id: str) -> None:
+    """Mark the tasks and flows that ran in the process of a dead run as crashed, and what ran within those."""
+    state = {"state": {"type": "CRASHED", "message": "The process of its run has died."}, "force": False}
+    running = {"type": {"any_": ["RUNNING", "PENDING"]}}
+    within = {"flow_runs": {"id": {"any_": [run_id]}}, "task_runs": {"state": running}, "limit": _PAGE}
+    for task_run in ask(api, "/task_runs/filter", within):
+        ask(api, f"/task_runs/{task_run['id']}/set_state", state)
+    called = {"parent_flow_run_id": {"any_": [run_id]}, "state": running, "deployment_id": {"is_null_": True}}
+    for flow_run in ask(api, "/flow_runs/filter", {"flow_runs": called, "limit": _PAGE}):
+        ask(api, f"/flow_runs/{flow_run['id']}/set_state", state)
+        _end_parts(api, str(flow_run["id"]))
+
+
+def main() -> None:
+    """Look again and again, until this process is ended; a server that does not answer is waited for."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    api = os.environ["PREFECT_API_URL"]
+    heard_since: datetime | None = None
+    while True:
+        now = datetime.now(UTC)
+        try:
+            for sentence in look(api, now=now, heard_since=heard_since or now):
+                logger.info(sentence)
+            heard_since = heard_since or now
+        except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
+            heard_since = None
+            logger.warning("Prefect does not answer: %s", error)
+        time.sleep(POLL_S)
+
+
+if __name__ == "__main__":
+    main()
