@@ -25,12 +25,14 @@ MAX_STARTS = 4
 CADENCES = ("hourly", "daily", "weekly", "monthly")
 
 
-# What Prefect calls a run that nobody has named: two or three words of a list.
-_GENERATED_NAME = re.compile(r"[a-z]+(-[a-z]+){1,2}")
+# What Prefect calls a run that nobody has named: an adjective and an animal, such as `old-fashioned-guinea pig`.
+_GENERATED_NAME = re.compile(r"[a-z]+(-[a-z]+)+( [a-z]+)?", re.IGNORECASE)
 
 
 def run_name() -> str:
     """Return a name such as `retrain-<data set> 2026-11-23 weekly`; a name that a person gave stays.
+
+    A person's name of words with hyphens alone, such as `friday-test`, cannot be told from those that Prefect makes up.
 
     Of a run that a person started, the name has the minute and ends in `by hand`. `SAMPLE` stands in the name of a run on the
     simulation.

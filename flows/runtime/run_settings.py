@@ -92,10 +92,10 @@ def merged(deployed: Mapping[str, Any], given: Mapping[str, Any], *, null_is_ope
     result = dict(deployed)
     for name, value in given.items():
         own = deployed.get(name)
-        if value is None and null_is_open and name in deployed:
+        if value is None and null_is_open:
             continue
-        if isinstance(value, Mapping) and isinstance(own, Mapping):
-            result[name] = merged(own, value, null_is_open=null_is_open)
+        if isinstance(value, Mapping):
+            result[name] = merged(own if isinstance(own, Mapping) else {}, value, null_is_open=null_is_open)
         else:
             result[name] = value
     return result

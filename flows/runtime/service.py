@@ -246,7 +246,7 @@ def up(service: Service, *, say: Callable[[str], None], reset_deployments: bool 
         if name in service.servers:
             _wait_for_server(name, service)
         say(f"{name:<8} {service.public_address(name)}")
-    say(f"models   {service.public_address('mlflow')}/#/models{MODEL_PAGES}")
+    say(f"models   {service.public_address('mlflow')}/#/experiments{MODEL_PAGES}")
     for pool in POOLS:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_FILE)]

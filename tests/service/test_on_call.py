@@ -22,10 +22,16 @@ SET: dict[str, Any] = {
     "training": {"run_on": "local"},
     "promotion": {"promote": "never"},
 }
-# What the dialog of a schedule stores when a person changes its time alone: a null for each field without a value.
+# What the dialog of a schedule stores when a person changes its time alone; `test_ui.py` looks at a real one.
 DIALOG: dict[str, Any] = {
-    "data": {"source": None, "accept_reason": None, "accepted_by": None},
-    "training": {"epochs": None, "steps_per_epoch": None, "run_on": None},
+    "data": {
+        "source": None,
+        "accept_reason": None,
+        "accepted_by": None,
+        "options": {"continue_to": None},
+        "split": {"rule": None},
+    },
+    "training": {"epochs": None, "run_on": None, "forecast": {"target": None}},
     "promotion": {"margin": None},
 }
 

@@ -15,7 +15,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from service_helpers import PORTS, ROOT, Live, running_service
+from service_helpers import PORTS, ROOT, Live, running_service, wait_for
+
+from flows.runtime.run_settings import merged
+from tasks.config import DataSettings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -137,6 +140,39 @@ def test_the_pages_ask_no_other_host(page: Page, live: Live) -> None:
         page.remove_listener("requestfailed", note)
     page.goto("about:blank")
     assert outside == []
+
+
+def test_a_person_moves_a_schedule_to_another_hour(page: Page, live: Live) -> None:
+    """The dialog stores more than the person has changed; the next run goes on as the deployment says."""
+    from playwright.sync_api import expect
+
+    deployment = live.deployments()["retrain-jena"]
+    page.goto(f"{live.address(PORTS[0])}/v2/deployments/deployment/{deployment['id']}")
+    page.get_by_role("button", name="Open menu").last.click()
+    page.get_by_role("menuitem", name="Edit").click()
+    dialog = page.get_by_role("dialog")
+    hour = dialog.locator('input[name="schedule.cron"]')
+    # The dialog has read the schedule, and the form of the parameters is there: it will not overwrite what is typed.
+    expect(hour).to_have_value("0 3 * * 1")
+    expect(dialog.get_by_text("dataset (Optional)")).to_be_visible()
+    page.wait_for_timeout(2_000)
+    hour.fill("0 5 * * 1")
+    page.wait_for_timeout(1_000)
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog).to_be_hidden()
+
+    def schedules() -> list[dict[str, Any]]:
+        return list(live.deployments()["retrain-jena"]["schedules"])
+
+    wait_for(lambda: schedules()[0]["schedule"]["cron"] == "0 5 * * 1", 60, schedules)
+    stored = schedules()[0]["parameters"]
+    assert stored["data"]["options"] == {"continue_to": None}  # of a source that nobody has asked for
+    # As Prefect makes the parameters of the next run, and as the run then reads them.
+    sent = {**deployment["parameters"], **stored}
+    assert "data" not in sent["data"]
+    read = DataSettings.model_validate(merged(deployment["parameters"], sent, null_is_open=True)["data"])
+    assert read == DataSettings.model_validate(deployment["parameters"]["data"])
+    page.goto("about:blank")
 
 
 def every_parameter_has_its_help(page: Page, live: Live) -> None:

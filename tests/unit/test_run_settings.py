@@ -16,20 +16,24 @@ DEPLOYED: dict[str, Any] = {
     "data": {"data": "upstream", "source": "station", "options": {"from_period": "2009", "to_period": "latest"}},
     "promotion": {"promote": "manual"},
 }
-# What the dialog of a schedule stores when a person changes its hour alone: a null for each field without a value.
+# What the dialog of a schedule stores when a person changes its hour alone: a null for each field without a value, and the
+# options of the first source. `tests/service/test_ui.py` looks at a real one.
 DIALOG: dict[str, Any] = {
-    "data": {"source": None, "accept_reason": None, "accepted_by": None, "options": {"from_period": None}},
+    "data": {
+        "source": None,
+        "accept_reason": None,
+        "accepted_by": None,
+        "options": {"continue_to": None},
+        "split": {"rule": None},
+    },
+    "training": {"epochs": None, "run_on": None, "forecast": {"target": None}},
     "promotion": {"margin": None},
-    "training": {"epochs": None, "run_on": None},
 }
 
 
 def test_a_schedule_whose_hour_was_changed_runs_as_before() -> None:
     found = merged(DEPLOYED, {"dataset": "load", **DIALOG}, null_is_open=True)
-    assert found["dataset"] == "load"
-    assert {name: found["data"][name] for name in DEPLOYED["data"]} == DEPLOYED["data"]
-    assert found["promotion"] == {"promote": "manual", "margin": None}
-    assert found["training"] == {"epochs": None, "run_on": None}
+    assert found == {**DEPLOYED, "data": {**DEPLOYED["data"], "split": {}}, "training": {"forecast": {}}}
 
 
 def test_a_field_that_a_person_empties_in_the_form_of_a_run_is_empty() -> None:
@@ -68,13 +72,18 @@ GROUPS = st.dictionaries(st.sampled_from("abc"), st.one_of(VALUES, st.dictionari
 
 @given(deployed=GROUPS, asked=GROUPS)
 def test_what_was_asked_is_found_and_nothing_deployed_is_lost(deployed: dict[str, Any], asked: dict[str, Any]) -> None:
-    found = merged(deployed, asked, null_is_open=True)
-    assert found.keys() == {**deployed, **asked}.keys()
-    for name, value in asked.items():
-        if value is not None and not isinstance(value, dict):
-            assert found[name] == value
-    assert merged(deployed, {}, null_is_open=True) == deployed
-    assert merged({}, asked, null_is_open=True) == asked
+    for null_is_open in (False, True):
+        found = merged(deployed, asked, null_is_open=null_is_open)
+        said = {name: value for name, value in asked.items() if value is not None or not null_is_open}
+        assert found.keys() == {**deployed, **said}.keys()
+        assert {name: found[name] for name in said if not isinstance(said[name], dict)} == {
+            name: value for name, value in said.items() if not isinstance(value, dict)
+        }
+        assert {name: found[name] for name in deployed.keys() - said.keys()} == {
+            name: value for name, value in deployed.items() if name not in said
+        }
+        assert merged(deployed, {}, null_is_open=null_is_open) == deployed
+    assert merged({}, asked, null_is_open=False) == asked
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return told
 
 
+@pytest.mark.parametrize("name", ["clever-otter", "well-worn-otter", "old-fashioned-guinea pig", "Awesome-Barb"])
+def test_a_name_that_prefect_has_made_up_is_replaced(run: SimpleNamespace, name: str) -> None:
+    run.name = name
+    assert run_name() == "retrain-load 2026-11-23 03:05 by hand"
+
+
 def test_a_run_by_hand_has_its_minute_and_a_scheduled_one_its_cadence(run: SimpleNamespace) -> None:
     assert run_name() == "retrain-load 2026-11-23 03:05 by hand"
     run.tags = ["weekly", "auto-scheduled"]
