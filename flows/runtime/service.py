@@ -215,10 +215,14 @@ def up(service: Service, *, say: Callable[[str], None], reset_deployments: bool 
     if service.store.is_local:
         (Path(str(service.store.root)) / "reports").mkdir(exist_ok=True)
     if control(service, "pid").returncode == 0:
-        _compare_with_start(service, say=say)
+        other = _differences_from_start(service)
         service = service.as_started()
         check_access(_api(service))
         say("running already")
+        if other:
+            say(
+                f"it was started with other values of {', '.join(other)}: those of now hold after `retrain down` and `retrain up`"
+            )
         for name, (state, _) in programs(service).items():
             if (name in service.servers or name == "recovery") and state not in {"RUNNING", "STARTING"}:
                 control(service, "start", name)
@@ -317,8 +321,8 @@ def _variables_here() -> dict[str, str]:
     return {name: hashlib.sha256(value.encode()).hexdigest() for name, value in sorted(own.items())}
 
 
-def _compare_with_start(service: Service, *, say: Callable[[str], None]) -> None:
-    """Tell what of this environment does not hold, because the service was started with something else.
+def _differences_from_start(service: Service) -> list[str]:
+    """Return the variables of this environment that do not hold, because the service was started with others.
 
     Raises:
         SettingError: A password is set here, and the service was started without one.
@@ -329,9 +333,9 @@ def _compare_with_start(service: Service, *, say: Callable[[str], None]) -> None
             f"the service was started without a password, and {AUTH_VARIABLE} is set: `retrain down`, then `retrain up`"
         )
     before, here = started.get("variables"), _variables_here()
-    if before is not None and before != here:
-        other = sorted(name for name in {**before, **here} if before.get(name) != here.get(name))
-        say(f"it was started with other values of {', '.join(other)}: those of now hold after `retrain down` and `retrain up`")
+    if before is None:
+        return []
+    return sorted(name for name in {**before, **here} if before.get(name) != here.get(name))
 
 
 def _run(command: list[str], service: Service, *, more: Mapping[str, str] | None = None) -> None:
