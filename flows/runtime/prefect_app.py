@@ -83,7 +83,9 @@ def keep_pages_to_this_server() -> None:
 
     def create_app(*args: Any, **kwargs: Any) -> FastAPI:
         app = create(*args, **kwargs)
-        app.add_middleware(AskNoOtherHost, api=os.environ.get("PREFECT_SERVER_UI_API_URL", ""))
+        # The server makes its app once, and gets the same one again for each action of an automation.
+        if not any(middleware.cls is AskNoOtherHost for middleware in app.user_middleware):
+            app.add_middleware(AskNoOtherHost, api=os.environ.get("PREFECT_SERVER_UI_API_URL", ""))
         return app
 
     server.create_app = create_app

@@ -38,6 +38,23 @@ print(AioSqliteConfiguration.begin_transaction.__module__)
     assert python(code).splitlines()[-1] == "flows.runtime.prefect_app"
 
 
+def test_the_app_of_the_server_can_be_asked_for_again() -> None:
+    """Each action of an automation asks for it, when it has long started: no message would be sent otherwise."""
+    code = """
+import asyncio
+from flows.runtime import prefect_app
+
+prefect_app.keep_pages_to_this_server()
+from prefect.server.api import server
+
+app = server.create_app(ephemeral=True)
+app.middleware_stack = app.build_middleware_stack()
+again = server.create_app(ephemeral=True)
+print(app is again, sum(each.cls is prefect_app.AskNoOtherHost for each in again.user_middleware))
+"""
+    assert python(code).splitlines()[-1] == "True 1"
+
+
 def test_the_server_of_mlflow_becomes_one_process(tmp_path: Path) -> None:
     code = f"""
 import os, sys
