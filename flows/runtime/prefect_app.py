@@ -84,7 +84,8 @@ def keep_pages_to_this_server() -> None:
     def create_app(*args: Any, **kwargs: Any) -> FastAPI:
         app = create(*args, **kwargs)
         # The server makes its app once, and gets the same one again for each action of an automation.
-        if not any(middleware.cls is AskNoOtherHost for middleware in app.user_middleware):
+        known: list[Any] = [middleware.cls for middleware in app.user_middleware]
+        if AskNoOtherHost not in known:
             app.add_middleware(AskNoOtherHost, api=os.environ.get("PREFECT_SERVER_UI_API_URL", ""))
         return app
 
