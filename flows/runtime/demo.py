@@ -13,8 +13,7 @@ BUDGET = {"epochs": 3, "steps_per_epoch": 40}
 def press_run(service: Service) -> dict[str, str]:
     """Start a run of each deployment of the flow `retrain` on the sample, and return its page by the name of the deployment."""
     api = f"{service.address('prefect')}/api"
-    flows = ask(api, "/flows/filter", {"flows": {"name": {"any_": [FLOW]}}})
-    deployments = ask(api, "/deployments/filter", {"flows": {"name": {"any_": [flow["name"] for flow in flows]}}})
+    deployments = ask(api, "/deployments/filter", {"flows": {"name": {"any_": [FLOW]}}})
     pages = {}
     for deployment in sorted(deployments, key=lambda entry: str(entry["name"])):
         parameters = {"data": {"data": "sample"}, "training": BUDGET}

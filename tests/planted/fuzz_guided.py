@@ -4,8 +4,8 @@
     python -m planted.fuzz_guided --seconds 600 --only zip --only csv      (in tests/, with the project on the path)
 
 Each format runs in a process of its own, because libFuzzer ends its process. Whatever brings out something else than an error of
-the project is kept in `tests/planted/corpus/<format>/`, which `tests/unit/test_fuzz.py` replays. Atheris is no dependency of the
-project: it has wheels for few versions of Python.
+the project is kept in `tests/planted/corpus/<format>/`; a test that replays it belongs to the first file there. Atheris is no
+dependency of the project: it has wheels for few versions of Python.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from service_helpers import FINAL, PORTS, SAMPLE, Live, children, running_service, wait_for
+from service_settings import DIALOG
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
 
@@ -21,18 +22,6 @@ SET: dict[str, Any] = {
     "data": SAMPLE,
     "training": {"run_on": "local"},
     "promotion": {"promote": "never"},
-}
-# What the dialog of a schedule stores when a person changes its time alone; `test_ui.py` looks at a real one.
-DIALOG: dict[str, Any] = {
-    "data": {
-        "source": None,
-        "accept_reason": None,
-        "accepted_by": None,
-        "options": {"continue_to": None},
-        "split": {"rule": None},
-    },
-    "training": {"epochs": None, "run_on": None, "forecast": {"target": None}},
-    "promotion": {"margin": None},
 }
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import resource
 
 import pytest
-from planted.fuzz import FORMATS, fault_of, try_one
-from planted.fuzz_guided import folder_of
+from planted.fuzz import FORMATS, try_one
 
 EXAMPLES = 150
 # Format and number of what raised something else than an error of the project, before it was mended.
@@ -36,11 +35,3 @@ def test_damaged_files_end_in_errors_of_the_project(name: str) -> None:
 @pytest.mark.parametrize(("name", "number"), ONCE_FAILED)
 def test_what_once_failed_does_not_fail_again(name: str, number: int) -> None:
     assert try_one(name, number) is None
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", FORMATS)
-def test_what_the_guided_fuzzer_found_does_not_fail_again(name: str) -> None:
-    found = sorted(folder_of(name).glob("*")) if folder_of(name).is_dir() else []
-    failed = {path.name: error for path in found if (error := fault_of(name, path.read_bytes())) is not None}
-    assert failed == {}

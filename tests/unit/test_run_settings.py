@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from service_settings import DIALOG
 
 from flows.runtime.run_settings import merged, placed
 from tasks.config import DataSettings, PromotionSettings, TrainSettings
@@ -15,19 +16,6 @@ DEPLOYED: dict[str, Any] = {
     "dataset": "load",
     "data": {"data": "upstream", "source": "station", "options": {"from_period": "2009", "to_period": "latest"}},
     "promotion": {"promote": "manual"},
-}
-# What the dialog of a schedule stores when a person changes its hour alone: a null for each field without a value, and the
-# options of the first source. `tests/service/test_ui.py` looks at a real one.
-DIALOG: dict[str, Any] = {
-    "data": {
-        "source": None,
-        "accept_reason": None,
-        "accepted_by": None,
-        "options": {"continue_to": None},
-        "split": {"rule": None},
-    },
-    "training": {"epochs": None, "run_on": None, "forecast": {"target": None}},
-    "promotion": {"margin": None},
 }
 
 
