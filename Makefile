@@ -95,7 +95,7 @@ $(READY): $(LOCK) pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "retrain needs Python 3.11, 3.12 or 3.13: install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; fi
 	@echo "[1/3] making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV) || { echo "this Python has no venv: install it (Debian: apt install python3-venv)" >&2; rm -rf $(VENV); exit 2; }
-	@echo "[2/3] installing $$(grep -c '^[a-z0-9].*==' $(LOCK)) locked packages, hashes checked (about 2 minutes, once)"
+	@echo "[2/3] installing $$(grep -c '^[a-z0-9].*==' $(LOCK)) locked packages, hashes checked (2 to 4 minutes, once)"
 	@$(PYTHON) .ci/install $(BIN)/python $(LOCK)
 	@echo "[3/3] installing retrain itself"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
