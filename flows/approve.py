@@ -26,8 +26,6 @@ from tasks.promotion.rule import Decision
 
 DEPLOYMENT = "approve/approve"
 DAY_S = 24 * 3600
-# Each Resume is a start, also one without an answer.
-MAX_STARTS = 20
 
 
 class VerdictForm(RunInput, Verdict):
@@ -42,7 +40,7 @@ def approve(request: ApprovalRequest) -> Decision:
     Args:
         request: The version that waits, and what speaks for it.
     """
-    limit_restarts(MAX_STARTS)
+    limit_restarts()
     form = VerdictForm.with_initial_data(description=f"**{request.model}** waits. {request.grounds}")
     wait_s = round(request.wait_days * DAY_S)
     answer = _answer() or suspend_flow_run(wait_for_input=form, timeout=wait_s, key=str(flow_run.run_count))

@@ -21,7 +21,8 @@ from tasks.promotion.rule import Decision
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MAX_STARTS = 4
+# Of one run. Each Resume and each Retry is a start; runs that crash again and again are stopped by `flows.runtime.recovery`.
+MAX_STARTS = 20
 CADENCES = ("hourly", "daily", "weekly", "monthly")
 
 
@@ -83,17 +84,16 @@ def run_of_project(function: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
-def limit_restarts(max_starts: int = MAX_STARTS) -> None:
-    """Fail a run that was started too often: the server schedules a crashed run again without limit.
+def limit_restarts() -> None:
+    """Fail a run that was started too often.
 
     Raises:
-        RetrainError: The run was started more than `max_starts` times.
+        RetrainError: The run was started more than `MAX_STARTS` times.
     """
     starts = int(flow_run.run_count or 0)
-    if starts > max_starts:
+    if starts > MAX_STARTS:
         raise RetrainError(
-            f"this run was started {starts} times, at most {max_starts} are allowed: "
-            "find out why it crashed, then start a new run"
+            f"this run was started {starts} times, at most {MAX_STARTS} are allowed: find out why, then start a new run"
         )
 
 

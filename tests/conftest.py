@@ -77,7 +77,16 @@ GROUP_OF_FILE = {
     ),
     **dict.fromkeys(("test_service", "test_open_service", "test_notify", "test_waiting_approval"), "services"),
     **dict.fromkeys(
-        ("test_ui", "test_proxy_ui", "test_passwords", "test_team_service", "test_living_ui", "test_handover_ui", "test_hosts"),
+        (
+            "test_ui",
+            "test_proxy_ui",
+            "test_passwords",
+            "test_team_service",
+            "test_living_ui",
+            "test_handover_ui",
+            "test_run_controls_ui",
+            "test_hosts",
+        ),
         "services with pages",
     ),
 }

@@ -1,4 +1,4 @@
-"""Finds runs of the service whose process has died, and lets retrains and approvals among them start again.
+"""Finds runs of the service whose process has died or that a person has paused, and lets those that should go on start again.
 
 python -m flows.runtime.recovery
 
@@ -29,6 +29,10 @@ MAX_PENDING = timedelta(minutes=10)
 # A run that crashes before it begins does not count its starts.
 MAX_CRASHES = 4
 MAX_CANCELLING = timedelta(minutes=5)
+# The process of a paused run has ended by then: it looks at its state every ten seconds, and ends at the second look.
+PAUSE_BEGINS = timedelta(seconds=30)
+# A pause goes on by itself this long before its end, at which the server would fail the run.
+PAUSE_ENDS = timedelta(seconds=2 * POLL_S)
 # A run that crashed before is left to a person.
 MAX_AGE = timedelta(days=1)
 FLOWS_THAT_GO_ON = ("retrain", "approve")
@@ -62,6 +66,8 @@ def look(api: str, *, now: datetime, heard_since: datetime) -> list[str]:
         begun = max(_since(run), heard_since)
         if now - begun > MAX_CANCELLING and not _is_heard_of(api, run, since=now - SILENCE):
             said += _set(api, run, {"type": "CANCELLED", "message": "Its process had died before it could be told."})
+    for run in _runs(api, "PAUSED"):
+        said += _pause(api, run, now=now)
     for run in _runs(api, "CRASHED", flows=FLOWS_THAT_GO_ON, since=now - MAX_AGE):
         if _crashes(api, run) > MAX_CRASHES:
             continue
@@ -86,7 +92,11 @@ def _runs(api: str, kind: str, *, flows: tuple[str, ...] = (), since: datetime |
 
 def _since(run: Run) -> datetime:
     """Return since when a run has its state."""
-    return datetime.fromisoformat(str(run["state"]["timestamp"]).replace("Z", "+00:00"))
+    return _moment(run["state"]["timestamp"])
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _is_heard_of(api: str, run: Run, *, since: datetime) -> bool:
@@ -109,13 +119,28 @@ def _set(api: str, run: Run, state: Mapping[str, Any]) -> Iterator[str]:
     """Propose a state for a run; if it is accepted, end what ran within the run, and yield a sentence."""
     answer = ask(api, f"/flow_runs/{run['id']}/set_state", {"state": dict(state), "force": False})
     if answer["status"] == "ACCEPT":
-        _end_parts(api, str(run["id"]))
+        _end_parts(api, str(run["id"]), {"type": "CRASHED", "message": "The process of its run has died."})
         yield f"{run['name']}: {state['message']}"
 
 
-def _end_parts(api: str, run_id: str) -> None:
-    """Mark the tasks and flows that ran in the process of a dead run as crashed, and what ran within those."""
-    state = {"state": {"type": "CRASHED", "message": "The process of its run has died."}, "force": False}
+def _pause(api: str, run: Run, *, now: datetime) -> Iterator[str]:
+    """Resume a run that a person has paused when its time is over, as the UI promises, and end what ran within it.
+
+    A run that waits for an answer is left alone: it has a form, and its process ended what ran within it.
+    """
+    details = run["state"]["state_details"]
+    if not details.get("pause_reschedule") or details.get("run_input_keyset"):
+        return
+    if now - _since(run) > PAUSE_BEGINS:
+        _end_parts(api, str(run["id"]), {"type": "CANCELLED", "message": "Its run was paused."})
+    ends = details.get("pause_timeout")
+    if ends and now + PAUSE_ENDS > _moment(ends) and ask(api, f"/flow_runs/{run['id']}/resume", {})["status"] == "ACCEPT":
+        yield f"{run['name']}: Resumed, because the time of its pause is over."
+
+
+def _end_parts(api: str, run_id: str, ended: Mapping[str, str]) -> None:
+    """End the tasks and flows that ran in the process of a run, and what ran within those."""
+    state = {"state": dict(ended), "force": False}
     running = {"type": {"any_": ["RUNNING", "PENDING"]}}
     within = {"flow_runs": {"id": {"any_": [run_id]}}, "task_runs": {"state": running}, "limit": _PAGE}
     for task_run in ask(api, "/task_runs/filter", within):
@@ -123,7 +148,7 @@ def _end_parts(api: str, run_id: str) -> None:
     called = {"parent_flow_run_id": {"any_": [run_id]}, "state": running, "deployment_id": {"is_null_": True}}
     for flow_run in ask(api, "/flow_runs/filter", {"flow_runs": called, "limit": _PAGE}):
         ask(api, f"/flow_runs/{flow_run['id']}/set_state", state)
-        _end_parts(api, str(flow_run["id"]))
+        _end_parts(api, str(flow_run["id"]), ended)
 
 
 def main() -> None:

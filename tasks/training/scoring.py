@@ -29,7 +29,8 @@ from tasks.training.fitting import FittedRef
 from tasks.training.identity import problem_answered_by
 from tasks.training.uncertainty import uncertainty_file, uncertainty_json
 
-EXAMPLES = 16
+# Of the exported model, kept with each version. A window of Jena's has 80 kB.
+EXAMPLES = 4
 
 Predictions = dict[str, npt.NDArray[Any]]
 

@@ -78,6 +78,44 @@ def test_a_silence_while_the_server_was_away_is_none_of_the_run(api: str, deploy
     assert state_of(api, run)[0] == "RUNNING"
 
 
+def paused(api: str, deployment: str, *, timeout_s: float, **details: Any) -> str:
+    """A run that a person has paused, with what the dialog of the UI sends."""
+    run = started(api, deployment, "PENDING", "RUNNING")
+    until = (datetime.now(UTC) + timedelta(seconds=timeout_s)).isoformat()
+    state = {
+        "type": "PAUSED",
+        "name": "Suspended",
+        "state_details": {"pause_timeout": until, "pause_reschedule": True, **details},
+    }
+    ask(api, f"/flow_runs/{run}/set_state", {"state": state, "force": True})
+    return run
+
+
+def test_a_paused_run_goes_on_when_its_time_is_over(api: str, deployments: dict[str, str]) -> None:
+    run = paused(api, deployments["ingest"], timeout_s=300)
+    assert looked(api, seconds=270) == []
+    assert state_of(api, run) == ("PAUSED", "Suspended")
+    (told,) = looked(api, seconds=290)
+    assert told.endswith("Resumed, because the time of its pause is over.")
+    assert state_of(api, run)[0] == "SCHEDULED"
+
+
+def test_what_ran_within_a_paused_run_ends(api: str, deployments: dict[str, str]) -> None:
+    run = paused(api, deployments["ingest"], timeout_s=300)
+    task = ask(api, "/task_runs/", {"flow_run_id": run, "task_key": "part", "dynamic_key": "0", "state": {"type": "RUNNING"}})
+    looked(api, seconds=20)  # its process has not looked twice yet
+    assert ask(api, f"/task_runs/{task['id']}")["state"]["type"] == "RUNNING"
+    looked(api, seconds=40)
+    assert ask(api, f"/task_runs/{task['id']}")["state"]["type"] == "CANCELLED"
+
+
+def test_a_run_that_waits_for_an_answer_is_not_resumed_without_one(api: str, deployments: dict[str, str]) -> None:
+    keys = {"schema": "a-schema", "response": "a-response"}
+    run = paused(api, deployments["ingest"], timeout_s=300, run_input_keyset=keys)
+    assert looked(api, seconds=310) == []
+    assert state_of(api, run)[0] == "PAUSED"
+
+
 @pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CANCELLED", "PAUSED"])
 def test_what_a_person_or_the_run_has_done_stands(api: str, deployments: dict[str, str], end: str) -> None:
     run = started(api, deployments["retrain"], "PENDING", "RUNNING", end)

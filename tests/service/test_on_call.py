@@ -27,7 +27,9 @@ SET: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with running_service(tmp_path_factory.mktemp("on-call") / "home") as service:
+    folder = tmp_path_factory.mktemp("on-call")
+    (folder / "mirror").mkdir()  # without the digests of its files
+    with running_service(folder / "home", RETRAIN_MIRROR=str(folder / "mirror")) as service:
         yield service
 
 
@@ -119,6 +121,14 @@ def test_a_run_keeps_the_name_that_a_person_typed(live: Live) -> None:
     typed = {"name": "After the storm", "parameters": SET}
     run = live.ask(f"/deployments/{deployment['id']}/create_flow_run", typed)
     assert live.ended(run["id"])["name"] == "After the storm"
+
+
+def test_a_fault_of_settings_fails_a_run_at_once(live: Live) -> None:
+    run = live.ended(live.start("ingest/ingest", dataset="jena"), within_s=120)
+    assert run["state_name"] == "Failed"
+    assert "has no SHA256SUMS: make it there with" in run["state"]["message"]
+    parts = live.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    assert [part["run_count"] for part in parts if part["name"].startswith("fetch")] == [1]
 
 
 def test_a_killed_supervisord_leaves_nothing_that_keeps_up_from_starting(live: Live) -> None:

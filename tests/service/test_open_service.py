@@ -77,6 +77,7 @@ def test_a_run_of_another_host_registers_by_http_and_leaves_nothing_on_its_own_d
     assert not list(tmp_path.rglob("mlruns"))
 
 
+@pytest.mark.slow
 def test_a_retrain_ends_with_a_champion_and_links_that_others_can_open(live: Live) -> None:
     by_hand = Live(live.home, {**live.environment, "NO_PROXY": "127.0.0.1"})  # Prefect's own command knows no exception
     run_id = by_hand.start("retrain/retrain-jena", data=SAMPLE, training=QUICK, variants=["gru_baseline"])

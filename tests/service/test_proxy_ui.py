@@ -198,6 +198,7 @@ def test_both_versions_of_the_pages_are_under_the_prefix(logged_in: Page, hub: H
         assert logged_in.url.startswith(f"{hub.address}/prefect{version}/deployments")
 
 
+@pytest.mark.slow
 def test_a_person_starts_a_run_and_reads_what_came_of_it(logged_in: Page, hub: Hub) -> None:
     from playwright.sync_api import expect
 

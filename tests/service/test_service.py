@@ -192,6 +192,7 @@ def test_an_equal_run_is_skipped(live: Live, first: dict[str, Any]) -> None:
     assert live.versions("jena-sample") == before
 
 
+@pytest.mark.slow
 def test_two_retrains_together_share_the_devices(live: Live, first: dict[str, Any]) -> None:
     before = live.versions("jena-sample")
     since = datetime.now(UTC)
@@ -234,6 +235,7 @@ def test_a_schedule_of_the_next_minute_runs(live: Live, first: dict[str, Any]) -
     assert [(run["name"], run["state_name"]) for run in made()] == [(f"retrain-jena {at:%Y-%m-%d} weekly SAMPLE", "Skipped")]
 
 
+@pytest.mark.slow
 def test_killed_runs_crash_and_end_well(live: Live, first: dict[str, Any]) -> None:
     """The gpu worker and its trainings are killed, and so are the cpu worker and one of the two parents."""
     before = live.versions("jena-sample")
@@ -274,6 +276,7 @@ def test_killed_runs_crash_and_end_well(live: Live, first: dict[str, Any]) -> No
     assert all(manifest["training"]["resumed_from"] > 0 for manifest in manifests)
 
 
+@pytest.mark.slow
 def test_other_hosts_serve_the_pool(live: Live, first: dict[str, Any], tmp_path: Path) -> None:
     table = live.trains(first["id"])[0]["parameters"]["table"]
     live.supervisor("stop", "worker-gpu")

@@ -16,7 +16,7 @@ from upath import UPath
 from storage.layout import Store
 from storage.registry import Registry
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
