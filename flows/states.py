@@ -21,7 +21,7 @@ from tasks.promotion.rule import Decision
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Of one run. Each Resume and each Retry is a start; runs that crash again and again are stopped by `flows.runtime.recovery`.
+# Of one run, each Retry of a person among them; runs that crash again and again are stopped by `flows.runtime.recovery`.
 MAX_STARTS = 20
 CADENCES = ("hourly", "daily", "weekly", "monthly")
 

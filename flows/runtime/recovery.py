@@ -119,7 +119,8 @@ def _set(api: str, run: Run, state: Mapping[str, Any]) -> Iterator[str]:
     """Propose a state for a run; if it is accepted, end what ran within the run, and yield a sentence."""
     answer = ask(api, f"/flow_runs/{run['id']}/set_state", {"state": dict(state), "force": False})
     if answer["status"] == "ACCEPT":
-        _end_parts(api, str(run["id"]), {"type": "CRASHED", "message": "The process of its run has died."})
+        crashed = {"type": "CRASHED", "message": "The process of its run has died."}
+        _end_parts(api, str(run["id"]), task=crashed, flow=crashed)
         yield f"{run['name']}: {state['message']}"
 
 
@@ -132,23 +133,34 @@ def _pause(api: str, run: Run, *, now: datetime) -> Iterator[str]:
     if not details.get("pause_reschedule") or details.get("run_input_keyset"):
         return
     if now - _since(run) > PAUSE_BEGINS:
-        _end_parts(api, str(run["id"]), {"type": "CANCELLED", "message": "Its run was paused."})
+        # A flow within it goes on with it; a task is made anew.
+        task, flow = ({"type": kind, "message": "Its run was paused."} for kind in ("CANCELLED", "PAUSED"))
+        _end_parts(api, str(run["id"]), task=task, flow=flow)
     ends = details.get("pause_timeout")
     if ends and now + PAUSE_ENDS > _moment(ends) and ask(api, f"/flow_runs/{run['id']}/resume", {})["status"] == "ACCEPT":
         yield f"{run['name']}: Resumed, because the time of its pause is over."
 
 
-def _end_parts(api: str, run_id: str, ended: Mapping[str, str]) -> None:
-    """End the tasks and flows that ran in the process of a run, and what ran within those."""
-    state = {"state": dict(ended), "force": False}
+def _end_parts(api: str, run_id: str, *, task: Mapping[str, str], flow: Mapping[str, str]) -> None:
+    """Propose an end for the tasks and flows that ran in the process of a run, and for what ran within those.
+
+    Args:
+        api: Prefect API.
+        run_id: The run.
+        task: State for tasks.
+        flow: State for flows, and for the tasks that Prefect shows in their place.
+    """
     running = {"type": {"any_": ["RUNNING", "PENDING"]}}
-    within = {"flow_runs": {"id": {"any_": [run_id]}}, "task_runs": {"state": running}, "limit": _PAGE}
-    for task_run in ask(api, "/task_runs/filter", within):
-        ask(api, f"/task_runs/{task_run['id']}/set_state", state)
-    called = {"parent_flow_run_id": {"any_": [run_id]}, "state": running, "deployment_id": {"is_null_": True}}
-    for flow_run in ask(api, "/flow_runs/filter", {"flow_runs": called, "limit": _PAGE}):
-        ask(api, f"/flow_runs/{flow_run['id']}/set_state", state)
-        _end_parts(api, str(flow_run["id"]), ended)
+    within = {"parent_flow_run_id": {"any_": [run_id]}, "state": running, "deployment_id": {"is_null_": True}}
+    called = ask(api, "/flow_runs/filter", {"flow_runs": within, "limit": _PAGE})
+    places = {flow_run["parent_task_run_id"] for flow_run in called}
+    tasks = {"flow_runs": {"id": {"any_": [run_id]}}, "task_runs": {"state": running}, "limit": _PAGE}
+    for task_run in ask(api, "/task_runs/filter", tasks):
+        ended = flow if task_run["id"] in places else task
+        ask(api, f"/task_runs/{task_run['id']}/set_state", {"state": dict(ended), "force": False})
+    for flow_run in called:
+        ask(api, f"/flow_runs/{flow_run['id']}/set_state", {"state": dict(flow), "force": False})
+        _end_parts(api, str(flow_run["id"]), task=task, flow=flow)
 
 
 def main() -> None:

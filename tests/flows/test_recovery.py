@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -81,14 +85,13 @@ def test_a_silence_while_the_server_was_away_is_none_of_the_run(api: str, deploy
 def paused(api: str, deployment: str, *, timeout_s: float, **details: Any) -> str:
     """A run that a person has paused, with what the dialog of the UI sends."""
     run = started(api, deployment, "PENDING", "RUNNING")
-    until = (datetime.now(UTC) + timedelta(seconds=timeout_s)).isoformat()
-    state = {
-        "type": "PAUSED",
-        "name": "Suspended",
-        "state_details": {"pause_timeout": until, "pause_reschedule": True, **details},
-    }
-    ask(api, f"/flow_runs/{run}/set_state", {"state": state, "force": True})
+    ask(api, f"/flow_runs/{run}/set_state", {"state": suspended(timeout_s, **details), "force": True})
     return run
+
+
+def suspended(timeout_s: float, **details: Any) -> dict[str, Any]:
+    until = (datetime.now(UTC) + timedelta(seconds=timeout_s)).isoformat()
+    return {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_timeout": until, "pause_reschedule": True, **details}}
 
 
 def test_a_paused_run_goes_on_when_its_time_is_over(api: str, deployments: dict[str, str]) -> None:
@@ -107,6 +110,53 @@ def test_what_ran_within_a_paused_run_ends(api: str, deployments: dict[str, str]
     assert ask(api, f"/task_runs/{task['id']}")["state"]["type"] == "RUNNING"
     looked(api, seconds=40)
     assert ask(api, f"/task_runs/{task['id']}")["state"]["type"] == "CANCELLED"
+
+
+PROGRAM = """
+import sys, time
+from uuid import UUID
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+
+@flow
+def part():
+    if sys.argv[2] == "hangs":
+        time.sleep(300)
+    return 7
+
+@flow
+def retrain():
+    return part()
+
+with get_client(sync_client=True) as client:
+    print(run_flow(retrain, flow_run=client.read_flow_run(UUID(sys.argv[1]))))
+"""
+
+
+def test_a_run_that_was_paused_within_a_flow_that_it_calls_ends_well(api: str, deployments: dict[str, str]) -> None:
+    """Prefect gives a resumed run the flow that it had called, in the state that it finds it in."""
+    run = started(api, deployments["retrain"])
+    command = [sys.executable, "-c", PROGRAM, run]
+    variables = {**os.environ, "PREFECT_API_URL": api}
+    with subprocess.Popen([*command, "hangs"], env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while [part["state_type"] for part in within(api, run)] != ["RUNNING"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        process.kill()
+    ask(api, f"/flow_runs/{run}/set_state", {"state": suspended(300), "force": True})
+    looked(api, seconds=40)
+    assert [part["state_type"] for part in within(api, run)] == ["PAUSED"]
+    ask(api, f"/flow_runs/{run}/resume", {})
+    done = subprocess.run([*command, "ends"], env=variables, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.strip() == "7", done.stderr
+    assert state_of(api, run)[0] == "COMPLETED"
+    assert {part["state_type"] for part in within(api, run)} == {"COMPLETED"}
+
+
+def within(api: str, run: str) -> list[dict[str, Any]]:
+    return list(ask(api, "/flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [run]}}}))
 
 
 def test_a_run_that_waits_for_an_answer_is_not_resumed_without_one(api: str, deployments: dict[str, str]) -> None:
