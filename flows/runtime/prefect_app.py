@@ -1,4 +1,6 @@
-"""Prefect's server as the project runs it: its transactions on SQLite wait for each other, and its pages ask no other host.
+"""Prefect's server as the project runs it.
+
+Its transactions on SQLite wait for each other, its pages ask no other host, and the forms of the older UI take any number.
 
 python -m flows.runtime.prefect_app server start --port PORT
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 from contextlib import AbstractAsyncContextManager
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -75,8 +78,50 @@ class AskNoOtherHost:
         await self._app(scope, receive, send_with_policy if scope["type"] == "http" else send)
 
 
-def keep_pages_to_this_server() -> None:
-    """Make the pages that this process's server will serve ask no other host."""
+class TakeAnyNumber:
+    """Let the forms of the older UI take numbers of any number of digits.
+
+    As Prefect ships it, a field for a number has the step 0.01, and the browser sends no form in which a number has more digits:
+    neither a learning rate of 0.001, nor a form that holds the limit 0.005 as the deployment has it.
+    """
+
+    # In the script of the older UI, once.
+    STEP = b"step:`0.01`"
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap the app that serves the script."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not fnmatch(scope["path"], "*/assets/index-*.js"):
+            await self._app(scope, receive, send)
+            return
+        # The whole script, as text: no part of it, no compressed form, and no word that the browser has it already.
+        conditions = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
+        asked = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name not in conditions]}
+        begun: dict[str, Any] = {}
+        script = bytearray()
+
+        async def collect(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                begun.update(message)
+                return
+            script.extend(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            content = bytes(script).replace(self.STEP, b"step:`any`")
+            kept = [
+                (name, value) for name, value in begun["headers"] if name not in (b"content-length", b"etag", b"last-modified")
+            ]
+            await send({**begun, "headers": [*kept, (b"content-length", str(len(content)).encode())]})
+            await send({"type": "http.response.body", "body": content})
+
+        await self._app(asked, receive, collect)
+
+
+def serve_own_pages() -> None:
+    """Make the pages that this process's server will serve ask no other host, and their forms take any number."""
     from prefect.server.api import server
 
     create = server.create_app
@@ -87,6 +132,7 @@ def keep_pages_to_this_server() -> None:
         known: list[Any] = [middleware.cls for middleware in app.user_middleware]
         if AskNoOtherHost not in known:
             app.add_middleware(AskNoOtherHost, api=os.environ.get("PREFECT_SERVER_UI_API_URL", ""))
+            app.add_middleware(TakeAnyNumber)
         return app
 
     server.create_app = create_app
@@ -97,7 +143,7 @@ def main() -> None:
     from prefect.cli import app
 
     use_immediate_transactions()
-    keep_pages_to_this_server()
+    serve_own_pages()
     app()
 
 

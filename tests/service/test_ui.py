@@ -18,7 +18,7 @@ import pytest
 from service_helpers import PORTS, ROOT, Live, running_service, wait_for
 
 from flows.runtime.run_settings import merged
-from tasks.config import DataSettings
+from tasks.config import DataSettings, PromotionSettings, TrainSettings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -173,6 +173,75 @@ def test_a_person_moves_a_schedule_to_another_hour(page: Page, live: Live) -> No
     read = DataSettings.model_validate(merged(deployment["parameters"], sent, null_is_open=True)["data"])
     assert read == DataSettings.model_validate(deployment["parameters"]["data"])
     page.goto("about:blank")
+
+
+@pytest.mark.slow
+def test_a_person_edits_schedules_and_the_deployment_in_both_versions(page: Page, live: Live) -> None:
+    """What is saved reads as what was there, but for what the person has changed."""
+    before = live.deployments()["retrain-imdb"]
+    read = settings_of(before["parameters"])
+    for version, hour in (("", "0 5 1 * *"), ("v2/", "0 6 1 * *")):
+        page.goto(f"{live.address(PORTS[0])}/{version}deployments/deployment/{before['id']}")
+        move_schedule(page, hour, is_first_version=not version)
+        wait_for(lambda hour=hour: hour in crons(live), 60, lambda: crons(live))  # type: ignore[misc]
+        add_schedule(page, is_first_version=not version)
+        wait_for(lambda count=2 if not version else 3: len(crons(live)) == count, 60, lambda: crons(live))  # type: ignore[misc]
+        page.goto(f"{live.address(PORTS[0])}/{version}deployments/deployment/{before['id']}/edit")
+        page.get_by_role("button", name="Save").click()
+        page.wait_for_url(re.compile(rf"/deployment/{before['id']}(\?.*)?$"))
+        page.goto("about:blank")
+        after = live.deployments()["retrain-imdb"]
+        assert settings_of(after["parameters"]) == read
+        for schedule in after["schedules"]:
+            sent = {**after["parameters"], **schedule["parameters"]}
+            assert settings_of(merged(after["parameters"], sent, null_is_open=True)) == read
+
+
+def crons(live: Live) -> list[str]:
+    return [schedule["schedule"]["cron"] for schedule in live.deployments()["retrain-imdb"]["schedules"]]
+
+
+def settings_of(parameters: Mapping[str, Any]) -> tuple[DataSettings, TrainSettings, PromotionSettings, list[str]]:
+    """What parameters say to a run."""
+    return (
+        DataSettings.model_validate(parameters["data"]),
+        TrainSettings.model_validate(parameters.get("training", {})),
+        PromotionSettings.model_validate(parameters.get("promotion", {})),
+        list(parameters.get("variants") or []),
+    )
+
+
+def move_schedule(page: Page, cron: str, *, is_first_version: bool) -> None:
+    from playwright.sync_api import expect
+
+    if is_first_version:
+        page.locator(".deployment-schedule__menu").first.click()
+        page.get_by_text("Edit", exact=True).last.click()
+    else:
+        page.get_by_role("button", name="Open menu").last.click()
+        page.get_by_role("menuitem", name="Edit").click()
+    dialog = page.get_by_role("dialog")
+    hour = dialog.get_by_role("textbox").nth(1) if is_first_version else dialog.locator('input[name="schedule.cron"]')
+    expect(hour).to_have_value(re.compile(r"^[0-9* ]+$"))
+    page.wait_for_timeout(2_000)  # the form of the parameters is there: it will not overwrite what is typed
+    hour.fill(cron)
+    page.wait_for_timeout(1_000)
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog).to_be_hidden()
+
+
+def add_schedule(page: Page, *, is_first_version: bool) -> None:
+    from playwright.sync_api import expect
+
+    page.get_by_role("button", name="Schedule", exact=True).last.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button" if is_first_version else "tab", name="Cron").click()
+    hour = dialog.get_by_role("textbox").nth(1) if is_first_version else dialog.locator('input[name="schedule.cron"]')
+    page.wait_for_timeout(2_000)
+    hour.fill("0 7 1 1 *")
+    page.wait_for_timeout(1_000)
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog).to_be_hidden()
 
 
 def every_parameter_has_its_help(page: Page, live: Live) -> None:

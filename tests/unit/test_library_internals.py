@@ -44,7 +44,7 @@ def test_the_app_of_the_server_can_be_asked_for_again() -> None:
 import asyncio
 from flows.runtime import prefect_app
 
-prefect_app.keep_pages_to_this_server()
+prefect_app.serve_own_pages()
 from prefect.server.api import server
 
 app = server.create_app(ephemeral=True)
