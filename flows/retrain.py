@@ -4,12 +4,12 @@ import os
 import sys
 from typing import Any, cast
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.ingest import ingest
 from flows.promote import promote
 from flows.runtime.process_pool import TrainingPool
-from flows.states import final_state, limit_restarts, run_name, run_of_project
+from flows.states import final_state, ingested_message, limit_restarts, run_name, run_of_project
 from flows.train import train_variant
 from storage.references import ModelRef, TableRef
 from tasks.config import DatasetName, DataSettings, PromotionSettings, TrainSettings
@@ -48,6 +48,7 @@ def retrain(
     limit_restarts()
     variants = choose_variants(variants, dataset=dataset, forecast=training.forecast)
     table = ingest(dataset, data)
+    get_run_logger().info("%s: %s", dataset, ingested_message(table))  # on the page of this run, as ingest has its own
     models = train_side_by_side(table, variants=with_baselines(variants, dataset=dataset), settings=training)
     decision = promote(table, models, promotion, training)
     result = reporting_steps.report(table, models, decision)

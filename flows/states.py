@@ -103,12 +103,18 @@ def _stale_message(table: TableRef) -> str:
 
 def ingested_state(table: TableRef) -> State[Any]:
     """Return the final state of an ingest: `Stale`, `Skipped` if nothing was published, or completed."""
+    name = "Stale" if table.stale else "Completed" if table.published else "Skipped"
+    return Completed(name=name, message=ingested_message(table), data=table)
+
+
+def ingested_message(table: TableRef) -> str:
+    """Return what came of an ingest, in a sentence."""
     if table.stale:
-        return Completed(name="Stale", message=_stale_message(table), data=table)
+        return _stale_message(table)
     if not table.published:
-        return Completed(name="Skipped", message=_skipped_message(table), data=table)
+        return _skipped_message(table)
     newest = f", newest reading of {table.newest}" if table.newest else ""
-    return Completed(message=f"Published table {table.version}{newest}", data=table)
+    return f"Published table {table.version}{newest}"
 
 
 def _skipped_message(table: TableRef) -> str:

@@ -4,6 +4,7 @@ There is no `from __future__ import annotations` here: a process pool pickles th
 that occur only in annotations, so the annotations must be evaluated.
 """
 
+import logging
 import time
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ from storage.retries import wait_while_away
 from tasks.config import TrainSettings
 from tasks.models import variant_named
 from tasks.training import steps as training_steps
+
+logger = logging.getLogger("retrain")
 
 DEPLOYMENT = "train/train"
 MAX_ATTEMPTS = 3
@@ -67,9 +70,10 @@ def train_variant(table: TableRef, variant: str, settings: TrainSettings, refit:
     state = _train_on_a_worker(table, variant, settings, refit)
     if state.name == "Replaced":
         return _wait_for_equal_training(table, variant, settings, refit)
-    model = training_steps.find_trained.fn(table, variant, settings, refit)
+    model = training_steps.registered_version(table, variant, settings, refit)
     if model is None:
         raise RetrainError(f"training of {variant} ended as {state.name}: {state.message}")
+    logger.info("%s %s: registered as %s@%d", table.dataset, variant, model.name, model.version)
     return model.model_copy(update={"trained": True})
 
 
@@ -81,7 +85,7 @@ def _wait_for_equal_training(table: TableRef, variant: str, settings: TrainSetti
     """
     deadline_s = time.monotonic() + 3600 * settings.timeout_hours
     while time.monotonic() < deadline_s:
-        model = training_steps.find_trained.fn(table, variant, settings, refit)
+        model = training_steps.registered_version(table, variant, settings, refit)
         if model is not None:
             return model
         time.sleep(POLL_S)

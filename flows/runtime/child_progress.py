@@ -1,5 +1,6 @@
 """How far a training on a worker is, on the page of the run that waits for it."""
 
+import logging
 import time
 from uuid import UUID
 
@@ -13,17 +14,20 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.sorting import ArtifactSort
 
+logger = logging.getLogger("retrain")
+
 LOOK_EVERY_S = 10
 
 
 class ChildProgress:
-    """Shows the newest progress artifact of another run as one of this run."""
+    """Shows the newest progress artifact of another run as one of this run, and logs each epoch that it sees."""
 
     def __init__(self, run_id: UUID) -> None:
         """Follow a run."""
         self._run_id = run_id
         self._own: UUID | None = None
         self._shown: tuple[float, str | None] | None = None
+        self._told = ""
         self._next_s = 0.0
 
     def look(self, *, at_once: bool = False) -> None:
@@ -59,3 +63,8 @@ class ChildProgress:
         elif now != self._shown:
             update_progress_artifact(self._own, now[0], description=now[1])
         self._shown = now
+        text = now[1] or ""
+        epoch = text.partition(", ")[0]
+        if ": epoch " in epoch and epoch != self._told:
+            self._told = epoch
+            logger.info(text)

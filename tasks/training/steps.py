@@ -53,12 +53,17 @@ KEEP_PROGRESS_FILE_S = 1.0
 @task(task_run_name="find trained {variant}")
 def find_trained(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | None = None) -> ModelRef | None:
     """Return the version that an equal training registered before, or None."""
-    store = Store.from_environment()
-    registry = Registry.open(store)
-    model = registering.find_trained(table, variant=variant, settings=settings, registry=registry, store=store, refit=refit)
+    model = registered_version(table, variant, settings, refit)
     if model:
         logger.info("%s %s: trained before, %s@%d", table.dataset, variant, model.name, model.version)
     return model
+
+
+def registered_version(table: TableRef, variant: str, settings: TrainSettings, refit: Refit | None = None) -> ModelRef | None:
+    """Return the version that an equal training has registered, or None; it is no step of a run."""
+    store = Store.from_environment()
+    registry = Registry.open(store)
+    return registering.find_trained(table, variant=variant, settings=settings, registry=registry, store=store, refit=refit)
 
 
 def _may_succeed_on_retry(task: Any, run: Any, state: State[Any]) -> bool:

@@ -121,7 +121,10 @@ def first(live: Live) -> dict[str, Any]:
 
 
 def test_the_log_of_a_run_is_on_its_page(live: Live, first: dict[str, Any]) -> None:
-    """Stages and decision on the page of the retrain, epochs on those of its trainings, and all of it by one command."""
+    """Table, epochs, versions and decision on the page of the retrain, each part's own on its page, all of it by one command."""
+    page = live.told(first["id"])
+    for said in ("jena: Published table", "epoch 1 of 1", f"jena {VARIANTS[0]}: registered as jena-sample@", "Promoted v"):
+        assert said in page, page
     printed = live.retrain("logs", first["id"][:8])
     assert printed.returncode == 0, printed.stderr
     told = printed.stdout

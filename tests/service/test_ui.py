@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -78,6 +79,12 @@ def keep(page: Page, name: str, *, clip: dict[str, float] | None = None) -> None
     seen = page.screenshot(clip=clip, full_page=clip is not None)
     IMAGES.mkdir(parents=True, exist_ok=True)
     Image.open(io.BytesIO(seen)).convert("RGB").quantize(256).save(IMAGES / name, format="PNG", optimize=True)
+
+
+def keep_status(page: Page, live: Live) -> None:
+    """Keep a picture of what `retrain status` prints."""
+    page.set_content(f"<pre style='font: 13px monospace; padding: 8px'>{escape(live.retrain('status').stdout)}</pre>")
+    keep(page, "status.png", clip={"x": 0, "y": 0, "width": 1280, "height": bottom(page.locator("pre")) + 8})
 
 
 def bottom(element: Locator) -> float:
@@ -304,6 +311,13 @@ def the_run_completes(page: Page, live: Live) -> None:
     expect(message).to_be_visible()
     page.wait_for_timeout(3_000)  # the graph of the run is drawn in motion
     keep(page, "run.png", clip={"x": 0, "y": 0, "width": 1280, "height": bottom(message) + 24})
+    page.get_by_role("tab", name="Logs").click()
+    for said in ("jena: Published table ", "jena gru_baseline: epoch 5 of 5", "jena gru_baseline: registered as jena-sample@"):
+        expect(page.get_by_text(said).first).to_be_visible()
+    page.get_by_role("tabpanel", name="Logs").evaluate("element => element.scrollIntoView()")
+    keep(page, "log.png")
+    keep_status(page, live)
+    page.goto(address)
 
 
 def the_report_shows_its_pictures(page: Page) -> None:
