@@ -84,7 +84,7 @@ def keep(page: Page, name: str, *, clip: dict[str, float] | None = None) -> None
 def keep_status(page: Page, live: Live) -> None:
     """Keep a picture of what `retrain status` prints."""
     page.set_content(f"<pre style='font: 13px monospace; padding: 8px'>{escape(live.retrain('status').stdout)}</pre>")
-    keep(page, "status.png", clip={"x": 0, "y": 0, "width": 1280, "height": bottom(page.locator("pre")) + 8})
+    keep(page, "status.png", clip={"x": 0, "y": 0, "width": 680, "height": bottom(page.locator("pre")) + 8})
 
 
 def bottom(element: Locator) -> float:
