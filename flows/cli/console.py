@@ -139,9 +139,10 @@ def _champion_text(result: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, str]], *, title: str = "") -> Table:
+    """Return rows as a table, whose first column, which is what a person types next, is never cut; the others are folded."""
     table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ():
-        table.add_column(name)
+    for number, name in enumerate(rows[0] if rows else ()):
+        table.add_column(name, no_wrap=number == 0, overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     return table

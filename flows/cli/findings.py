@@ -33,5 +33,9 @@ def tell(findings: Sequence[Finding], *, as_json: bool, well: str) -> NoReturn:
             {"check": finding.check, "": finding.level, "finding": finding.text, "remedy": finding.remedy} for finding in findings
         ]
         print_rows(rows, console=make_console())
-        typer.echo(f"{faults} faults, {warnings} warnings" if faults or warnings else well)
+        typer.echo(f"{_count(faults, 'fault')}, {_count(warnings, 'warning')}" if faults or warnings else well)
     raise SystemExit(1 if faults else 0)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

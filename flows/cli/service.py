@@ -42,7 +42,7 @@ def status(*, as_json: JsonOption = False) -> None:
 
 def demo() -> None:
     """Start the service, let it retrain on the sample, and say where to look while it does."""
-    from flows.runtime.demo import press_run
+    from flows.runtime.demo import BUDGET, press_run
     from flows.runtime.service import Service
     from flows.runtime.service import up as start
 
@@ -50,7 +50,10 @@ def demo() -> None:
     start(service, say=typer.echo)
     for deployment, page in press_run(service.as_started()).items():
         typer.echo(f"{deployment} trains on the sample now: {page}")
-    typer.echo("How a run goes is on its page; its report is the artifact at its end: `retrain runs` lists them here.")
+    typer.echo(
+        f"Each trains for {BUDGET['epochs']} epochs, to end in minutes, and is Promoted or Kept (a better champion stays). "
+        "How a run goes is on its page; its report is the artifact at its end: `retrain runs` lists them here."
+    )
     typer.echo("To end the service: retrain down. The store keeps everything.")
 
 

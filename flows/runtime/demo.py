@@ -18,5 +18,5 @@ def press_run(service: Service) -> dict[str, str]:
     for deployment in sorted(deployments, key=lambda entry: str(entry["name"])):
         parameters = {"data": {"data": "sample"}, "training": BUDGET}
         run = ask(api, f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
-        pages[str(deployment["name"])] = f"{service.public_address('prefect')}/runs/flow-run/{run['id']}"
+        pages[str(deployment["name"])] = f"{service.public_address('prefect')}/v2/runs/flow-run/{run['id']}"
     return pages

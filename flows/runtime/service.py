@@ -250,7 +250,7 @@ def up(service: Service, *, say: Callable[[str], None], reset_deployments: bool 
         if name in service.servers:
             _wait_for_server(name, service)
         say(f"{name:<8} {service.public_address(name)}")
-    say(f"models   {service.public_address('mlflow')}/#/experiments{MODEL_PAGES}")
+    say(f"models   {service.public_address('mlflow')}/#/models{MODEL_PAGES}")
     for pool in POOLS:
         _run([sys.executable, "-m", "prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], service)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_FILE)]
@@ -292,7 +292,7 @@ def down(service: Service, *, say: Callable[[str], None]) -> None:
         # supervisord removes its socket at once, but ends only after the last of its processes.
         if not _is_alive(pid):
             (service.folder / "addresses.json").unlink(missing_ok=True)
-            say("stopped; `make up` finds everything again")
+            say("stopped; `retrain up` finds everything again")
             return
         time.sleep(0.5)
     raise RetrainError(f"supervisord did not end within {WAIT_S} s: see {service.folder / 'supervisord.log'}")
