@@ -29,7 +29,7 @@ from tasks.training.fitting import FittedRef
 from tasks.training.identity import problem_answered_by
 from tasks.training.uncertainty import uncertainty_file, uncertainty_json
 
-# Of the exported model, kept with each version. A window of Jena's has 80 kB.
+# Of the exported model, kept with each version: a window of 1,440 steps and 14 columns has 80 kB.
 EXAMPLES = 4
 
 Predictions = dict[str, npt.NDArray[Any]]

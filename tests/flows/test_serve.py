@@ -292,19 +292,19 @@ def test_the_log_has_one_line_a_request_and_no_text(review_server: Served) -> No
 
 def test_many_at_once_are_all_answered(forecast_server: Served, forecasts: tuple[Registered, ...]) -> None:
     inputs, outputs = forecasts[0].inputs, forecasts[0].outputs
+    asked = [[(first + more) % len(inputs) for more in range(1 + first % 3)] for first in range(12)]
     answers: dict[int, list[float]] = {}
 
-    def ask(first: int) -> None:
-        rows = slice(first, first + 1 + first % 3)
-        answers[first] = values(forecast_server.predict(windows=inputs[rows].tolist()), "prediction")
+    def ask(number: int) -> None:
+        answers[number] = values(forecast_server.predict(windows=inputs[asked[number]].tolist()), "prediction")
 
-    threads = [threading.Thread(target=ask, args=(first,)) for first in range(12)]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for first in range(12):
-        np.testing.assert_allclose(answers[first], outputs[first : first + 1 + first % 3], atol=TOLERANCE)
+    for number, rows in enumerate(asked):
+        np.testing.assert_allclose(answers[number], outputs[rows], atol=TOLERANCE)
 
 
 def test_the_alias_is_followed_without_a_restart_and_a_broken_version_is_not(
