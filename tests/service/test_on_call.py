@@ -124,7 +124,7 @@ def test_a_run_keeps_the_name_that_a_person_typed(live: Live) -> None:
 
 
 def test_a_fault_of_settings_fails_a_run_at_once(live: Live) -> None:
-    run = live.ended(live.start("ingest/ingest", dataset="jena"), within_s=120)
+    run = live.ended(live.start("ingest/ingest", data={"data": "mirror"}), within_s=120)
     assert run["state_name"] == "Failed"
     assert "has no SHA256SUMS: make it there with" in run["state"]["message"]
     parts = live.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
