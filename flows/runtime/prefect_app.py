@@ -94,7 +94,8 @@ class TakeAnyNumber:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or not fnmatch(scope["path"], "*/assets/index-*.js"):
+        is_script = scope["type"] == "http" and fnmatch(scope["path"], "*/assets/index-*.js")
+        if not is_script or fnmatch(scope["path"], "*/v2/assets/*"):  # the newer UI takes any number
             await self._app(scope, receive, send)
             return
         # The whole script, as text: no part of it, no compressed form, and no word that the browser has it already.

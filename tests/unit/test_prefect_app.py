@@ -59,12 +59,13 @@ def test_the_forms_of_the_older_ui_take_any_number() -> None:
     pages = Path(str(prefect.__ui_static_path__))
     (script,) = [path for path in pages.glob("assets/index-*.js") if TakeAnyNumber.STEP in path.read_bytes()]
     assert script.read_bytes().count(TakeAnyNumber.STEP) == 1
-    app = Starlette(routes=[Mount("/", StaticFiles(directory=pages))], middleware=[Middleware(GZipMiddleware)])
+    routes = [Mount("/v2", StaticFiles(directory=pages)), Mount("/", StaticFiles(directory=pages))]
+    app = Starlette(routes=routes, middleware=[Middleware(GZipMiddleware)])
     app.add_middleware(TakeAnyNumber)
 
-    async def ask(**headers: str) -> httpx.Response:
+    async def ask(page: str = "", **headers: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            return await client.get(f"/assets/{script.name}", headers=headers)
+            return await client.get(f"{page}/assets/{script.name}", headers=headers)
 
     expected = script.read_bytes().replace(b"step:`0.01`", b"step:`any`")
     first = asyncio.run(ask())
@@ -72,3 +73,6 @@ def test_the_forms_of_the_older_ui_take_any_number() -> None:
     assert int(first.headers["content-length"]) == len(expected)
     assert "etag" not in first.headers
     assert asyncio.run(ask(**{"if-none-match": "*", "range": "bytes=0-9"})).content == expected
+    newer = asyncio.run(ask("/v2"))
+    assert newer.content == script.read_bytes()
+    assert newer.headers["content-encoding"] == "gzip"
