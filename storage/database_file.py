@@ -19,15 +19,10 @@ from pathlib import Path
 
 from storage.errors import SettingError
 from storage.layout import cache_folder
-from storage.schema import Library, migrations_of, revision_of
+from storage.schema import CONTENT, Library, migrations_of, revision_of
 
 logger = logging.getLogger("retrain")
 
-# A database whose tables of these names are empty, or not there, holds nothing that anybody has made.
-_CONTENT: dict[Library, tuple[str, ...]] = {
-    "mlflow": ("runs", "registered_models"),
-    "prefect": ("flow", "deployment", "block_document", "variable", "automation"),
-}
 _JOURNALS = ("-journal", "-wal", "-shm")
 
 
@@ -85,7 +80,7 @@ def is_half_made(database: Path, *, library: Library) -> bool:
             )
             if row and migrations.state_of(str(row[0])) in ("current", "newer"):
                 return False
-            content = [table for table in _CONTENT[library] if table in tables]
+            content = [table for table in CONTENT[library] if table in tables]
             return not any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in content)
     except sqlite3.Error:
         return False

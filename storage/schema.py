@@ -29,6 +29,11 @@ _MIGRATIONS: dict[tuple[Library, Dialect], str] = {
     ("prefect", "sqlite"): "server/database/_migrations/versions/sqlite",
     ("prefect", "postgresql"): "server/database/_migrations/versions/postgresql",
 }
+# A database whose tables of these names are empty, or not there, holds nothing that anybody has made.
+CONTENT: dict[Library, tuple[str, ...]] = {
+    "mlflow": ("runs", "registered_models"),
+    "prefect": ("flow", "deployment", "block_document", "variable", "automation"),
+}
 _REVISION = re.compile(r"^revision\b[^=\n]*=\s*[\"'](\w+)[\"']", re.MULTILINE)
 _EARLIER = re.compile(r"^down_revision\b[^=\n]*=(.*)$", re.MULTILINE)
 _NO_DATABASE = re.compile(r"database \"[^\"]+\" does not exist")
@@ -148,6 +153,22 @@ def revision_of(address: str) -> str | None:
             return None
         raise
     return str(row[0]) if row else None
+
+
+def holds_nothing(address: str, *, library: Library) -> bool:
+    """Tell whether nobody has made anything in a database; nothing is written.
+
+    Raises:
+        OSError: The database does not answer, or cannot be read; the message holds no password.
+        ImportError: The driver of the database is not installed.
+    """
+    import sqlalchemy as sa
+
+    with reading(address) as connection:
+        tables = [table for table in CONTENT[library] if sa.inspect(connection).has_table(table)]
+        return not any(
+            connection.execute(sa.select(sa.literal(1)).select_from(sa.table(table)).limit(1)).first() for table in tables
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from storage.errors import RegistryError, SettingError
 from storage.library_variables import set_library_variables
-from storage.schema import Library, Migrations, dialect_of, migrations_of, revision_of, sqlite_path
+from storage.schema import Library, Migrations, dialect_of, holds_nothing, migrations_of, revision_of, sqlite_path
 
 # A history of years has been seen to take a minute.
 UPGRADE_S = 1800
@@ -79,6 +79,8 @@ def _upgrade(address: str, *, library: Library, upgrade: Upgrade) -> Path | None
     if state == "newer":
         raise SettingError(newer_text(library, revision=revision, where=_shown(address)))
     if state == "older" and dialect == "postgresql":
+        if library == "prefect" and holds_nothing(address, library=library):
+            return None  # whoever made it was killed; Prefect's server goes on where it was when it starts
         raise SettingError(
             f"the database of {library} at {_shown(address)} has schema {revision}, expected {migrations.head}: back it up, "
             f"then migrate it once with {upgrade_command(library)}"

@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / name) for name in ("", "unit", "flows"))]
 
 from jena_helpers import MIRROR, real  # noqa: E402
-from planted import fuzz, jena_planted, review_planted, small_disks  # noqa: E402
+from planted import fuzz, jena_planted, kill_points, review_planted, small_disks  # noqa: E402
 from planted.plausible import JenaBench, ReviewBench  # noqa: E402
-from test_database_file import survived  # noqa: E402
+from postgres_helpers import running_postgres  # noqa: E402
 
 from tasks.datasets.imdb import spec as imdb  # noqa: E402
 from tasks.datasets.request import TableRequest  # noqa: E402
@@ -84,25 +85,23 @@ def files(asked: argparse.Namespace) -> Iterator[Counted]:
 
 
 def points(asked: argparse.Namespace) -> Iterator[Counted]:
-    """Kill the making of MLflow's tables at every statement, or at every so manieth, and open what is left."""
-    for how in ("beside", "in place"):
+    """Kill each making of a database at every statement, or at every so manieth, and open what is left."""
+    for making in kill_points.MAKINGS:
         started, tried, lost, point = time.monotonic(), 0, [], 1
-        while True:
-            chunk = tuple(range(point, point + _POINTS_AT_ONCE * asked.every, asked.every))
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    found = survived(how, Path(folder), chunk)
-                except AssertionError as error:
-                    lost.append(f"one of {chunk[0]} to {chunk[-1]}: {str(error)[:300]}")
-                    found = dict.fromkeys(chunk, (signal.SIGKILL, 1))
-            killed = [each for each, (status, _) in found.items() if status == signal.SIGKILL]
-            tried += len(killed)
-            if len(killed) < len(chunk):  # all statements had been made before
-                break
-            point = chunk[-1] + asked.every
+        with running_postgres() if making in kill_points.ON_POSTGRES else nullcontext() as server:
+            while True:
+                chunk = tuple(range(point, point + _POINTS_AT_ONCE * asked.every, asked.every))
+                with tempfile.TemporaryDirectory() as folder:
+                    found = kill_points.killed_and_opened(making, Path(folder), chunk, server=server)
+                killed = {each: opened for each, (status, opened) in found.items() if status == signal.SIGKILL}
+                tried += len(killed)
+                lost += [f"statement {each}" for each, opened in killed.items() if opened]
+                if len(killed) < len(chunk):  # all statements had been made before
+                    break
+                point = chunk[-1] + asked.every
         seconds = time.monotonic() - started
-        seeds = f"statements 1 to {point + _POINTS_AT_ONCE * asked.every}, every {asked.every}"
-        yield Counted(f"kills while MLflow's tables are made {how}", tried, tried - len(lost), seeds, seconds, tuple(lost))
+        seeds = f"statements 1 to {1 + (tried - 1) * asked.every}, every {asked.every}"
+        yield Counted(f"kills while tables are made: {making}", tried, tried - len(lost), seeds, seconds, tuple(lost))
 
 
 def sizes(asked: argparse.Namespace) -> Iterator[Counted]:

@@ -12,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from planted.kill_points import ON_POSTGRES, killed_and_opened
+from postgres_helpers import running_postgres
 
 from flows.runtime.new_database import DATABASE, new_database
 from storage.database_file import is_half_made, make_file, template
@@ -20,80 +22,31 @@ from storage.layout import Store
 from storage.registry import Registry
 from storage.schema import migrations_of, revision_of
 
-ROOT = Path(__file__).resolve().parents[2]
-# Of the 574 statements by which MLflow makes its tables: the first and the last ones, and some between.
+# Of the statements by which a library makes its tables, 574 of MLflow's: the first and the last ones, and some between.
 POINTS = (1, 2, 40, 170, 330, 480, 570)
 
-# In a process that has imported MLflow: a child is killed at a statement, and another one opens what it left.
-KILL = """
-import os, sys, traceback
-from pathlib import Path
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
-import mlflow.tracking, mlflow.db
-from storage.layout import Store
-from storage.mlflow_compat import make_tables
-from storage.registry import Registry
 
-def child(function):
-    pid = os.fork()
-    if pid:
-        return os.waitpid(pid, 0)[1]
-    try:
-        function()
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-def killed(point, function):
-    def run():
-        count = 0
-        @event.listens_for(Engine, "before_cursor_execute")
-        def die(*_):
-            nonlocal count
-            count += 1
-            if count == point:
-                os.kill(os.getpid(), 9)
-        function()
-    return child(run)
-
-in_place, base = sys.argv[1] == "in place", Path(sys.argv[2])
-for point in map(int, sys.argv[3:]):
-    home = base / f"{sys.argv[1]} {point}"
-    (home / "mlflow").mkdir(parents=True)
-    os.environ["XDG_CACHE_HOME"] = str(home / "cache")
-    make = (lambda: make_tables(home / "mlflow" / "mlflow.db")) if in_place else (lambda: Registry.open(Store.at(home)))
-    status = killed(point, make)
-    def check():
-        assert Registry.open(Store.at(home)).names() == ()
-        left = sorted(path.name for path in (home / "mlflow").iterdir() if not path.name.endswith(".lock"))
-        assert [name for name in left if not name.endswith(".half-made")] == ["mlflow.db"], left
-    print(point, status, child(check), flush=True)
-"""
-
-
-def survived(how: str, folder: Path, points: tuple[int, ...]) -> dict[int, tuple[int, int]]:
-    """Of each point how the process ended that was to be killed there, and how the next one did."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-c", KILL, how, str(folder), *map(str, points)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1_500)
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert all(line[2] == "0" for line in lines), done.stderr
-    return {int(point): (int(status), int(opened)) for point, status, opened in lines}
-
-
-@pytest.mark.parametrize("how", ["beside", "in place"])
-def test_whoever_is_killed_while_the_registry_is_made_leaves_one_that_opens(tmp_path: Path, how: str) -> None:
-    """`in place` is how releases before this one made it, and how MLflow's own server does."""
-    found = survived(how, tmp_path, POINTS)
-    assert found == dict.fromkeys(POINTS, (signal.SIGKILL, 0))
+@pytest.mark.parametrize("making", ["mlflow beside", "mlflow in place"])
+def test_whoever_is_killed_while_the_registry_is_made_leaves_one_that_opens(tmp_path: Path, making: str) -> None:
+    assert killed_and_opened(making, tmp_path, POINTS) == dict.fromkeys(POINTS, (signal.SIGKILL, 0))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wait_s", [3, 5, 6, 7, 8, 9])
+@pytest.mark.parametrize("making", ["prefect beside", "prefect in place"])
+def test_whoever_is_killed_while_prefects_tables_are_made_leaves_a_database_that_opens(tmp_path: Path, making: str) -> None:
+    assert killed_and_opened(making, tmp_path, POINTS) == dict.fromkeys(POINTS, (signal.SIGKILL, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("making", ON_POSTGRES)
+def test_whoever_is_killed_while_tables_of_postgresql_are_made_leaves_a_database_that_opens(tmp_path: Path, making: str) -> None:
+    points = POINTS[:5]
+    with running_postgres() as server:
+        assert killed_and_opened(making, tmp_path, points, server=server) == dict.fromkeys(points, (signal.SIGKILL, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait_s", [5, 8])
 def test_whoever_is_killed_while_prefects_database_is_made_leaves_one_that_opens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_s: float
 ) -> None:

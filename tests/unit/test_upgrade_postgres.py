@@ -16,10 +16,11 @@ from alembic.script import ScriptDirectory
 from postgres_helpers import PASSWORD, running_postgres
 
 from storage.database import make_database
-from storage.errors import RegistryError
+from storage.errors import RegistryError, SettingError
 from storage.layout import Store
 from storage.registry import Registry
 from storage.schema import migrations_of, revision_of
+from storage.upgrade import upgrade_prefect
 from tasks.diagnosis.databases import check_database
 
 MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
@@ -67,6 +68,24 @@ def test_an_older_registry_is_refused_with_the_command_and_opens_after_it(
     assert revision_of(old) == migrations_of("mlflow", dialect="postgresql").head
     assert Registry.open(Store.at(tmp_path)).names() == ()
     assert [found.level for found in check_database("mlflow", old)] == ["ok"]
+
+
+def test_tables_that_a_killed_server_left_half_made_are_left_to_the_next_one(server: str) -> None:
+    """Prefect commits each of its migrations, so a kill between two leaves an older schema, in which nothing lies yet."""
+    address = f"{server}/half_prefect"
+    make_database(address)
+    migrations = migrations_of("prefect", dialect="postgresql")
+    engine = sqlalchemy.create_engine(address)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table alembic_version (version_num text)")
+        connection.exec_driver_sql(f"insert into alembic_version values ('{min(migrations.known - {migrations.head})}')")
+        connection.exec_driver_sql("create table flow (name text)")
+    assert upgrade_prefect(address) is None
+    with engine.begin() as connection:
+        connection.exec_driver_sql("insert into flow values ('retrain')")
+    with pytest.raises(SettingError, match="back it up, then migrate it once with"):
+        upgrade_prefect(address)
+    engine.dispose()
 
 
 def test_a_database_that_is_yet_to_be_made_is_none_to_worry_about(server: str) -> None:
