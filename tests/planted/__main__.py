@@ -85,20 +85,28 @@ def files(asked: argparse.Namespace) -> Iterator[Counted]:
 
 
 def points(asked: argparse.Namespace) -> Iterator[Counted]:
-    """Kill each making of a database at every statement, or at every so manieth, and open what is left."""
+    """Kill each making of a database at every statement that writes, or at every so manieth, and open what is left."""
+    length = _POINTS_AT_ONCE * asked.every
     for making in kill_points.MAKINGS:
-        started, tried, lost, point = time.monotonic(), 0, [], 1
-        with running_postgres() if making in kill_points.ON_POSTGRES else nullcontext() as server:
-            while True:
-                chunk = tuple(range(point, point + _POINTS_AT_ONCE * asked.every, asked.every))
+        started, tried, lost, first = time.monotonic(), 0, [], 1
+        with (
+            running_postgres() if making in kill_points.ON_POSTGRES else nullcontext() as server,
+            ThreadPoolExecutor(2) as threads,
+        ):
+
+            def count(first: int, making: str = making, server: str | None = server) -> dict[int, tuple[int, int]]:
                 with tempfile.TemporaryDirectory() as folder:
-                    found = kill_points.killed_and_opened(making, Path(folder), chunk, server=server)
-                killed = {each: opened for each, (status, opened) in found.items() if status == signal.SIGKILL}
-                tried += len(killed)
-                lost += [f"statement {each}" for each, opened in killed.items() if opened]
-                if len(killed) < len(chunk):  # all statements had been made before
-                    break
-                point = chunk[-1] + asked.every
+                    chunk = range(first, first + length, asked.every)
+                    return kill_points.killed_and_opened(making, Path(folder), chunk, server=server)
+
+            is_whole = False
+            while not is_whole:
+                for found in threads.map(count, (first, first + length)):
+                    killed = {each: opened for each, (status, opened) in found.items() if status == signal.SIGKILL}
+                    tried += len(killed)
+                    lost += [f"statement {each}" for each, opened in killed.items() if opened]
+                    is_whole = is_whole or len(killed) < len(found)  # all statements had been made before
+                first += 2 * length
         seconds = time.monotonic() - started
         seeds = f"statements 1 to {1 + (tried - 1) * asked.every}, every {asked.every}"
         yield Counted(f"kills while tables are made: {making}", tried, tried - len(lost), seeds, seconds, tuple(lost))

@@ -1,9 +1,9 @@
-"""The making of a database, killed at a statement, and what the next command finds.
+"""The making of a database, killed at a statement that writes, and what the next command finds.
 
     python -m planted.kill_points "prefect in place" FOLDER 1 40 570      (in tests/, with the project on the path)
 
-Prints a line for each statement: its number, how the process ended that was to be killed at it, and how the one did that then
-opened the database (0: well). What takes seconds to import is imported once: each process is a fork of this one.
+Prints a line for each of these statements: its number, how the process ended that was to be killed at it, and how the one did
+that then opened the database (0: well). What takes seconds to import is imported once: each process is a fork of this one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ MAKINGS = (
 )
 """`beside` is how this release makes a file, `in place` how the libraries' own servers and older releases do."""
 ON_POSTGRES = tuple(making for making in MAKINGS if making.endswith("PostgreSQL"))
+# Of the statements only those that write are counted: between two of them nothing changes.
+READING = ("SELECT", "PRAGMA", "SHOW")
 # A chunk of points on a busy machine.
 LIMIT_S = 3_000
 
@@ -36,12 +38,12 @@ LIMIT_S = 3_000
 def killed_and_opened(
     making: str, folder: Path, points: Sequence[int], *, server: str | None = None
 ) -> dict[int, tuple[int, int]]:
-    """Kill a making at each of some statements, open what is left, and return how both processes of each ended.
+    """Kill a making at each of some writing statements, open what is left, and return how both processes of each ended.
 
     Args:
         making: One of `MAKINGS`.
         folder: Where the databases are made.
-        points: Numbers of statements; one that is never reached ends its process well.
+        points: Numbers of writing statements; one that is never reached ends its process well.
         server: Address of a PostgreSQL, without a database, for a making that needs one.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_"))}
@@ -51,8 +53,10 @@ def killed_and_opened(
     command = [sys.executable, "-m", "planted.kill_points", making, str(folder), *map(str, points)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
-    sys.stderr.write(done.stderr)  # whatever could not be opened says why
-    return {int(point): (int(killed), int(opened)) for point, killed, opened in map(str.split, done.stdout.splitlines())}
+    found = {int(point): (int(killed), int(opened)) for point, killed, opened in map(str.split, done.stdout.splitlines())}
+    if any(opened for _, opened in found.values()):
+        sys.stderr.write(done.stderr)  # says why
+    return found
 
 
 def forked(function: Callable[[], object]) -> int:
@@ -69,7 +73,7 @@ def forked(function: Callable[[], object]) -> int:
 
 
 def killed_at(point: int, make: Callable[[], object]) -> Callable[[], object]:
-    """Return a function that kills its process at a statement of a making."""
+    """Return a function that kills its process at a writing statement of a making, before it is carried out."""
 
     def run() -> None:
         from sqlalchemy import event
@@ -78,9 +82,9 @@ def killed_at(point: int, make: Callable[[], object]) -> Callable[[], object]:
         count = 0
 
         @event.listens_for(Engine, "before_cursor_execute")
-        def die(*_: object) -> None:
+        def die(connection: object, cursor: object, statement: str, *_: object) -> None:
             nonlocal count
-            count += 1
+            count += not statement.lstrip().upper().startswith(READING)
             if count == point:
                 os.kill(os.getpid(), signal.SIGKILL)
 
