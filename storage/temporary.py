@@ -6,13 +6,13 @@ processes of a pool never come to.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
 import re
 import shutil
 import socket
 import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,8 @@ def use_own_temporary_folder() -> Path:
         return base
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
-    # Functions that libraries register later are called before this one.
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # After multiprocessing has removed its folder in this one, at priority -100: it complains of a folder that is gone.
+    Finalize(None, shutil.rmtree, args=[folder], kwargs={"ignore_errors": True}, exitpriority=-200)
     return folder
 
 

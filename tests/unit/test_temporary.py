@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
-import multiprocessing, os, signal, sys, tempfile
+import multiprocessing, multiprocessing.util, os, signal, sys, tempfile
 from pathlib import Path
 from storage.temporary import shared_temporary_folder, use_own_temporary_folder
 
@@ -29,6 +29,7 @@ if __name__ == "__main__":
     process = multiprocessing.get_context("forkserver").Process(target=work)
     process.start()
     process.join()
+    multiprocessing.util.get_temp_dir()  # removed by multiprocessing at the exit, which complains where it is not there
     assert any(path.is_file() and path.read_text() for path in own.iterdir() if path.is_file())
     if len(sys.argv) > 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -39,7 +40,10 @@ def run(folder: Path, *arguments: str) -> int:
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, str(script), str(folder), *arguments], env=environment, check=False).returncode
+    command = [sys.executable, str(script), str(folder), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode
 
 
 @pytest.fixture
