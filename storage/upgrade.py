@@ -7,6 +7,7 @@ command.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -20,6 +21,8 @@ from pathlib import Path
 from storage.errors import RegistryError, SettingError
 from storage.library_variables import set_library_variables
 from storage.schema import Library, Migrations, dialect_of, holds_nothing, migrations_of, revision_of, sqlite_path
+
+logger = logging.getLogger("retrain")
 
 # A history of years has been seen to take a minute.
 UPGRADE_S = 1800
@@ -67,6 +70,35 @@ def upgrade_prefect(address: str) -> Path | None:
         raise SettingError(f"{error}: {_LET_READ}") from error
     except ImportError:  # Prefect brings a driver of its own for PostgreSQL, and says itself what is wrong
         return None
+
+
+def remove_half_made(address: str, *, library: Library) -> None:
+    """Remove the tables of a library from a PostgreSQL database of its own if their making was killed and they hold nothing.
+
+    Prefect commits in the middle of some migrations: one that was killed there can be neither completed nor begun again. The
+    caller holds the lock of the database, so nobody is making the tables now.
+
+    Raises:
+        OSError: The database does not answer, or cannot be read; the message holds no password.
+        ImportError: The driver of the database is not installed.
+    """
+    state = migrations_of(library, dialect="postgresql").state_of(revision_of(address))
+    if state != "older" or not holds_nothing(address, library=library):
+        return
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(sa.make_url(address).set(drivername="postgresql+psycopg2", query={}), poolclass=sa.pool.NullPool)
+    with engine.begin() as connection:
+        inspector = sa.inspect(connection)
+        for table in inspector.get_table_names():
+            connection.exec_driver_sql(f'drop table "{table}" cascade')
+        for kind in inspector.get_enums():  # type: ignore[attr-defined]  # of PostgreSQL's inspector
+            connection.exec_driver_sql(f'drop type "{kind["name"]}" cascade')
+    logger.warning(
+        "the tables of %s at %s were half made by a process that was killed, and held nothing: they are made anew",
+        library,
+        _shown(address),
+    )
 
 
 def _upgrade(address: str, *, library: Library, upgrade: Upgrade) -> Path | None:

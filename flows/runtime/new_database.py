@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from storage.database import named_database
+from storage.database import database_lock, named_database
 from storage.database_file import make_file
 from storage.errors import SettingError
 from storage.io import locked
-from storage.upgrade import migrate_prefect_file, upgrade_prefect
+from storage.upgrade import migrate_prefect_file, remove_half_made, upgrade_prefect
 
 DATABASE = "prefect.db"
 # Prefect puts its database elsewhere if one of these is set.
@@ -23,7 +23,8 @@ def new_database(home: Path) -> Iterator[None]:
     """Make Prefect's database in a new store; the block starts the server and ends when it is healthy.
 
     Until then this process holds the lock of the database, so no other run or service of this project starts a server on it.
-    A database of an older Prefect is migrated, and its backup lies beside it; one that is shared is refused.
+    A database of an older Prefect is migrated, and its backup lies beside it; one that is shared is refused. No lock is taken
+    of a database that the environment names in Prefect's own words.
 
     Args:
         home: Prefect's folder, usually in the store.
@@ -31,9 +32,15 @@ def new_database(home: Path) -> Iterator[None]:
     Raises:
         SettingError: The folder cannot be written, or its database is of a newer Prefect.
     """
-    if named := shared_database():
-        upgrade_prefect(named)
+    if names_prefect_database():
+        upgrade_prefect(shared_database() or "")
         yield
+        return
+    if own := named_database("prefect"):
+        with database_lock(own):
+            remove_half_made(own, library="prefect")
+            upgrade_prefect(own)
+            yield
         return
     database = (home / DATABASE).absolute()
     with ExitStack() as stack:

@@ -170,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make test-faults", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", choices=(*kinds, *TESTS), help="this kind alone; can be given again")
     parser.add_argument("--seeds", type=int, default=5, help="of each plausible fault")
-    parser.add_argument("--every", type=int, default=1, help="of the statements at which a making of tables is killed")
+    parser.add_argument("--every", type=int, default=10, help="of the statements at which a making of tables is killed")
     parser.add_argument("--smallest", type=int, default=1, help="MB of the smallest disk")
     parser.add_argument("--largest", type=int, default=60, help="MB of the largest disk")
     parser.add_argument("--step", type=int, default=1, help="MB from one disk to the next")

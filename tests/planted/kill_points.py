@@ -138,7 +138,7 @@ def makings(home: Path) -> Mapping[str, tuple[Callable[[], object], Callable[[],
     def open_prefect_file() -> None:
         with new_database(home):
             assert revision_of(f"sqlite:///{prefect_file}") == migrations_of("prefect", dialect="sqlite").head
-        assert [name for name in left_in(home) if name != "mlflow"] == [DATABASE]
+        assert [name for name in left_in(home) if name not in ("cache", "mlflow")] == [DATABASE]
 
     def open_prefect_on_postgres() -> None:
         address = named_database("prefect") or ""

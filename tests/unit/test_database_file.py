@@ -25,7 +25,8 @@ from storage.schema import migrations_of, revision_of
 # Of the statements that write when a library makes its tables, 437 of MLflow's and 1,181 of Prefect's: the first ones, one near
 # the end, and some between. `make test-faults FAULTS="--only points"` tries all.
 POINTS = {"mlflow": (1, 2, 40, 170, 330, 430), "prefect": (1, 2, 120, 460, 900, 1170)}
-POINTS_ON_POSTGRES = (1, 2, 40, 170)
+# Those of 181 and 251 are in the middle of migrations that Prefect can neither complete nor begin again.
+POINTS_ON_POSTGRES = (1, 2, 40, 181, 251)
 
 
 @pytest.mark.parametrize("making", ["mlflow beside", "mlflow in place"])

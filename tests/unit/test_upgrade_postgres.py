@@ -20,7 +20,7 @@ from storage.errors import RegistryError, SettingError
 from storage.layout import Store
 from storage.registry import Registry
 from storage.schema import migrations_of, revision_of
-from storage.upgrade import upgrade_prefect
+from storage.upgrade import remove_half_made, upgrade_prefect
 from tasks.diagnosis.databases import check_database
 
 MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
@@ -70,7 +70,9 @@ def test_an_older_registry_is_refused_with_the_command_and_opens_after_it(
     assert [found.level for found in check_database("mlflow", old)] == ["ok"]
 
 
-def test_tables_that_a_killed_server_left_half_made_are_left_to_the_next_one(server: str) -> None:
+def test_tables_whose_making_was_killed_are_removed_where_nothing_lies_in_them(
+    server: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Prefect commits each of its migrations, so a kill between two leaves an older schema, in which nothing lies yet."""
     address = f"{server}/half_prefect"
     make_database(address)
@@ -80,11 +82,22 @@ def test_tables_that_a_killed_server_left_half_made_are_left_to_the_next_one(ser
         connection.exec_driver_sql("create table alembic_version (version_num text)")
         connection.exec_driver_sql(f"insert into alembic_version values ('{min(migrations.known - {migrations.head})}')")
         connection.exec_driver_sql("create table flow (name text)")
+        connection.exec_driver_sql("create type state as enum ('RUNNING')")
     assert upgrade_prefect(address) is None
     with engine.begin() as connection:
         connection.exec_driver_sql("insert into flow values ('retrain')")
+    remove_half_made(address, library="prefect")
     with pytest.raises(SettingError, match="back it up, then migrate it once with"):
         upgrade_prefect(address)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("delete from flow")
+    with caplog.at_level("WARNING", logger="retrain"):
+        remove_half_made(address, library="prefect")
+    assert "half_prefect were half made by a process that was killed, and held nothing: they are made anew" in caplog.text
+    assert PASSWORD not in caplog.text
+    inspector = sqlalchemy.inspect(engine)
+    assert (inspector.get_table_names(), inspector.get_enums()) == ([], [])
+    assert revision_of(address) is None
     engine.dispose()
 
 
