@@ -22,6 +22,10 @@ class DiskError(SettingError, OSError):
     """A disk refused something. It is an `OSError` too, for those who can do without the file."""
 
 
+class NoAnswerError(RetrainError, OSError):
+    """A server does not answer. It is an `OSError` too, for those who ask it again or can do without it."""
+
+
 class SourceError(RetrainError):
     """A source could not be reached, or sent something else than the file."""
 

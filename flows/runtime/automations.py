@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.runtime.authentication import authorization, refused
-from storage.errors import SettingError
+from storage.errors import NoAnswerError, SettingError
+from storage.redaction import without_secrets
 
+# A server on two busy cores has been seen to take some seconds.
+ANSWER_S = 30
 AUTOMATIONS = Path(__file__).with_name("configuration") / "automations.yaml"
 
 
@@ -24,26 +27,38 @@ def ask(api: str, path: str, body: Mapping[str, Any] | list[Any] | None = None, 
 
     Raises:
         SettingError: The server wants another user or password, or its certificate is not trusted.
-        urllib.error.URLError: The server refused the request, or does not answer.
+        NoAnswerError: The server does not answer.
+        urllib.error.HTTPError: The server refused the request.
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{api}{path}", data=data, headers={"Content-Type": "application/json"}, method=method)  # noqa: S310
     for name, value in authorization().items():
         request.add_unredirected_header(name, value)  # whoever a server sends us on to gets no password
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  (an address of our own)
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310  (an address of our own)
             content = answer.read()
-    except urllib.error.URLError as error:
-        if isinstance(error, urllib.error.HTTPError) and error.code == HTTPStatus.UNAUTHORIZED:
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED:
             error.close()
             raise refused(api) from None
+        raise
+    except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise SettingError(
                 f"the certificate of {api} is not trusted ({error.reason.verify_message}): "
                 "name a file of the authorities that you trust in SSL_CERT_FILE and REQUESTS_CA_BUNDLE"
             ) from None
-        raise
+        raise _no_answer(api, error.reason) from error
+    except (OSError, http.client.HTTPException) as error:  # while the answer is waited for or read
+        raise _no_answer(api, error) from error
     return json.loads(content) if content else None
+
+
+def _no_answer(api: str, reason: object) -> NoAnswerError:
+    return NoAnswerError(
+        f"Prefect's server at {without_secrets(api)} does not answer ({reason}; it is given {ANSWER_S} s): "
+        "see by `retrain status` whether it runs, and try again when the machine is less busy"
+    )
 
 
 def check_access(api: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -61,8 +60,8 @@ def _pool(api: str, pool: str, *, running: dict[str, tuple[str, str]], now: date
     try:
         heard_of = has_worker(api, pool)
         queue = _queue(api, pool, now=now)
-    except (urllib.error.URLError, OSError) as error:
-        yield Finding(name, "fault", f"Prefect does not answer ({error})", "retrain up")
+    except OSError:
+        yield Finding(name, "fault", "Prefect's server does not answer", "retrain up")
         return
     if state == "RUNNING" and heard_of:
         yield Finding(name, "ok", f"it serves the pool {pool}, {_uptime(said)}")
