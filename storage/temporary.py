@@ -12,7 +12,6 @@ import re
 import shutil
 import socket
 import tempfile
-from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +38,8 @@ def use_own_temporary_folder() -> Path:
         return current
     if len(str(base)) > _MAX_BASE_CHARACTERS:
         return base
+    from multiprocessing.util import Finalize  # only runs and servers come here
+
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     # After multiprocessing has removed its folder in this one, at priority -100: it complains of a folder that is gone.

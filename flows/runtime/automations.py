@@ -17,7 +17,7 @@ from flows.runtime.authentication import authorization, refused
 from storage.errors import NoAnswerError, SettingError
 from storage.redaction import without_secrets
 
-# A server on two busy cores has been seen to take some seconds.
+# Once, on two cores with much else to do, a server was seen to take longer.
 ANSWER_S = 30
 AUTOMATIONS = Path(__file__).with_name("configuration") / "automations.yaml"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from storage.database import database_lock, named_database
@@ -32,14 +32,12 @@ def new_database(home: Path) -> Iterator[None]:
     Raises:
         SettingError: The folder cannot be written, or its database is of a newer Prefect.
     """
-    if names_prefect_database():
-        upgrade_prefect(shared_database() or "")
-        yield
-        return
-    if own := named_database("prefect"):
-        with database_lock(own):
-            remove_half_made(own, library="prefect")
-            upgrade_prefect(own)
+    if named := shared_database():
+        is_own = named == named_database("prefect")
+        with database_lock(named) if is_own else nullcontext():
+            if is_own:
+                remove_half_made(named, library="prefect")
+            upgrade_prefect(named)
             yield
         return
     database = (home / DATABASE).absolute()

@@ -138,3 +138,9 @@ def test_copies_of_killed_processes_are_removed_and_backups_stay(tmp_path: Path)
         (folder / name).write_bytes(b"")
     Registry.open(store)
     assert sorted(path.name for path in folder.iterdir()) == [".mlflow.db.lock", "mlflow.db", "mlflow.db.1a2b.backup"]
+
+
+def test_an_empty_variable_of_prefect_names_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "")
+    with new_database(tmp_path):
+        assert revision_of(f"sqlite:///{tmp_path / DATABASE}") == migrations_of("prefect", dialect="sqlite").head
