@@ -383,6 +383,7 @@ FAULTS: Mapping[str, Fault] = {
     "temperature in the clip of 5 to 15 degrees": whole_column(T, lambda values, rng: np.clip(values, 5, 15)),
     "noise of 2 K on the temperature": whole_column(T, lambda values, rng: values + rng.normal(0, 2, len(values))),
     "temperature averaged over a day": smoothed(T, 144),
+    "temperature averaged over two hours": smoothed(T, 12),
     "wind averaged over a day": smoothed(WIND, 144),
     "means of days in every row": means_of_days,
     "a hole of 5 days filled by straight lines": straight(5),
@@ -428,7 +429,6 @@ NOT_TO_BE_SEEN: Mapping[str, tuple[Fault, str]] = {
         "the direction has no partner among the columns",
     ),
     "wind a fifth weaker": (wind_in(0.8), "both speeds off together; months differ by more"),
-    "temperature averaged over two hours": (smoothed(T, 12), "as smooth as the readings of a calm month"),
     "readings of the same days of another year": (
         shifted(days=365),
         "the season is right; only the table before could tell, if it holds these stamps",

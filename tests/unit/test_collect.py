@@ -79,7 +79,7 @@ def test_the_report_says_sample_decision_scores_and_champion(trained: Any) -> No
     assert trained.table.version in report.markdown
     assert any("temperature 24 h before the target" in value for value in report.metrics[0].values())
     assert [row["model"] for row in report.metrics[1:]] == ["gru_baseline v1", "gru_baseline v2"]
-    assert "108 expectations" in report.validation
+    assert "113 expectations" in report.validation
     assert "Every expectation passed." in report.validation
 
 

@@ -79,7 +79,7 @@ def test_no_alarm_on_the_sample(sample: Series) -> None:
 def test_no_alarm_on_real_and_reconstructed_years(year_2020: Series, reconstructed: Series) -> None:
     assert year_2020.failing("warning") == set()
     # On 2011-06-06 the barometer jumped by 10 mbar within ten minutes: a real fault.
-    assert reconstructed.failing("warning") == {"pressure_step_mbar"}
+    assert reconstructed.failing("warning") == {"pressure_step_over_gusts_mbar"}
 
 
 def test_an_anemometer_of_the_real_file_of_2024_was_stuck_for_ten_days(current: Series) -> None:

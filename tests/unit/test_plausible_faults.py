@@ -11,7 +11,7 @@ from tasks.datasets.imdb import spec as imdb
 from tasks.datasets.request import TableRequest
 
 SEEDS = (1, 2)
-BAROMETER = "pressure_step_mbar column_values_to_be_between warning"
+BAROMETER = "pressure_step_over_gusts_mbar column_values_to_be_between warning"
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.datasets.daily_cycle import amplitude_at, biphase_deg, daily_harmonics, highest_hour
 from tasks.datasets.series_faults import Seconds
 from tasks.datasets.series_plausibility import (
     frozen_hours,
@@ -42,6 +43,11 @@ _ROWS_OF_A_MONTH = 20 * 144
 _HALF_DAY_ROWS = 72
 # A barometer of the reconstructed years jumps by 10 mbar once: such a reading is a warning, many of them are another series.
 _ALL_BUT_FEW = 0.9998
+# Of three weeks the hour at which the temperature is highest lies between 14.0 and 18.0 at Jena, in winter too.
+_CYCLE_DAYS, _WARMEST_HOUR = 21, 15.5
+_MIN_AMPLITUDE_DEGC = 0.25
+# The largest steps of pressure come with gusts: 2.1 mbar in ten minutes with 11 m/s, 1.7 mbar with 16 m/s.
+_STEP_MBAR_PER_M_PER_S = 0.13
 
 
 STAMP_DAY = "stamp_day"
@@ -66,9 +72,23 @@ SIGNS = (
         "pressure_step_mbar",
         "pressure moves by little in ten minutes; otherwise parts of the series are out of place",
         (0, 5),
-        (0, 4),
+        None,
         mostly=_ALL_BUT_FEW,
         reading="pressure_mbar",
+    ),
+    Sign(
+        "pressure_step_over_gusts_mbar",
+        "pressure jumps in gusts only; otherwise parts of the series are out of place",
+        None,
+        (0, 1),
+        reading="pressure_mbar",
+    ),
+    Sign(
+        "vapor_pressure_step_mbar",
+        "the moisture of the air moves by little in ten minutes; otherwise parts of the series are out of place",
+        None,
+        (0, 4.5),
+        reading="vapor_pressure_mbar",
     ),
     Sign(
         "temperature_step_degc",
@@ -143,6 +163,27 @@ SIGNS = (
         reading="temperature_degc",
     ),
     Sign(
+        "warmest_hour_of_three_weeks",
+        "the temperature is highest in the afternoon; otherwise readings are hours early or late",
+        (11, 21),
+        (12.5, 19.5),
+        reading="temperature_degc",
+    ),
+    Sign(
+        "temperature_biphase_deg_of_three_weeks",
+        "the temperature rises faster than it falls; otherwise readings run backwards",
+        None,
+        (-20, 215),
+        reading="temperature_degc",
+    ),
+    Sign(
+        "afternoon_amplitude_degc_of_day",
+        "no day is much warmer in its night than in its afternoon",
+        None,
+        (-2, 15),
+        reading="temperature_degc",
+    ),
+    Sign(
         "calm_gusts_share_of_month",
         "gusts are stronger than the mean wind in most rows",
         None,
@@ -171,29 +212,45 @@ def plausibility_columns(readings: Mapping[str, Any], *, seconds: Seconds, row_s
     """
     measured, air = [readings[name] for name in _MEASURED], [readings[name] for name in _AIR]
     pressure, temperature = readings["pressure_mbar"], readings["temperature_degc"]
-    wind, direction = readings["wind_speed_m_per_s"], readings["wind_direction_deg"]
-    pressure_step = step_from_row_before(pressure, seconds=seconds, row_seconds=row_seconds)
-    temperature_step = step_from_row_before(temperature, seconds=seconds, row_seconds=row_seconds)
-    wind_step = step_from_row_before(wind, seconds=seconds, row_seconds=row_seconds)
-    has_no_gusts = (readings["max_wind_speed_m_per_s"] <= wind).astype(np.float32)
+    wind, direction, gusts = (readings[name] for name in ("wind_speed_m_per_s", "wind_direction_deg", "max_wind_speed_m_per_s"))
+    times: Any = {"seconds": seconds, "row_seconds": row_seconds}
+    pressure_step = step_from_row_before(pressure, **times)
+    temperature_step = step_from_row_before(temperature, **times)
+    wind_step = step_from_row_before(wind, **times)
+    once_a_day, twice_a_day = daily_harmonics(temperature, days=_CYCLE_DAYS, **times)
+    once_of_day, _ = daily_harmonics(temperature, days=1, **times)
+    has_no_gusts = (gusts <= wind).astype(np.float32)
     is_whole = (temperature == np.rint(temperature)).astype(np.float32)
     signs = (
         frozen_hours(air, row_seconds=row_seconds),
-        repeated_hours_of_day(measured, seconds=seconds, row_seconds=row_seconds),
+        repeated_hours_of_day(measured, **times),
         pressure_step,
+        _over_gusts(pressure_step, gusts),
+        step_from_row_before(readings["vapor_pressure_mbar"], **times),
         temperature_step,
-        spike(temperature, seconds=seconds, row_seconds=row_seconds),
+        spike(temperature, **times),
         is_of_repeated_span(air, span_rows=_HALF_DAY_ROWS),
-        straight_hours([*air, wind], seconds=seconds, row_seconds=row_seconds, rounding=0.01),
+        straight_hours([*air, wind], rounding=0.01, **times),
         of_month(temperature_step, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.nanmedian),
         of_month(wind_step, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.nanmedian),
         of_month(direction, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.nanmax),
         of_month(wind, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.nanmean),
         of_month(is_whole, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.mean),
         season_excess(temperature, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, **_SEASON),
+        highest_hour(once_a_day),
+        biphase_deg(once_a_day, twice_a_day, min_amplitude=_MIN_AMPLITUDE_DEGC),
+        amplitude_at(once_of_day, hour=_WARMEST_HOUR),
         of_month(has_no_gusts, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.mean),
         share_of_month_present(seconds, row_seconds=row_seconds),
-        range_of_day(temperature, seconds=seconds, row_seconds=row_seconds),
+        range_of_day(temperature, **times),
         seconds / 86_400,
     )
     return dict(zip(COLUMNS, signs, strict=True))
+
+
+def _over_gusts(pressure_step: npt.NDArray[np.float32], gusts: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return what is left of each step of pressure when what the gusts of its two rows explain is taken off; 0: nothing."""
+    strongest = np.nan_to_num(gusts)
+    strongest[1:] = np.maximum(strongest[1:], strongest[:-1])
+    left: npt.NDArray[np.float32] = np.maximum(pressure_step - np.float32(_STEP_MBAR_PER_M_PER_S) * strongest, 0)
+    return left
