@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -70,3 +72,32 @@ def _expected(field: str) -> str:
 def _default(field: str) -> str:
     default = Environment.model_fields[field].default
     return "its default" if default is None else str(default)
+
+
+# RETRAIN_MIRROR is looked at where it is used, because a folder of any name is one too.
+ADDRESSES = (
+    *(variable(field) for field in ("home", "database_url", "prefect_address", "mlflow_address", "docs_address")),
+    "PREFECT_API_URL",
+    "PREFECT_UI_API_URL",
+    "PREFECT_SERVER_UI_API_URL",
+    "MLFLOW_TRACKING_URI",
+    "AWS_ENDPOINT_URL",
+)
+
+
+def require_sound_addresses() -> None:
+    """Look whether every variable that may name an address names one that can be read.
+
+    Raises:
+        SettingError: One cannot. A password in it is not shown, in whatever form it is written.
+    """
+    for name in ADDRESSES:
+        value = os.environ.get(name, "")
+        scheme, mark, rest = value.partition("://")
+        try:
+            _ = urlsplit(value).port if mark else None
+        except ValueError:
+            shown = f"{scheme}://***" if "@" in rest else value
+            raise SettingError(
+                f"{name} is {shown!r}, expected an address like http://HOST:PORT/PATH: correct it, or unset it"
+            ) from None

@@ -40,7 +40,10 @@ def set_library_variables() -> None:
 def _take_credentials(name: str, *, user: str = "", password: str = "", both: str = "") -> None:
     """Move user and password from an address, which is shown and stored, to the variables that its client reads."""
     address = os.environ.get(name, "")
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return  # what is no address is told where it is used, and this module is imported before anything can be told
     if parts.scheme not in ("http", "https") or not parts.username:
         return
     values = unquote(parts.username), unquote(parts.password or "")

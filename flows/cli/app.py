@@ -29,6 +29,7 @@ from flows.cli.service import demo, down, status, up, worker
 from flows.cli.tables import tables
 from flows.cli.verify import verify
 from flows.runtime.authentication import set_variables
+from storage.environment import Environment, require_sound_addresses
 from storage.errors import RetrainError
 from tasks.choices import DataOrigin, PromoteMode, SplitRule
 
@@ -339,13 +340,13 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. An error of input or environment is one line, and the exit code is 2."""
     try:
+        require_sound_addresses()
         set_variables()
         app(args=arguments)
     except RetrainError as error:
         typer.echo(f"retrain: {error}", err=True)
         raise SystemExit(2) from None
     except Exception as error:
-        from storage.environment import Environment
         from storage.remote_store import known_error
 
         known = known_error(error, home=Environment.read().home)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from storage.environment import Environment, variable
+from storage.environment import ADDRESSES, Environment, require_sound_addresses, variable
 from storage.errors import SettingError
 from storage.library_variables import set_library_variables
 
@@ -53,6 +53,49 @@ def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, va
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingError, match=message):
         Environment.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("PREFECT_API_URL", "http://[/api", "'http://[/api'"),
+        ("MLFLOW_TRACKING_URI", "http://[::", "'http://[::'"),
+        ("MLFLOW_TRACKING_URI", "http://host:many", "'http://host:many'"),
+        ("RETRAIN_HOME", "s3://[bucket", "'s3://[bucket'"),
+        # A password with a slash that should have been written as %2F makes a part of it the port.
+        ("RETRAIN_DATABASE_URL", "postgresql://anna:s3cr3t/word@host/x", "'postgresql://***'"),
+    ],
+)
+def test_what_is_no_address_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingError) as raised:
+        require_sound_addresses()
+    assert str(raised.value) == f"{name} is {shown}, expected an address like http://HOST:PORT/PATH: correct it, or unset it"
+
+
+@pytest.mark.parametrize("value", ["./[var]", "s3://bucket/x", "sqlite:////tmp/[x].db", "http://[::1]:4200/api", ""])
+def test_a_path_and_an_address_are_taken(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    for name in ADDRESSES:
+        monkeypatch.setenv(name, value)
+    require_sound_addresses()
+
+
+@pytest.mark.parametrize("name", ["PREFECT_API_URL", "MLFLOW_TRACKING_URI"])
+def test_the_command_tells_an_address_that_is_none(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli.app", "models"],
+        env={**os.environ, name: "http://[/x"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == f"retrain: {name} is 'http://[/x', expected an address like http://HOST:PORT/PATH: correct it, or unset it\n"
+    )
 
 
 def test_every_variable_is_described_and_none_can_be_changed() -> None:
