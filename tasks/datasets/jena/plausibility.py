@@ -44,8 +44,9 @@ _HALF_DAY_ROWS = 72
 # A barometer of the reconstructed years jumps by 10 mbar once: such a reading is a warning, many of them are another series.
 _ALL_BUT_FEW = 0.9998
 # Of three weeks the hour at which the temperature is highest lies between 14.0 and 18.0 at Jena, in winter too.
-_CYCLE_DAYS, _WARMEST_HOUR = 21, 15.5
-_MIN_AMPLITUDE_DEGC = 0.25
+_HOUR_DAYS, _WARMEST_HOUR = 21, 15.5
+# Of four weeks the biphase lies between 10 and 184 degrees. Weather alone makes a second harmonic of 0.3 K, of any biphase.
+_BIPHASE_DAYS, _MIN_AMPLITUDE_DEGC = 28, 0.35
 # The largest steps of pressure come with gusts: 2.1 mbar in ten minutes with 11 m/s, 1.7 mbar with 16 m/s.
 _STEP_MBAR_PER_M_PER_S = 0.13
 
@@ -170,10 +171,10 @@ SIGNS = (
         reading="temperature_degc",
     ),
     Sign(
-        "temperature_biphase_deg_of_three_weeks",
+        "temperature_biphase_deg_of_four_weeks",
         "the temperature rises faster than it falls; otherwise readings run backwards",
         None,
-        (-20, 215),
+        (-20, 205),
         reading="temperature_degc",
     ),
     Sign(
@@ -217,8 +218,9 @@ def plausibility_columns(readings: Mapping[str, Any], *, seconds: Seconds, row_s
     pressure_step = step_from_row_before(pressure, **times)
     temperature_step = step_from_row_before(temperature, **times)
     wind_step = step_from_row_before(wind, **times)
-    once_a_day, twice_a_day = daily_harmonics(temperature, days=_CYCLE_DAYS, **times)
-    once_of_day, _ = daily_harmonics(temperature, days=1, **times)
+    of_hour, _ = daily_harmonics(temperature, days=_HOUR_DAYS, **times)
+    once_a_day, twice_a_day = daily_harmonics(temperature, days=_BIPHASE_DAYS, **times)
+    of_day, _ = daily_harmonics(temperature, days=1, **times)
     has_no_gusts = (gusts <= wind).astype(np.float32)
     is_whole = (temperature == np.rint(temperature)).astype(np.float32)
     signs = (
@@ -237,9 +239,9 @@ def plausibility_columns(readings: Mapping[str, Any], *, seconds: Seconds, row_s
         of_month(wind, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.nanmean),
         of_month(is_whole, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.mean),
         season_excess(temperature, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, **_SEASON),
-        highest_hour(once_a_day),
+        highest_hour(of_hour),
         biphase_deg(once_a_day, twice_a_day, min_amplitude=_MIN_AMPLITUDE_DEGC),
-        amplitude_at(once_of_day, hour=_WARMEST_HOUR),
+        amplitude_at(of_day, hour=_WARMEST_HOUR),
         of_month(has_no_gusts, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.mean),
         share_of_month_present(seconds, row_seconds=row_seconds),
         range_of_day(temperature, **times),
