@@ -75,7 +75,7 @@ def test_what_is_no_address_is_refused_without_its_password(
     assert str(raised.value) == f"{name} is {shown}, expected an address like http://HOST:PORT/PATH: correct it, or unset it"
 
 
-@pytest.mark.parametrize("value", ["./[var]", "s3://bucket/x", "sqlite:////tmp/[x].db", "http://[::1]:4200/api", ""])
+@pytest.mark.parametrize("value", ["./[var]", "s3://bucket/x", "sqlite:////srv/[x].db", "http://[::1]:4200/api", ""])
 def test_a_path_and_an_address_are_taken(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     for name in ADDRESSES:
         monkeypatch.setenv(name, value)

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from monitoring_helpers import DAY
 
 from storage.layout import Store
@@ -142,13 +140,18 @@ def test_other_texts_have(profile: TextProfile) -> None:
     assert found(profile, tokens=np.where(np.arange(300) < 20, 5000, random.integers(20, 500, 300))) == []
 
 
-@given(st.integers(20, 60), st.integers(0, 2**32 - 1))
-def test_few_texts_of_the_same_kind_do_not_drift_by_chance(count: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
+def test_few_texts_of_the_same_kind_hardly_ever_drift_by_chance() -> None:
+    # Bounds of some standard errors are passed by chance in few of many draws: draws are counted, and not one looked at.
     reference = {"tokens": np.arange(1, 1001), "unknown_share": np.linspace(0, 0.2, 1000), "probability": np.full(1000, 0.5)}
-    rows = random.integers(0, 1000, count)
-    issued = reviews(tokens=reference["tokens"][rows], unknown=reference["unknown_share"][rows], probability=np.full(count, 0.5))
-    assert watch_reviews(issued, profile=TextProfile(reference), settings=SETTINGS).findings == ()
+    alarms = 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        count = 20 + seed % 41
+        rows = random.integers(0, 1000, count)
+        tokens, unknown = reference["tokens"][rows], reference["unknown_share"][rows]
+        issued = reviews(tokens=tokens, unknown=unknown, probability=np.full(count, 0.5))
+        alarms += bool(watch_reviews(issued, profile=TextProfile(reference), settings=SETTINGS).findings)
+    assert alarms <= 2
 
 
 def test_few_texts_are_not_judged_and_no_texts_say_so(profile: TextProfile) -> None:
