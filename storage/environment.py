@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.errors import SettingError
+from storage.redaction import hide_user
 
 _PREFIX = "RETRAIN_"
 
@@ -74,7 +75,7 @@ def _default(field: str) -> str:
     return "its default" if default is None else str(default)
 
 
-# RETRAIN_MIRROR is looked at where it is used, because a folder of any name is one too.
+# RETRAIN_MIRROR has a check of its own, where it is used.
 ADDRESSES = (
     *(variable(field) for field in ("home", "database_url", "prefect_address", "mlflow_address", "docs_address")),
     "PREFECT_API_URL",
@@ -93,11 +94,9 @@ def require_sound_addresses() -> None:
     """
     for name in ADDRESSES:
         value = os.environ.get(name, "")
-        scheme, mark, rest = value.partition("://")
         try:
-            _ = urlsplit(value).port if mark else None
-        except ValueError:
-            shown = f"{scheme}://***" if "@" in rest else value
+            _ = urlsplit(value).port if "://" in value else None
+        except ValueError:  # its text may hold a part of a password
             raise SettingError(
-                f"{name} is {shown!r}, expected an address like http://HOST:PORT/PATH: correct it, or unset it"
+                f"{name} is {hide_user(value)!r}, expected an address like http://HOST:PORT/PATH: correct it, or unset it"
             ) from None

@@ -43,7 +43,7 @@ def _take_credentials(name: str, *, user: str = "", password: str = "", both: st
     try:
         parts = urlsplit(address)
     except ValueError:
-        return  # what is no address is told where it is used, and this module is imported before anything can be told
+        return  # this is called when the project is imported; `require_sound_addresses` tells of it once a command runs
     if parts.scheme not in ("http", "https") or not parts.username:
         return
     values = unquote(parts.username), unquote(parts.password or "")

@@ -33,6 +33,13 @@ def without_secrets(address: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def hide_user(address: str) -> str:
+    """Return an address with all that stands before its last `@` hidden, also where a password makes it no address."""
+    scheme, mark, rest = address.partition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}{mark}{HIDDEN}{at}{host}" if at else address
+
+
 def redact(text: str) -> str:
     """Return a text in which users and passwords of addresses, tokens in them, and secrets of the environment are hidden."""
     text = _PARAMETER.sub(rf"\1{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
@@ -55,8 +62,9 @@ def _secrets_of_environment() -> list[str]:
     for name, value in os.environ.items():
         if _SECRET_VARIABLE.search(name):
             secrets |= {value, value.partition(":")[2]}
-        elif "://" in value and (user := _USER.search(value)):
-            password = user.group()[:-1].partition(":")[2]
+        elif "://" in value:
+            # A password with a slash, which should have been written as %2F, seems to be a port and a path.
+            password = value.partition("://")[2].rpartition("@")[0].partition(":")[2]
             secrets |= {password, unquote(password)}
     return sorted((secret for secret in secrets if len(secret) >= _MIN_CHARACTERS), key=len, reverse=True)
 

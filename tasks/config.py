@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from storage.environment import Environment, variable
 from storage.errors import SettingError
+from storage.redaction import hide_user
 from tasks.choices import DataOrigin, PromoteMode, RunOn, Verdicts
 from tasks.datasets import DATASETS
 from tasks.datasets.request import QualityLimits, SplitSettings, mapping_of_text
@@ -371,11 +372,12 @@ def mirror_address() -> str | None:
     mirror = Environment.read().mirror
     try:
         parts = urlsplit(mirror or "")
-        is_web = parts.scheme in ("http", "https")
-        if is_web and (not parts.hostname or (parts.port or 1) < 1):
-            raise ValueError("it names no host")
-    except ValueError as error:
+        is_sound = parts.scheme not in ("http", "https") or bool(parts.hostname and (parts.port or 1) >= 1)
+    except ValueError:  # its text may hold a part of a password
+        is_sound = False
+    if not is_sound:
         raise SettingError(
-            f"{variable('mirror')} is {mirror!r}, expected a folder or an address like http://host/folder ({error}): correct it"
-        ) from None
+            f"{variable('mirror')} is {hide_user(mirror or '')!r}, "
+            "expected a folder or an address like http://host/folder: correct it"
+        )
     return mirror

@@ -7,7 +7,8 @@ days begin. Stamps are seconds since 1970 on the clock of the series, rising.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +21,39 @@ Harmonic = npt.NDArray[np.complex128]
 _DAY_S = 86_400
 
 
-def daily_harmonics(values: Values, *, seconds: Seconds, row_seconds: int, days: int) -> tuple[Harmonic, Harmonic]:
-    """Return the waves of one and of two cycles a day over the `days` days around each row, NaN where a row of them is missing.
+@dataclass(frozen=True)
+class DailyCycle:
+    """The daily cycle of a regular series.
 
-    What is slower than a day is removed first, as the mean of the day around each row.
+    Attributes:
+        once: A row's reading less the mean of the day around it, times the wave of one cycle a day.
+        twice: The same with the wave of two.
     """
-    day_rows = _DAY_S // row_seconds
-    day_means = _means_around(values, seconds=seconds, row_seconds=row_seconds, rows=day_rows)
-    wave = np.exp(-2j * np.pi * (seconds % _DAY_S) / _DAY_S)
-    around: Any = {"seconds": seconds, "row_seconds": row_seconds, "rows": days * day_rows}
-    once = (values - day_means) * wave
-    return 2 * _means_around(once, **around), 2 * _means_around(once * wave, **around)
+
+    once: Harmonic
+    twice: Harmonic
+    seconds: Seconds
+    row_seconds: int
+
+    @classmethod
+    def of(cls, values: Values, *, seconds: Seconds, row_seconds: int) -> Self:
+        """Take what is slower than a day from readings, and multiply the rest by the waves."""
+        day_means = _means_around(values, seconds=seconds, row_seconds=row_seconds, rows=_DAY_S // row_seconds)
+        wave = np.exp(-2j * np.pi * (seconds % _DAY_S) / _DAY_S)
+        once = (values - day_means) * wave
+        return cls(once, once * wave, seconds, row_seconds)
+
+    def once_a_day(self, *, days: int) -> Harmonic:
+        """Return the wave of one cycle a day over the `days` days around each row, NaN where a row of them is missing."""
+        return self._harmonic(self.once, days=days)
+
+    def twice_a_day(self, *, days: int) -> Harmonic:
+        """Return the wave of two cycles a day over the `days` days around each row, NaN where a row of them is missing."""
+        return self._harmonic(self.twice, days=days)
+
+    def _harmonic(self, products: Harmonic, *, days: int) -> Harmonic:
+        rows = days * _DAY_S // self.row_seconds
+        return 2 * _means_around(products, seconds=self.seconds, row_seconds=self.row_seconds, rows=rows)
 
 
 def highest_hour(once_a_day: Harmonic) -> Hours:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.datasets.daily_cycle import amplitude_at, biphase_deg, daily_harmonics, highest_hour
+from tasks.datasets.daily_cycle import DailyCycle, amplitude_at, biphase_deg, highest_hour
 
 HOUR_S, DAY_ROWS = 3_600, 24
 
@@ -23,7 +23,7 @@ def wave(days: int, *, hour: float, amplitude: float = 4, saw: float = 0) -> tup
 
 def test_the_hour_and_the_amplitude_of_a_wave_are_found_under_a_trend() -> None:
     readings, seconds = wave(7, hour=15, amplitude=4)
-    once, _ = daily_harmonics(readings + 0.02 * np.arange(len(readings)), seconds=seconds, row_seconds=HOUR_S, days=3)
+    once = DailyCycle.of(readings + 0.02 * np.arange(len(readings)), seconds=seconds, row_seconds=HOUR_S).once_a_day(days=3)
     # A day around row i is of the rows i - 12 to i + 11, three days are of i - 36 to i + 35: 48 rows before, 46 behind.
     whole = np.flatnonzero(np.isfinite(once))
     assert (whole[0], whole[-1]) == (48, len(readings) - 47)
@@ -39,8 +39,8 @@ def test_rows_that_run_backwards_turn_the_biphase_round_wherever_they_begin(hour
     readings, seconds = wave(8, hour=hour, saw=1)
     biphases = []
     for values in (readings[cut:], readings[cut:][::-1]):
-        harmonics = daily_harmonics(values, seconds=seconds[: len(values)], row_seconds=HOUR_S, days=2)
-        biphases.append(biphase_deg(*harmonics, min_amplitude=0.5))
+        cycle = DailyCycle.of(values, seconds=seconds[: len(values)], row_seconds=HOUR_S)
+        biphases.append(biphase_deg(cycle.once_a_day(days=2), cycle.twice_a_day(days=2), min_amplitude=0.5))
     forward, backward = (values[np.isfinite(values)] for values in biphases)
     assert forward == pytest.approx(90, abs=1e-3)
     # -90 and 270 are one angle.
@@ -49,7 +49,8 @@ def test_rows_that_run_backwards_turn_the_biphase_round_wherever_they_begin(hour
 
 def test_a_small_second_harmonic_tells_no_shape() -> None:
     readings, seconds = wave(8, hour=15, saw=0.2)
-    harmonics = daily_harmonics(readings, seconds=seconds, row_seconds=HOUR_S, days=2)
+    cycle = DailyCycle.of(readings, seconds=seconds, row_seconds=HOUR_S)
+    harmonics = cycle.once_a_day(days=2), cycle.twice_a_day(days=2)
     assert np.isnan(biphase_deg(*harmonics, min_amplitude=0.21)).all()
     assert np.isfinite(biphase_deg(*harmonics, min_amplitude=0.19)).sum() == len(readings) - (24 - 1) - (48 - 1)
 
@@ -63,7 +64,7 @@ def test_days_with_a_gap_or_without_a_reading_are_not_judged() -> None:
     # The missing row 100 lies in the days around rows 89 to 112, and one of these in the windows around rows 78 to 124; the gap
     # before it lies in the days around rows 89 to 111, and so in the windows around rows 78 to 123.
     for values, times, lost, hours in ((missing, seconds, 47, {15}), (readings, later, 46, {15, 16})):
-        once, _ = daily_harmonics(values, seconds=times, row_seconds=HOUR_S, days=1)
+        once = DailyCycle.of(values, seconds=times, row_seconds=HOUR_S).once_a_day(days=1)
         judged = np.isfinite(once)
         assert judged.sum() == whole - lost
         assert set(highest_hour(once)[judged].round(4).tolist()) == hours
@@ -72,7 +73,8 @@ def test_days_with_a_gap_or_without_a_reading_are_not_judged() -> None:
 @pytest.mark.parametrize("rows", [0, 1, 23, 24])
 def test_short_series_are_not_judged(rows: int) -> None:
     readings, seconds = wave(1, hour=15)
-    once, twice = daily_harmonics(readings[:rows], seconds=seconds[:rows], row_seconds=HOUR_S, days=1)
+    cycle = DailyCycle.of(readings[:rows], seconds=seconds[:rows], row_seconds=HOUR_S)
+    once, twice = cycle.once_a_day(days=1), cycle.twice_a_day(days=1)
     assert len(once) == len(twice) == rows
     assert np.isnan(once).all()
     assert np.isnan(highest_hour(once)).all()

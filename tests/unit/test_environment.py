@@ -63,7 +63,7 @@ def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, va
         ("MLFLOW_TRACKING_URI", "http://host:many", "'http://host:many'"),
         ("RETRAIN_HOME", "s3://[bucket", "'s3://[bucket'"),
         # A password with a slash that should have been written as %2F makes a part of it the port.
-        ("RETRAIN_DATABASE_URL", "postgresql://anna:s3cr3t/word@host/x", "'postgresql://***'"),
+        ("RETRAIN_DATABASE_URL", "postgresql://anna:s3cr3t/word@host/x", "'postgresql://***@host/x'"),
     ],
 )
 def test_what_is_no_address_is_refused_without_its_password(

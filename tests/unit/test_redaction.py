@@ -11,8 +11,8 @@ import pytest
 from storage.errors import RetrainError, SettingError, SourceError
 from storage.layout import Store
 from storage.library_variables import set_library_variables
-from storage.redaction import RedactingFilter, printable, redact, without_secrets
-from tasks.config import DataSettings
+from storage.redaction import RedactingFilter, hide_user, printable, redact, without_secrets
+from tasks.config import DataSettings, mirror_address
 from tasks.ingestion.fetching import fetch_raw
 
 SECRET = "s3cr3t-word"
@@ -52,6 +52,23 @@ def test_what_is_logged_is_hidden_too(caplog: pytest.LogCaptureFixture) -> None:
         logger.info("from %s: %d bytes", f"http://anna:{SECRET}@host/x", 3)
         logger.info("nothing to hide in %s", "this")
     assert [record.getMessage() for record in caplog.records] == ["from http://***@host/x: 3 bytes", "nothing to hide in this"]
+
+
+@pytest.mark.parametrize(
+    "address", [f"http://anna:{SECRET}/x@host/y", f"http://anna:12345/{SECRET}@host/y", f"http://[{SECRET}@host"]
+)
+def test_no_part_of_a_password_that_makes_a_mirror_no_address_is_told(
+    monkeypatch: pytest.MonkeyPatch, address: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RETRAIN_MIRROR", address)
+    with pytest.raises((SettingError, SourceError)) as raised:
+        fetch_raw("jena", settings=DataSettings(data="mirror"), store=Store.at(tmp_path), mirror=mirror_address())
+    assert SECRET not in str(raised.value) + caplog.text
+
+
+def test_what_stands_before_the_last_at_is_hidden() -> None:
+    assert hide_user("http://anna:s3/cret@host/x") == "http://***@host/x"
+    assert hide_user("http://[") == "http://["
 
 
 @pytest.mark.parametrize(

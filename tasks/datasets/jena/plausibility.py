@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.datasets.daily_cycle import amplitude_at, biphase_deg, daily_harmonics, highest_hour
+from tasks.datasets.daily_cycle import DailyCycle, amplitude_at, biphase_deg, highest_hour
 from tasks.datasets.series_faults import Seconds
 from tasks.datasets.series_plausibility import (
     frozen_hours,
@@ -218,9 +218,8 @@ def plausibility_columns(readings: Mapping[str, Any], *, seconds: Seconds, row_s
     pressure_step = step_from_row_before(pressure, **times)
     temperature_step = step_from_row_before(temperature, **times)
     wind_step = step_from_row_before(wind, **times)
-    of_hour, _ = daily_harmonics(temperature, days=_HOUR_DAYS, **times)
-    once_a_day, twice_a_day = daily_harmonics(temperature, days=_BIPHASE_DAYS, **times)
-    of_day, _ = daily_harmonics(temperature, days=1, **times)
+    cycle = DailyCycle.of(temperature, **times)
+    first, second = cycle.once_a_day(days=_BIPHASE_DAYS), cycle.twice_a_day(days=_BIPHASE_DAYS)
     has_no_gusts = (gusts <= wind).astype(np.float32)
     is_whole = (temperature == np.rint(temperature)).astype(np.float32)
     signs = (
@@ -239,9 +238,9 @@ def plausibility_columns(readings: Mapping[str, Any], *, seconds: Seconds, row_s
         of_month(wind, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.nanmean),
         of_month(is_whole, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.mean),
         season_excess(temperature, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, **_SEASON),
-        highest_hour(of_hour),
-        biphase_deg(once_a_day, twice_a_day, min_amplitude=_MIN_AMPLITUDE_DEGC),
-        amplitude_at(of_day, hour=_WARMEST_HOUR),
+        highest_hour(cycle.once_a_day(days=_HOUR_DAYS)),
+        biphase_deg(first, second, min_amplitude=_MIN_AMPLITUDE_DEGC),
+        amplitude_at(cycle.once_a_day(days=1), hour=_WARMEST_HOUR),
         of_month(has_no_gusts, seconds=seconds, min_rows=_ROWS_OF_A_MONTH, reduce=np.mean),
         share_of_month_present(seconds, row_seconds=row_seconds),
         range_of_day(temperature, **times),
