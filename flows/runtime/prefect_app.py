@@ -1,6 +1,7 @@
 """Prefect's server as the project runs it.
 
-Its transactions on SQLite wait for each other, its pages ask no other host, and the forms of the older UI take any number.
+Its transactions on SQLite wait for each other, connections that stay open take no other's place, its pages ask no other host, and
+the forms of the older UI take any number.
 
 python -m flows.runtime.prefect_app server start --port PORT
 """
@@ -24,6 +25,7 @@ def create_app() -> FastAPI:
     from prefect.server.api.server import create_app as create_prefect_app
 
     use_immediate_transactions()
+    limit_requests_alone()
     # Ephemeral: no UI and no services such as the scheduler. Final: this process makes no second app.
     return create_prefect_app(ephemeral=True, final=True)
 
@@ -45,6 +47,24 @@ def use_immediate_transactions() -> None:
         return begin(self, session, with_for_update=True)
 
     AioSqliteConfiguration.begin_transaction = begin_immediate  # type: ignore[method-assign, assignment]
+
+
+def limit_requests_alone() -> None:
+    """Make the limit of a hundred requests at once, which Prefect's server has on SQLite, leave WebSockets out.
+
+    Each run holds some WebSockets open as long as it lasts. With some 25 runs at once they take all hundred places, and no
+    request is answered until runs give up, nine minutes later. A WebSocket that waits holds no connection of the database.
+    """
+    from prefect.server.api import server
+
+    class RequestLimit(server.RequestLimitMiddleware):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                await super().__call__(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+
+    server.RequestLimitMiddleware = RequestLimit  # type: ignore[misc]
 
 
 class AskNoOtherHost:
@@ -144,6 +164,7 @@ def main() -> None:
     from prefect.cli import app
 
     use_immediate_transactions()
+    limit_requests_alone()
     serve_own_pages()
     app()
 

@@ -4,6 +4,9 @@ python -m flows.runtime.recovery
 
 It looks at what the server has now, every few seconds. Automations of Prefect react to events, which the server holds back for up
 to a quarter of an hour after it was restarted, and change a state whatever a person has done to the run in the meantime.
+
+Heartbeats are events too, and under load the server records them late: on SQLite with twenty runs at once by up to nine minutes.
+So before a run is given up, an event of this module is sent after its heartbeats. Once it is on record, they would be too.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import logging
 import os
 import time
 import urllib.error
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,6 +41,9 @@ PAUSE_ENDS = timedelta(seconds=2 * POLL_S)
 MAX_AGE = timedelta(days=1)
 FLOWS_THAT_GO_ON = ("retrain", "approve")
 HEARTBEAT = "prefect.flow-run.heartbeat"
+LOOK = "retrain.recovery.look"
+# Server and workers have given up long before events are as late as this.
+MAX_LATE = timedelta(hours=1)
 _PAGE = 200
 
 Run = Mapping[str, Any]
@@ -53,19 +60,23 @@ def look(api: str, *, now: datetime, heard_since: datetime) -> list[str]:
         heard_since: Since when the server answers without a break: a silence before that is not one of the run.
     """
     said: list[str] = []
-    for run in _runs(api, "RUNNING"):
-        begun = max(_since(run), heard_since)
-        if now - begun > SILENCE and not _is_heard_of(api, run, since=now - SILENCE):
+    running, cancelling = _runs(api, "RUNNING"), _runs(api, "CANCELLING")
+    silent = [run for run in (*running, *cancelling) if now - _heard_of(run, heard_since) > SILENCE and not _beats(api, run, now)]
+    if silent:
+        recorded = _recorded_until(api, now=now)
+        _send_look(api, now=now)
+        silent = [run for run in silent if not _beats(api, run, recorded)]
+    for run in silent:
+        quiet_for = recorded - _heard_of(run, heard_since)
+        if run in running and quiet_for > SILENCE:
             text = f"No heartbeat for {SILENCE.seconds} s: the process of the run or its host has died."
             said += _set(api, run, {"type": "CRASHED", "message": text})
+        if run in cancelling and quiet_for > MAX_CANCELLING:
+            said += _set(api, run, {"type": "CANCELLED", "message": "Its process had died before it could be told."})
     for run in _runs(api, "PENDING"):
-        if now - _since(run) > MAX_PENDING:
+        if now - _heard_of(run, heard_since) > MAX_PENDING:
             text = f"Not started within {MAX_PENDING.seconds // 60} minutes: the host of the worker that took the run has died."
             said += _set(api, run, {"type": "CRASHED", "message": text})
-    for run in _runs(api, "CANCELLING"):
-        begun = max(_since(run), heard_since)
-        if now - begun > MAX_CANCELLING and not _is_heard_of(api, run, since=now - SILENCE):
-            said += _set(api, run, {"type": "CANCELLED", "message": "Its process had died before it could be told."})
     for run in _runs(api, "PAUSED"):
         said += _pause(api, run, now=now)
     for run in _runs(api, "CRASHED", flows=FLOWS_THAT_GO_ON, since=now - MAX_AGE):
@@ -99,16 +110,40 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def _is_heard_of(api: str, run: Run, *, since: datetime) -> bool:
-    asked = {
-        "filter": {
-            "event": {"name": [HEARTBEAT]},
-            "resource": {"id": [f"prefect.flow-run.{run['id']}"]},
-            "occurred": {"since": since.isoformat()},
-        },
-        "limit": 1,
+def _heard_of(run: Run, heard_since: datetime) -> datetime:
+    """Return the moment from which on a run's silence counts: since it has its state and the server answers."""
+    return max(_since(run), heard_since)
+
+
+def _beats(api: str, run: Run, until: datetime) -> bool:
+    """Return whether a heartbeat of a run is on record from the last seconds before a moment, or from after it."""
+    resource = f"prefect.flow-run.{run['id']}"
+    return _last_event(api, HEARTBEAT, since=until - SILENCE, resource={"id": [resource]}) is not None
+
+
+def _recorded_until(api: str, *, now: datetime) -> datetime:
+    """Return the moment up to which events are on record: the server records them in the order in which it receives them."""
+    return _last_event(api, LOOK, since=now - MAX_LATE, until=now) or now - MAX_LATE
+
+
+def _send_look(api: str, *, now: datetime) -> None:
+    """Send the event that will tell how far the record is."""
+    event = {
+        "id": str(uuid.uuid4()),
+        "event": LOOK,
+        "occurred": now.isoformat(),
+        "resource": {"prefect.resource.id": "retrain.recovery"},
     }
-    return bool(ask(api, "/events/filter", asked)["events"])
+    ask(api, "/events", [event])
+
+
+def _last_event(api: str, name: str, *, since: datetime, until: datetime | None = None, **more: Any) -> datetime | None:
+    """Return when the last event of a name occurred that is on record."""
+    occurred = {"since": since.isoformat()} | ({"until": until.isoformat()} if until else {})
+    found = ask(api, "/events/filter", {"filter": {"event": {"name": [name]}, "occurred": occurred, **more}, "limit": 1})[
+        "events"
+    ]
+    return _moment(found[0]["occurred"]) if found else None
 
 
 def _crashes(api: str, run: Run) -> int:

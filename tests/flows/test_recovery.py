@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flows.runtime.automations import ask
-from flows.runtime.recovery import MAX_CRASHES, look
+from flows.runtime.recovery import LOOK, MAX_CRASHES, look
 from flows.runtime.server import prefect_server
 from storage.layout import Store
 
@@ -53,6 +53,22 @@ def looked(api: str, **later: float) -> list[str]:
     return look(api, now=datetime.now(UTC) + timedelta(**later), heard_since=LONG_AGO)
 
 
+def given_up(api: str, **later: float) -> list[str]:
+    """Look, wait until the event that was sent is on record, and look again."""
+    now = datetime.now(UTC) + timedelta(**later)
+    told = look(api, now=now, heard_since=LONG_AGO)
+    wait_until_recorded(api, now)
+    return told + look(api, now=now + timedelta(seconds=10), heard_since=LONG_AGO)
+
+
+def wait_until_recorded(api: str, sent: datetime) -> None:
+    asked = {"event": {"name": [LOOK]}, "occurred": {"since": sent.isoformat(), "until": sent.isoformat()}}
+    deadline = time.monotonic() + 30
+    while not ask(api, "/events/filter", {"filter": asked})["events"]:
+        assert time.monotonic() < deadline, "the event is not on record"
+        time.sleep(0.5)
+
+
 @pytest.fixture(autouse=True)
 def no_leftovers(api: str, deployments: dict[str, str]) -> Iterator[None]:
     yield
@@ -63,7 +79,7 @@ def no_leftovers(api: str, deployments: dict[str, str]) -> Iterator[None]:
 def test_a_silent_retrain_starts_again_and_another_run_does_not(api: str, deployments: dict[str, str]) -> None:
     retrain, ingest = (started(api, deployments[flow], "PENDING", "RUNNING") for flow in ("retrain", "ingest"))
     assert looked(api, seconds=80) == []
-    told = looked(api, seconds=100)
+    told = given_up(api, seconds=100)
     assert sorted(line.partition(": ")[2] for line in told) == [
         "No heartbeat for 90 s: the process of the run or its host has died.",
         "No heartbeat for 90 s: the process of the run or its host has died.",
@@ -199,7 +215,7 @@ def test_runs_that_hang_before_or_after_their_work_are_ended(api: str, deploymen
     waiting = started(api, deployments["ingest"], "PENDING")
     leaving = started(api, deployments["ingest"], "PENDING", "RUNNING", "CANCELLING")
     assert looked(api, minutes=4) == []
-    looked(api, minutes=11)
+    given_up(api, minutes=11)
     assert state_of(api, waiting)[0] == "CRASHED"
     assert state_of(api, leaving)[0] == "CANCELLED"
 
@@ -210,7 +226,7 @@ def test_tasks_and_flows_within_a_dead_run_end_with_it(api: str, deployments: di
     flow = ask(api, "/flows/", {"name": "part"})
     called: dict[str, Any] = {"flow_id": flow["id"], "parent_task_run_id": task["id"], "state": {"type": "RUNNING"}}
     inner = ask(api, "/flow_runs/", called)
-    looked(api, minutes=2)
+    given_up(api, minutes=2)
     assert state_of(api, inner["id"])[0] == "CRASHED"
     assert ask(api, f"/task_runs/{task['id']}")["state"]["type"] == "CRASHED"
 
