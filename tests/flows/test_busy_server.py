@@ -19,4 +19,4 @@ def test_connections_that_stay_open_take_no_place_of_requests(tmp_path: Path) ->
     with prefect_server(Store.at(tmp_path)) as api, ExitStack() as stack:
         for _ in range(CONNECTIONS):
             stack.enter_context(connect(f"{api.replace('http', 'ws', 1)}/events/in"))
-        assert ask(api, "/flow_runs/count", {}) == 0
+        assert ask(api, "/health") is True
