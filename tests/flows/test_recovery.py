@@ -98,6 +98,13 @@ def test_a_silence_while_the_server_was_away_is_none_of_the_run(api: str, deploy
     assert state_of(api, run)[0] == "RUNNING"
 
 
+def test_a_wait_while_the_server_was_away_is_none_of_the_run(api: str, deployments: dict[str, str]) -> None:
+    run = started(api, deployments["ingest"], "PENDING")
+    now = datetime.now(UTC) + timedelta(minutes=20)
+    assert look(api, now=now, heard_since=now - timedelta(seconds=60)) == []
+    assert state_of(api, run)[0] == "PENDING"
+
+
 def paused(api: str, deployment: str, *, timeout_s: float, **details: Any) -> str:
     """A run that a person has paused, with what the dialog of the UI sends."""
     run = started(api, deployment, "PENDING", "RUNNING")
