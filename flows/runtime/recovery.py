@@ -60,18 +60,18 @@ def look(api: str, *, now: datetime, heard_since: datetime) -> list[str]:
         heard_since: Since when the server answers without a break: a silence before that is not one of the run.
     """
     said: list[str] = []
-    running, cancelling = _runs(api, "RUNNING"), _runs(api, "CANCELLING")
-    silent = [run for run in (*running, *cancelling) if now - _heard_of(run, heard_since) > SILENCE and not _beats(api, run, now)]
+    at_work = [*_runs(api, "RUNNING"), *_runs(api, "CANCELLING")]
+    silent = [run for run in at_work if now - _heard_of(run, heard_since) > SILENCE and not _beats(api, run, now)]
     if silent:
         recorded = _recorded_until(api, now=now)
         _send_look(api, now=now)
         silent = [run for run in silent if not _beats(api, run, recorded)]
     for run in silent:
-        quiet_for = recorded - _heard_of(run, heard_since)
-        if run in running and quiet_for > SILENCE:
+        kind, quiet_for = run["state"]["type"], recorded - _heard_of(run, heard_since)
+        if kind == "RUNNING" and quiet_for > SILENCE:
             text = f"No heartbeat for {SILENCE.seconds} s: the process of the run or its host has died."
             said += _set(api, run, {"type": "CRASHED", "message": text})
-        if run in cancelling and quiet_for > MAX_CANCELLING:
+        if kind == "CANCELLING" and quiet_for > MAX_CANCELLING:
             said += _set(api, run, {"type": "CANCELLED", "message": "Its process had died before it could be told."})
     for run in _runs(api, "PENDING"):
         if now - _heard_of(run, heard_since) > MAX_PENDING:
@@ -140,9 +140,8 @@ def _send_look(api: str, *, now: datetime) -> None:
 def _last_event(api: str, name: str, *, since: datetime, until: datetime | None = None, **more: Any) -> datetime | None:
     """Return when the last event of a name occurred that is on record."""
     occurred = {"since": since.isoformat()} | ({"until": until.isoformat()} if until else {})
-    found = ask(api, "/events/filter", {"filter": {"event": {"name": [name]}, "occurred": occurred, **more}, "limit": 1})[
-        "events"
-    ]
+    asked = {"event": {"name": [name]}, "occurred": occurred, "order": "DESC", **more}
+    found = ask(api, "/events/filter", {"filter": asked, "limit": 1})["events"]
     return _moment(found[0]["occurred"]) if found else None
 
 
